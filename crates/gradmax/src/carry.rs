@@ -1,0 +1,140 @@
+//! Carrying optimizer state across growth, for every Burn optimizer, through Burn's record format.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::module::ParamId;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::TensorData;
+use burn_pack::{Reader, Writer};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::extension::{Extension, by_parameter};
+use crate::matrix::values;
+
+/// What new entries of second moments (Adam and kin) start with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecondMoments {
+    /// The mean of the old entries along the new axis, so that the first steps of new weights are as long as the old ones'.
+    #[default]
+    Mean,
+    /// Zeros. Adam's step count is shared, so the first steps of new weights are then about three times too long.
+    Zeros,
+}
+
+/// An optimizer whose state fits the widened module.
+pub struct Carried {
+    /// The optimizer.
+    pub optimizer: ModuleOptimizer,
+    /// Parameters whose state could not be padded, because it does not have the parameter's shape (Adafactor's factored
+    /// moments): it was dropped, and the optimizer will start it anew.
+    pub reset: Vec<ParamId>,
+}
+
+/// State fields that hold second moments, by the names that Burn's optimizers give them.
+const SECOND_MOMENT_FIELDS: [&str; 7] =
+    ["moment_2", "max_moment_2", "square_avg", "avg", "sum", "exp_avg_sq", "second_moment"];
+
+/// Pads the optimizer's state as the extensions widen the module: first moments with zeros, second moments as chosen;
+/// old entries stay bit-identical.
+///
+/// # Errors
+/// [`Error::OptimizerState`], if Burn's record cannot be read or written.
+pub fn carry(optimizer: ModuleOptimizer, extensions: &[Extension], second: SecondMoments) -> Result<Carried, Error> {
+    let failed = |reason: String| Error::OptimizerState { reason };
+    let bytes = optimizer.into_bytes().map_err(|error| failed(error.to_string()))?;
+    let reader = Reader::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
+    let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
+    let extensions = by_parameter(extensions);
+
+    let mut reset = BTreeSet::new();
+    let mut tensors = Vec::new();
+    for tensor in reader.into_tensors().map_err(|error| failed(error.to_string()))? {
+        let (name, dtype, shape, id, bytes) = tensor.into_parts().map_err(|error| failed(error.to_string()))?;
+        let data = TensorData::from_bytes(bytes, shape, dtype);
+        let data = match id.and_then(|id| extensions.get(&ParamId::from(id))) {
+            None => data,
+            Some(extensions) if data.shape().to_vec() == extensions[0].old_shape() => {
+                let field = name.rsplit('.').next().unwrap_or_default();
+                let mean = second == SecondMoments::Mean && SECOND_MOMENT_FIELDS.contains(&field);
+                extensions.iter().fold(data, |data, extension| padded(data, extension, mean))
+            }
+            Some(extensions) => {
+                reset.insert(extensions[0].parameter);
+                continue;
+            }
+        };
+        tensors.push((name, id, data));
+    }
+
+    // A parameter's state is dropped whole: half of it would be of no use.
+    let dropped = |key: &str| {
+        let id = key.split('.').next().and_then(|id| id.parse::<u64>().ok());
+        id.is_some_and(|id| reset.contains(&ParamId::from(id)))
+    };
+    let tensors = tensors.into_iter().filter(|(name, ..)| !dropped(name)).map(|(name, id, data)| {
+        let (bytes, shape, dtype) = data.into_parts();
+        burn_pack::Tensor::new(name, dtype, shape, id, bytes)
+    });
+    let writer = Writer::new(tensors.collect());
+    let writer = scalars
+        .iter()
+        .filter(|(key, _)| !dropped(key))
+        .fold(writer, |writer, (key, value)| writer.with_scalar(key, *value));
+    let writer = metadata
+        .iter()
+        .filter(|(key, _)| !dropped(key))
+        .fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
+    let bytes = writer.into_bytes().map_err(|error| failed(error.to_string()))?;
+    let optimizer = optimizer.from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
+    Ok(Carried { optimizer, reset: reset.into_iter().collect() })
+}
+
+/// The state with new entries along one axis: zeros, or the mean of the old ones along it.
+fn padded(data: TensorData, extension: &Extension, mean: bool) -> TensorData {
+    let (dtype, mut shape) = (data.dtype(), data.shape().to_vec());
+    let (axis, old, added) = (extension.axis, extension.at, extension.added());
+    let inner = shape[axis + 1..].iter().product::<usize>();
+    let entries = values(&data);
+    let mut grown = Vec::with_capacity(entries.len() / old.max(1) * (old + added));
+    let outer = shape[..axis].iter().product::<usize>();
+    for slab in (0..outer).map(|i| &entries[i * old * inner..(i + 1) * old * inner]) {
+        grown.extend_from_slice(slab);
+        let fill = (0..inner).map(|j| match mean && old > 0 {
+            true => slab[j..].iter().step_by(inner).sum::<f64>() / old as f64,
+            false => 0.0,
+        });
+        let fill = fill.collect::<Vec<_>>();
+        (0..added).for_each(|_| grown.extend_from_slice(&fill));
+    }
+    shape[axis] += added;
+    TensorData::new(grown, shape).convert_dtype(dtype)
+}
+
+/// The parameters' paths in a module, for messages.
+pub(crate) fn paths_of<M: burn::module::Module>(module: &M, ids: &[ParamId]) -> Vec<String> {
+    let mut paths = Paths::default();
+    module.visit(&mut paths);
+    ids.iter().map(|id| paths.known.get(id).cloned().unwrap_or_else(|| id.to_string())).collect()
+}
+
+#[derive(Default)]
+struct Paths {
+    path: Vec<String>,
+    known: BTreeMap<ParamId, String>,
+}
+
+impl burn::module::ModuleVisitor for Paths {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<burn::tensor::Tensor<D>>) {
+        self.known.insert(param.id, self.path.join("."));
+    }
+}

@@ -1,0 +1,181 @@
+//! What can go wrong when a network grows or trains, with the facts and the remedy.
+
+use std::path::PathBuf;
+
+/// An error of growing, training or checkpointing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An activation between producer and consumer is not zero at zero.
+    #[error(
+        "site `{site}` cannot grow with zero incoming weights: its activation `{activation}` gives {value} at 0, \
+         so new neurons would change the output; use an activation with f(0) = 0 (relu, tanh, gelu, silu, elu), \
+         or shift this one by -{value}"
+    )]
+    ActivationNotZeroAtZero {
+        /// The site's name.
+        site: String,
+        /// The activation's name.
+        activation: String,
+        /// Its value at 0.
+        value: f64,
+    },
+    /// An activation between producer and consumer has no slope at zero.
+    #[error(
+        "site `{site}` cannot grow with zero incoming weights: its activation `{activation}` has slope 0 at 0, \
+         so new neurons would never receive a gradient; use one with a slope there (`Activation::Relu` has slope 1 \
+         at 0, Burn's own `relu` does not)"
+    )]
+    ActivationFlatAtZero {
+        /// The site's name.
+        site: String,
+        /// The activation's name.
+        activation: String,
+    },
+    /// The producer's outputs are not the consumer's inputs.
+    #[error(
+        "site `{site}` does not fit together: its producer has {produced} outputs, its consumer reads {consumed} inputs; \
+         check the layers that `sites()` names"
+    )]
+    SiteMismatch {
+        /// The site's name.
+        site: String,
+        /// Outputs of the producer.
+        produced: usize,
+        /// Inputs of the consumer.
+        consumed: usize,
+    },
+    /// A plan or schedule names a site that the network does not have.
+    #[error("the network has no site `{site}`; its sites are: {known}")]
+    UnknownSite {
+        /// The name that was asked for.
+        site: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// The forward pass never showed a site to the probe.
+    #[error(
+        "site `{site}` was not shown to the probe: call the probe for it in `forward_probed`, with the producer's \
+         input and the consumer's output"
+    )]
+    SiteNotShown {
+        /// The site's name.
+        site: String,
+    },
+    /// A site was shown with tensors that do not fit its layers.
+    #[error(
+        "site `{site}` was shown a producer input of width {input} and a consumer output of width {output}, but its layers \
+         have {inputs} and {outputs}; show the input of the producer and the output of the consumer"
+    )]
+    ShownWrongTensors {
+        /// The site's name.
+        site: String,
+        /// Width of the tensor shown as the producer's input.
+        input: usize,
+        /// Width of the tensor shown as the consumer's output.
+        output: usize,
+        /// Inputs of the producer layer.
+        inputs: usize,
+        /// Outputs of the consumer layer.
+        outputs: usize,
+    },
+    /// Growing by no neurons.
+    #[error("site `{site}` was asked to grow by 0 neurons; ask for at least 1, or leave the site out of the plan")]
+    NothingToGrow {
+        /// The site's name.
+        site: String,
+    },
+    /// An initializer was given something that it cannot work with.
+    #[error("`{initializer}` cannot initialize site `{site}`: {reason}")]
+    Initializer {
+        /// The initializer's name.
+        initializer: String,
+        /// The site's name.
+        site: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// An initializer returned matrices of the wrong shape, or with entries that are not finite.
+    #[error("`{initializer}` returned unusable neurons for site `{site}`: {reason}")]
+    UnusableNeurons {
+        /// The initializer's name.
+        initializer: String,
+        /// The site's name.
+        site: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An extension does not fit the parameter it is for.
+    #[error("cannot extend parameter `{parameter}` along axis {axis}: {reason}")]
+    ExtensionMismatch {
+        /// The parameter's id or path.
+        parameter: String,
+        /// The axis to extend.
+        axis: usize,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A growth event changed what the network computes.
+    #[error(
+        "growing {sites} changed the output by {change:.3e} relative, more than the tolerance of {tolerance:.1e}; the network \
+         was left as it was: check that `sites()` names the activation that the forward pass applies"
+    )]
+    OutputChanged {
+        /// The sites that were grown.
+        sites: String,
+        /// Largest change over largest output.
+        change: f64,
+        /// The tolerance.
+        tolerance: f64,
+    },
+    /// The new neurons receive another gradient than the growth operator says.
+    #[error(
+        "new neurons at site `{site}` receive a gradient of norm {measured:.6e}, not the predicted {predicted:.6e}; the network \
+         was left as it was: check that `sites()` names the layers and the activation that the forward pass applies"
+    )]
+    GradientMismatch {
+        /// The site's name.
+        site: String,
+        /// Norm that the growth operator predicts.
+        predicted: f64,
+        /// Norm measured on the grown network.
+        measured: f64,
+    },
+    /// The loss is not a finite number.
+    #[error(
+        "the loss became {loss} at step {step}; lower the learning rate, or check the data for values that are not finite"
+    )]
+    LossNotFinite {
+        /// The step.
+        step: usize,
+        /// The loss.
+        loss: f64,
+    },
+    /// An option has a value that makes no sense.
+    #[error("`{option}` is {value}; {remedy}")]
+    BadOption {
+        /// The option's name.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        remedy: &'static str,
+    },
+    /// An optimizer's state could not be read or written.
+    #[error("the optimizer state cannot be carried across growth: {reason}")]
+    OptimizerState {
+        /// What the record format said.
+        reason: String,
+    },
+    /// A checkpoint cannot be written or read.
+    #[error("checkpoint `{path}`: {reason}")]
+    Checkpoint {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// An observer failed.
+    #[error("{0}")]
+    Observer(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

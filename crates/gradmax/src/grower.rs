@@ -1,0 +1,402 @@
+//! A growth event: look, choose weights, widen, and verify.
+
+use std::time::Instant;
+
+use burn::module::ParamId;
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor};
+
+use crate::branch::Branch;
+use crate::carry::{Carried, SecondMoments, carry, paths_of};
+use crate::error::Error;
+use crate::extension::{Extension, widen, widen_gradients};
+use crate::growable::Growable;
+use crate::initializer::{Initializer, Needs, NewNeurons, Request};
+use crate::operator::GrowthOperator;
+use crate::placement::{Placement, Scale, ZeroSide};
+use crate::probe::{Evidence, Probe, Recorder};
+use crate::receipt::{Receipt, SiteReceipt, Timing};
+use crate::schedule::Planned;
+use crate::seed::Seed;
+use crate::site::Site;
+use crate::verify::{Verification, Verified, verify};
+
+/// Grows networks with one initializer.
+pub struct Grower {
+    initializer: Box<dyn Initializer>,
+    placement: Placement,
+    second_moments: SecondMoments,
+    verification: Verification,
+    tolerance: f64,
+    seed: Seed,
+}
+
+/// One pass over (a part of) the growth batch.
+pub struct Pass {
+    /// The network's output, `[batch, outputs]`.
+    pub output: Tensor<2>,
+    /// The mean loss over the part.
+    pub loss: Tensor<1>,
+}
+
+/// Which event this is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EventContext {
+    /// Gradient steps taken so far.
+    pub step: usize,
+    /// Growth events so far.
+    pub event: usize,
+    /// Whether the growth batch is the batch of the training step that follows.
+    pub batch_is_training_step: bool,
+    /// Median milliseconds of a training step, if known.
+    pub training_step: Option<f64>,
+}
+
+/// A grown network, with everything that training goes on with.
+pub struct Growth<N> {
+    /// The widened network.
+    pub network: N,
+    /// The optimizer, its state carried.
+    pub optimizer: ModuleOptimizer,
+    /// The gradients of the loss on the growth batch at the grown network, from the pass that was taken before: growth left
+    /// the old ones unchanged, and the new ones are the operator's own values. None if the growth batch has several parts,
+    /// or if the method does not preserve the function.
+    pub gradients: Option<GradientsParams>,
+    /// What was done.
+    pub receipt: Receipt,
+}
+
+impl Grower {
+    /// A grower with the default placement, full verification, and carried optimizer state.
+    pub fn new(initializer: impl Initializer + 'static) -> Self {
+        Self::boxed(Box::new(initializer))
+    }
+
+    /// As [`new`](Self::new), for an initializer chosen at run time.
+    pub fn boxed(initializer: Box<dyn Initializer>) -> Self {
+        Self {
+            initializer,
+            placement: Placement::default(),
+            second_moments: SecondMoments::default(),
+            verification: Verification::default(),
+            tolerance: 1e-5,
+            seed: Seed::new(0),
+        }
+    }
+
+    /// Sets zero side, scale and epsilon.
+    #[must_use]
+    pub fn with_placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Sets what new entries of second moments start with.
+    #[must_use]
+    pub fn with_second_moments(mut self, second_moments: SecondMoments) -> Self {
+        self.second_moments = second_moments;
+        self
+    }
+
+    /// Sets how much of each event is verified.
+    #[must_use]
+    pub fn with_verification(mut self, verification: Verification) -> Self {
+        self.verification = verification;
+        self
+    }
+
+    /// Sets the largest relative output change that a function-preserving method may cause (default 1e-5: rounding).
+    #[must_use]
+    pub fn with_tolerance(mut self, tolerance: f64) -> Self {
+        self.tolerance = tolerance;
+        self
+    }
+
+    /// Sets the seed of what initializers draw; events and sites fold it.
+    #[must_use]
+    pub fn with_seed(mut self, seed: Seed) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The initializer's name.
+    pub fn method(&self) -> &str {
+        self.initializer.name()
+    }
+
+    /// Checks, before any training, that the network can be grown by this grower.
+    ///
+    /// # Errors
+    /// Those of [`Site::check_widths`] and, with zero incoming weights, [`Site::slope_at_zero`]; [`Error::BadOption`].
+    pub fn check<N: Growable>(&self, network: &N) -> Result<(), Error> {
+        self.placement.check()?;
+        let device = device_of(network);
+        network.sites().iter().try_for_each(|site| self.check_site(site, &device))
+    }
+
+    fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
+        site.check_widths()?;
+        let needs_slope = self.needs_operator() || self.placement.zero_side == ZeroSide::Incoming;
+        if needs_slope {
+            site.slope_at_zero(device)?;
+        }
+        Ok(())
+    }
+
+    /// Grows a network on one growth batch; `pass` computes output and mean loss, showing the sites to the probe.
+    ///
+    /// # Errors
+    /// Any [`Error`] of the sites, the initializer or the verification. The network and the optimizer are only read, so a
+    /// failed event loses nothing.
+    pub fn grow<N: Growable>(
+        &self,
+        network: &N,
+        optimizer: &ModuleOptimizer,
+        plan: &[Planned],
+        pass: impl Fn(&N, &mut dyn Probe) -> Pass,
+    ) -> Result<Growth<N>, Error> {
+        let parts = [Part { weight: 1.0, pass: Box::new(pass) }];
+        self.grow_on(network, optimizer, plan, &parts, EventContext::default())
+    }
+
+    /// As [`grow`](Self::grow), with a growth batch in several parts.
+    ///
+    /// # Errors
+    /// As [`grow`](Self::grow).
+    pub fn grow_on<N: Growable>(
+        &self,
+        network: &N,
+        optimizer: &ModuleOptimizer,
+        plan: &[Planned],
+        parts: &[Part<'_, N>],
+        context: EventContext,
+    ) -> Result<Growth<N>, Error> {
+        let device = device_of(network);
+        let mut clock = Clock::start(&device);
+        let planned = planned_sites(network, plan)?;
+        planned.iter().try_for_each(|(site, _)| self.check_site(site, &device))?;
+        let looked = look(network, parts);
+        let probe = clock.lap();
+
+        let seed = self.seed.at(context.event as u64);
+        let chosen = planned.into_iter().map(|(site, count)| self.choose(site, count, &looked.evidence, seed));
+        let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
+        let initialize = clock.lap();
+
+        let extensions = chosen.iter().flat_map(Chosen::extensions).collect::<Vec<_>>();
+        let grown = widen(network.clone(), &extensions)?;
+        let preserves = chosen.iter().all(|chosen| chosen.neurons.preserves_function());
+        let gradients = looked.gradients.filter(|_| preserves).map(|gradients| {
+            let extensions = chosen.iter().flat_map(Chosen::gradient_extensions).collect::<Vec<_>>();
+            widen_gradients(&grown, gradients, &extensions)
+        });
+        let widening = clock.lap();
+
+        let Carried { optimizer, reset } = carry(optimizer.clone(), &extensions, self.second_moments)?;
+        let carrying = clock.lap();
+
+        let tolerance = preserves.then_some(self.tolerance);
+        let verified = verify(self.verification, &grown, parts, &looked.outputs, &chosen, tolerance)?;
+        let verifying = clock.lap();
+
+        let probe_is_training_step = context.batch_is_training_step && gradients.is_some();
+        let own_probe = if probe_is_training_step { 0.0 } else { probe };
+        let growth = own_probe + initialize + widening + carrying;
+        let timing = Timing {
+            probe,
+            probe_is_training_step,
+            initialize,
+            widen: widening,
+            carry: carrying,
+            verify: verifying,
+            growth,
+            training_step: context.training_step,
+            growth_in_steps: context.training_step.map(|step| growth / step),
+        };
+        let receipt = Receipt {
+            step: context.step,
+            event: context.event,
+            method: self.method().to_string(),
+            loss_before: looked.loss,
+            loss_after: verified.loss,
+            output_change: verified.output_change,
+            tolerance,
+            sites: site_receipts(&chosen, &verified),
+            parameters: [network.num_params(), grown.num_params()],
+            flops: [network.flops(), grown.flops()],
+            optimizer_reset: paths_of(&grown, &reset),
+            timing,
+        };
+        Ok(Growth { network: grown, optimizer, gradients, receipt })
+    }
+
+    fn needs_operator(&self) -> bool {
+        self.initializer.needs() >= Needs::Operator || self.placement.scale == Scale::Joint
+    }
+
+    /// The weights of new neurons at one site, and the gradients they will receive.
+    fn choose(&self, site: Site, count: usize, evidence: &Evidence, seed: Seed) -> Result<Chosen, Error> {
+        let operator = match self.needs_operator() {
+            true => Some(GrowthOperator::new(&site, evidence)?),
+            false => None,
+        };
+        let request = Request {
+            site: &site.name,
+            count,
+            fan_in: site.fan_in(),
+            fan_out: site.fan_out(),
+            mean_incoming_norm: site.producer.mean_incoming_norm(),
+            mean_outgoing_norm: site.consumer.mean_outgoing_norm(),
+            placement: self.placement,
+            seed: seed.fold(&site.name),
+            initializer: self.method(),
+            operator: operator.as_ref(),
+        };
+        let neurons = self.initializer.neurons(&request)?;
+        check_neurons(&neurons, &request)?;
+        let gradients = Branch::new(&site, evidence)?.gradients(&neurons);
+        Ok(Chosen { site, neurons, gradients })
+    }
+}
+
+/// A part of the growth batch: its share of the mean loss, and its pass.
+pub struct Part<'a, N> {
+    /// The share: the part's examples over all examples.
+    pub weight: f64,
+    /// Computes output and mean loss of the part.
+    #[allow(clippy::type_complexity)]
+    pub pass: Box<dyn Fn(&N, &mut dyn Probe) -> Pass + 'a>,
+}
+
+/// New neurons at a site, and the gradients that they will receive.
+pub(crate) struct Chosen {
+    pub(crate) site: Site,
+    pub(crate) neurons: NewNeurons,
+    pub(crate) gradients: NewNeurons,
+}
+
+impl Chosen {
+    fn extensions(&self) -> Vec<Extension> {
+        extensions_of(&self.site, &self.neurons)
+    }
+
+    fn gradient_extensions(&self) -> Vec<Extension> {
+        extensions_of(&self.site, &self.gradients)
+    }
+}
+
+fn extensions_of(site: &Site, neurons: &NewNeurons) -> Vec<Extension> {
+    let mut extensions = site.producer.extend_as_producer(neurons.incoming.as_ref(), &neurons.bias);
+    extensions.push(site.consumer.extend_as_consumer(neurons.outgoing.as_ref()));
+    extensions
+}
+
+/// What the probed passes over the growth batch gave.
+struct Looked {
+    evidence: Evidence,
+    outputs: Vec<Tensor<2>>,
+    loss: f64,
+    gradients: Option<GradientsParams>,
+}
+
+fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Looked {
+    let mut looked = Looked { evidence: Evidence::default(), outputs: Vec::new(), loss: 0.0, gradients: None };
+    for part in parts {
+        let mut recorder = Recorder::new();
+        let Pass { output, loss } = (part.pass)(network, &mut recorder);
+        let mut gradients = loss.backward();
+        looked.evidence.accumulate(recorder.into_evidence(&mut gradients), part.weight);
+        looked.outputs.push(output.inner());
+        looked.loss += part.weight * loss.into_scalar::<f64>();
+        looked.gradients = (parts.len() == 1).then(|| GradientsParams::from_grads(gradients, network));
+    }
+    looked
+}
+
+/// The plan's sites, each once and with at least one neuron.
+fn planned_sites<N: Growable>(network: &N, plan: &[Planned]) -> Result<Vec<(Site, usize)>, Error> {
+    let sites = network.sites();
+    let find = |planned: &Planned| {
+        if planned.count == 0 {
+            return Err(Error::NothingToGrow { site: planned.site.clone() });
+        }
+        let site = sites.iter().find(|site| site.name == planned.site).cloned();
+        let known = || sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
+        site.map(|site| (site, planned.count))
+            .ok_or_else(|| Error::UnknownSite { site: planned.site.clone(), known: known() })
+    };
+    plan.iter().map(find).collect()
+}
+
+fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Error> {
+    let unusable = |reason: String| {
+        Err(Error::UnusableNeurons { initializer: request.initializer.into(), site: request.site.into(), reason })
+    };
+    let (incoming, outgoing) = (neurons.incoming.shape(), neurons.outgoing.shape());
+    let wanted = ((request.count, request.fan_in), (request.fan_out, request.count), request.count);
+    if (incoming, outgoing, neurons.bias.len()) != wanted {
+        return unusable(format!(
+            "incoming {incoming:?}, outgoing {outgoing:?} and {} biases, where {:?}, {:?} and {} were asked for",
+            neurons.bias.len(),
+            wanted.0,
+            wanted.1,
+            wanted.2
+        ));
+    }
+    match neurons.incoming.is_all_finite()
+        && neurons.outgoing.is_all_finite()
+        && neurons.bias.iter().all(|b| b.is_finite())
+    {
+        true => Ok(()),
+        false => unusable("some weights are not finite; is the loss?".into()),
+    }
+}
+
+fn site_receipts(chosen: &[Chosen], verified: &Verified) -> Vec<SiteReceipt> {
+    let receipt = |(index, chosen): (usize, &Chosen)| SiteReceipt {
+        site: chosen.site.name.clone(),
+        added: chosen.neurons.count(),
+        width: chosen.site.width() + chosen.neurons.count(),
+        singular_values: chosen.neurons.singular_values.clone(),
+        predicted_gradient_norm: chosen
+            .neurons
+            .predicted_gradient_norm()
+            .unwrap_or_else(|| chosen.gradients.incoming.norm_l2()),
+        gradient_norm: verified.gradient_norms.get(index).map(|norms| norms.incoming),
+        outgoing_gradient_norm: verified.gradient_norms.get(index).map(|norms| norms.outgoing),
+    };
+    chosen.iter().enumerate().map(receipt).collect()
+}
+
+/// The device of a network's first parameter.
+pub(crate) fn device_of<N: Growable>(network: &N) -> Device {
+    network.devices().into_iter().next().expect("a network has parameters")
+}
+
+/// Milliseconds between laps, with the device's work done.
+struct Clock<'a> {
+    device: &'a Device,
+    last: Instant,
+}
+
+impl<'a> Clock<'a> {
+    fn start(device: &'a Device) -> Self {
+        Self { device, last: Instant::now() }
+    }
+
+    fn lap(&mut self) -> f64 {
+        // A device that cannot wait has nothing to wait for; its work then counts to a later part.
+        let _ = self.device.sync();
+        let milliseconds = self.last.elapsed().as_secs_f64() * 1e3;
+        self.last = Instant::now();
+        milliseconds
+    }
+}
+
+/// The parameters that a site's neurons lie in, and along which axes.
+pub(crate) fn neuron_axes(site: &Site) -> [(ParamId, usize, usize); 2] {
+    [
+        (site.producer.weight(), site.producer.producer_axis(), site.producer.outputs()),
+        (site.consumer.weight(), site.consumer.consumer_axis(), site.consumer.inputs()),
+    ]
+}

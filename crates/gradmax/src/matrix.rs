@@ -1,0 +1,39 @@
+//! Host matrices, and their way to and from tensors.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use faer::{Mat, MatRef};
+
+/// A matrix on the host in double precision: the currency of initializers and solvers.
+pub type Matrix = Mat<f64>;
+
+/// The matrix as a tensor `[rows, columns]` on a device, in the device's default float type.
+pub(crate) fn to_tensor(matrix: MatRef<'_, f64>, device: &Device) -> Tensor<2> {
+    Tensor::from_data(to_data(matrix), device)
+}
+
+/// The matrix as tensor data `[rows, columns]` in single precision.
+pub(crate) fn to_data(matrix: MatRef<'_, f64>) -> TensorData {
+    let (rows, columns) = matrix.shape();
+    let values = (0..rows).flat_map(|i| (0..columns).map(move |j| matrix[(i, j)] as f32)).collect::<Vec<_>>();
+    TensorData::new(values, [rows, columns])
+}
+
+/// The tensor `[rows, columns]` as a matrix on the host.
+pub(crate) fn from_tensor(tensor: Tensor<2>) -> Matrix {
+    let [rows, columns] = tensor.dims();
+    let values = values(&tensor.into_data());
+    Mat::from_fn(rows, columns, |i, j| values[i * columns + j])
+}
+
+/// The entries of tensor data in double precision, which holds every float type exactly.
+pub(crate) fn values(data: &TensorData) -> Vec<f64> {
+    match data.as_slice::<f32>() {
+        Ok(entries) => entries.iter().map(|x| f64::from(*x)).collect(),
+        Err(_) => data.iter::<f64>().collect(),
+    }
+}
+
+/// The Frobenius norm of a tensor, summed on the host in double precision.
+pub(crate) fn norm<const D: usize>(tensor: Tensor<D>) -> f64 {
+    values(&tensor.into_data()).iter().map(|x| x * x).sum::<f64>().sqrt()
+}

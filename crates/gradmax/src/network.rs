@@ -1,0 +1,5 @@
+//! Networks that come with the library.
+
+mod mlp;
+
+pub use self::mlp::{Mlp, MlpConfig};

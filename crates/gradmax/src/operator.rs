@@ -1,0 +1,104 @@
+//! The growth operator: the bilinear form of a new neuron's weights, and its two partial derivatives (Evci et al. 2022, eq. 9 and 16).
+
+use burn::tensor::Tensor;
+use faer::{Mat, MatRef};
+
+use crate::branch::{Branch, Response};
+use crate::directions::{Directions, leading_directions};
+use crate::error::Error;
+use crate::matrix::{Matrix, from_tensor, to_tensor};
+use crate::probe::Evidence;
+use crate::site::Site;
+
+/// A linear map between the incoming and the outgoing weights of a neuron, given by its products only.
+///
+/// Its matrix would be the *growth matrix* `G`, `[fan_out, fan_in]`; no method needs it.
+pub trait LinearOperator {
+    /// Incoming weights of one neuron.
+    fn fan_in(&self) -> usize;
+    /// Outgoing weights of one neuron.
+    fn fan_out(&self) -> usize;
+    /// `W' G`, for `outgoing` `W` of shape `[fan_out, n]`: `[n, fan_in]`.
+    fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix;
+    /// `G V'`, for `incoming` `V` of shape `[n, fan_in]`: `[fan_out, n]`.
+    fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix;
+}
+
+/// The growth operator of a site on a growth batch.
+///
+/// A neuron with zero incoming weights adds `branch(h, w_in, w_out)` to the consumer's output: the producer's own
+/// arithmetic, the slope of what lies between, the consumer's own arithmetic. With `delta` the gradient of the loss there,
+/// `B(w_in, w_out) = <delta, branch(h, w_in, w_out)>` is bilinear, and
+///
+/// - [`apply`](LinearOperator::apply) is `dB/dw_in`: the gradient that a new neuron's incoming weights will receive,
+/// - [`adjoint`](LinearOperator::adjoint) is `dB/dw_out`, the adjoint map.
+///
+/// Both come from one small autodiff pass through the branch, for a block of neurons at a time. Biases are no part of it, as
+/// in the paper.
+#[derive(Debug)]
+pub struct GrowthOperator {
+    branch: Branch,
+    slope: f64,
+}
+
+impl GrowthOperator {
+    /// The operator of a site, from evidence taken on the growth batch.
+    ///
+    /// # Errors
+    /// [`Error::SiteNotShown`] and [`Error::ShownWrongTensors`] if the evidence does not fit the site;
+    /// [`Error::SiteMismatch`], [`Error::ActivationNotZeroAtZero`] and [`Error::ActivationFlatAtZero`] if the site cannot
+    /// grow with zero incoming weights.
+    pub fn new(site: &Site, evidence: &Evidence) -> Result<Self, Error> {
+        let branch = Branch::new(site, evidence)?;
+        let device = branch.passages[0].input.device();
+        Ok(Self { slope: site.slope_at_zero(&device)?, branch })
+    }
+
+    /// The leading left singular directions of the operator: the outgoing weights that GradMax gives `count` new
+    /// neurons (eq. 11 and 20), and their singular values.
+    pub fn directions(&self, count: usize) -> Directions {
+        leading_directions(self, count)
+    }
+
+    /// The sum over passages of the form's gradient at one side, which has the given shape, the other side fixed.
+    fn derivative(&self, fixed: MatRef<'_, f64>, side: Side, shape: [usize; 2]) -> Matrix {
+        let mut total = Mat::zeros(shape[0], shape[1]);
+        for passage in &self.branch.passages {
+            let device = passage.input.device();
+            let fixed = to_tensor(fixed, &device);
+            let free = Tensor::<2>::zeros(shape, &device).autodiff().require_grad();
+            let weights = match side {
+                Side::Incoming => [&free, &fixed],
+                Side::Outgoing => [&fixed, &free],
+            };
+            let form = self.branch.form(passage, Response::Linear(self.slope), weights, None);
+            total += from_tensor(free.grad(&form.backward()).expect("the free side is part of the form"));
+        }
+        total
+    }
+}
+
+/// The side of a neuron's weights that a derivative is taken at.
+#[derive(Clone, Copy)]
+enum Side {
+    Incoming,
+    Outgoing,
+}
+
+impl LinearOperator for GrowthOperator {
+    fn fan_in(&self) -> usize {
+        self.branch.site.fan_in()
+    }
+
+    fn fan_out(&self) -> usize {
+        self.branch.site.fan_out()
+    }
+
+    fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix {
+        self.derivative(outgoing, Side::Incoming, [outgoing.ncols(), self.fan_in()])
+    }
+
+    fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix {
+        self.derivative(incoming, Side::Outgoing, [self.fan_out(), incoming.nrows()])
+    }
+}

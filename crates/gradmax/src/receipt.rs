@@ -1,0 +1,74 @@
+//! Growth receipts: what a growth event did, predicted and measured.
+
+use serde::{Deserialize, Serialize};
+
+/// What one growth event did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Gradient steps taken before the event.
+    pub step: usize,
+    /// The event's number, from 0.
+    pub event: usize,
+    /// The initializer's name.
+    pub method: String,
+    /// Loss on the growth batch before growing.
+    pub loss_before: f64,
+    /// Loss on the growth batch after growing; none if not verified.
+    pub loss_after: Option<f64>,
+    /// Largest change of an output on the growth batch, over the largest output; none if not verified.
+    pub output_change: Option<f64>,
+    /// What the change must stay below; none if the method does not preserve the function.
+    pub tolerance: Option<f64>,
+    /// Each site that grew.
+    pub sites: Vec<SiteReceipt>,
+    /// Parameters of the network, before and after.
+    pub parameters: [usize; 2],
+    /// Floating-point operations of an example's forward pass, before and after.
+    pub flops: [u64; 2],
+    /// Parameters whose optimizer state could not be carried and starts anew.
+    pub optimizer_reset: Vec<String>,
+    /// Everything that was timed, and so differs between runs.
+    pub timing: Timing,
+}
+
+/// What one growth event did at one site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SiteReceipt {
+    /// The site's name.
+    pub site: String,
+    /// New neurons.
+    pub added: usize,
+    /// The site's width after growing.
+    pub width: usize,
+    /// Singular values of the new neurons' directions, for methods that find them.
+    pub singular_values: Vec<f64>,
+    /// Gradient norm of the new incoming weights, as singular values and scale (or else the growth operator) predict it.
+    pub predicted_gradient_norm: f64,
+    /// Gradient norm of the new incoming weights, measured on the grown network; none if not verified in full.
+    pub gradient_norm: Option<f64>,
+    /// Gradient norm of the new outgoing weights, measured on the grown network; none if not verified in full.
+    pub outgoing_gradient_norm: Option<f64>,
+}
+
+/// Milliseconds of each part of a growth event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Forward and backward pass with the probe. Where it is the training step's own pass, no part of the growth's cost.
+    pub probe: f64,
+    /// Whether that pass was the training step's own.
+    pub probe_is_training_step: bool,
+    /// Growth operator, directions and weights of the new neurons.
+    pub initialize: f64,
+    /// Widening the network and its gradients.
+    pub widen: f64,
+    /// Carrying the optimizer's state.
+    pub carry: f64,
+    /// Verifying the event; no part of the growth's cost.
+    pub verify: f64,
+    /// The growth's cost: all parts but verification, and but a probed pass that training needed anyway.
+    pub growth: f64,
+    /// Median milliseconds of a training step of the network before the event, if known.
+    pub training_step: Option<f64>,
+    /// The growth's cost in training steps, if known.
+    pub growth_in_steps: Option<f64>,
+}

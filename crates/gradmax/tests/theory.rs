@@ -1,0 +1,277 @@
+//! What the paper proves, checked on small networks.
+
+mod common;
+
+use burn::optim::{GradientsParams, SgdConfig};
+use common::{Batch, everywhere, mlp, normal, values};
+use faer::Mat;
+use gradmax::{
+    Activation, GradMax, Growable, Grower, GrowthOperator, LinearOperator, Placement, Random, RandomPositive, Recorder,
+    Scale, Seed, Solver, ZeroSide, leading_directions_by,
+};
+
+const GROWABLE: [Activation; 6] =
+    [Activation::Relu, Activation::LeakyRelu, Activation::Tanh, Activation::Gelu, Activation::Silu, Activation::Elu];
+
+#[test]
+fn new_weights_receive_exactly_the_predicted_gradient() {
+    for activation in GROWABLE {
+        for bias in [false, true] {
+            let network = mlp(7, &[5, 4, 6], 3, activation, bias);
+            let batch = Batch::new(40, 7, 3);
+            let growth = Grower::new(GradMax)
+                .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
+                .unwrap();
+            assert!(growth.receipt.output_change.unwrap() <= 1e-6);
+            for site in &growth.receipt.sites {
+                let (predicted, measured) = (site.predicted_gradient_norm, site.gradient_norm.unwrap());
+                assert!((predicted - measured).abs() <= 1e-4 * predicted, "{activation:?} {site:?}");
+                assert_eq!(site.outgoing_gradient_norm, Some(0.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_training_step_after_growth_uses_the_gradients_of_the_grown_network() {
+    for placement in [Placement::default(), Placement { zero_side: ZeroSide::Outgoing, ..Placement::default() }] {
+        let network = mlp(6, &[5, 4], 3, Activation::Gelu, true);
+        let batch = Batch::new(50, 6, 3);
+        let grower = Grower::new(Random).with_placement(placement);
+        let growth = grower
+            .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
+            .unwrap();
+        let own = GradientsParams::from_grads(batch.pass(&growth.network, &mut ()).loss.backward(), &growth.network);
+        let reused = growth.gradients.unwrap();
+        for site in growth.network.sites() {
+            for id in [site.producer.weight(), site.consumer.weight()] {
+                let (a, b) = (own.get::<2>(id).unwrap(), reused.get::<2>(id).unwrap());
+                let difference = (a.clone() - b).abs().max().into_scalar::<f64>();
+                assert!(difference <= 1e-6 * a.abs().max().into_scalar::<f64>());
+            }
+            let id = site.producer.bias().unwrap();
+            let (a, b) = (own.get::<1>(id).unwrap(), reused.get::<1>(id).unwrap());
+            assert!((a.clone() - b).abs().max().into_scalar::<f64>() <= 1e-6 * a.abs().max().into_scalar::<f64>());
+        }
+    }
+}
+
+/// The loss of a 4:3:2 network with one more tanh neuron, in double precision and without Burn.
+fn loss_with_neuron(network: &gradmax::Mlp, batch: &Batch, incoming: &[f64], outgoing: &[f64]) -> f64 {
+    let weights = network.sites().into_iter().next().unwrap();
+    let matrix = |layer: &gradmax::Layer| match layer {
+        gradmax::Layer::Dense(linear) => values(linear.weight.val()).into_iter().map(f64::from).collect::<Vec<_>>(),
+        _ => unreachable!("the network is dense"),
+    };
+    let (first, second) = (matrix(&weights.producer), matrix(&weights.consumer));
+    let input = values(batch.input.clone()).into_iter().map(f64::from).collect::<Vec<_>>();
+    let target = match &batch.target {
+        gradmax::Target::Values(target) => values(target.clone()).into_iter().map(f64::from).collect::<Vec<_>>(),
+        _ => unreachable!("the batch is for regression"),
+    };
+    let examples = input.len() / 4;
+    let mut sum = 0.0;
+    for example in 0..examples {
+        let x = &input[example * 4..example * 4 + 4];
+        let dot = |column: usize| (0..4).map(|i| x[i] * first[i * 3 + column]).sum::<f64>().tanh();
+        let hidden = [dot(0), dot(1), dot(2)];
+        let new = (0..4).map(|i| x[i] * incoming[i]).sum::<f64>().tanh();
+        for output in 0..2 {
+            let z = (0..3).map(|j| hidden[j] * second[j * 2 + output]).sum::<f64>() + new * outgoing[output];
+            sum += (z - target[example * 2 + output]).powi(2);
+        }
+    }
+    sum / (examples * 2) as f64
+}
+
+#[test]
+fn the_operator_agrees_with_finite_differences_in_double_precision() {
+    let network = mlp(4, &[3], 2, Activation::Tanh, false);
+    let batch = Batch::new(30, 4, 2);
+    let mut recorder = Recorder::new();
+    let mut gradients = batch.pass(&network, &mut recorder).loss.backward();
+    let operator = GrowthOperator::new(&network.sites()[0], &recorder.into_evidence(&mut gradients)).unwrap();
+
+    let outgoing = [0.7, -0.4];
+    let predicted = operator.apply(Mat::from_fn(2, 1, |i, _| outgoing[i]).as_ref());
+    for entry in 0..4 {
+        let at = |h: f64| {
+            let mut incoming = [0.0; 4];
+            incoming[entry] = h;
+            loss_with_neuron(&network, &batch, &incoming, &outgoing)
+        };
+        let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
+        assert!((difference - predicted[(0, entry)]).abs() <= 1e-6, "{difference} {}", predicted[(0, entry)]);
+    }
+}
+
+#[test]
+fn apply_and_adjoint_are_adjoint() {
+    let network = mlp(9, &[5, 8], 4, Activation::Silu, true);
+    let batch = Batch::new(33, 9, 4);
+    let mut recorder = Recorder::new();
+    let mut gradients = batch.pass(&network, &mut recorder).loss.backward();
+    let evidence = recorder.into_evidence(&mut gradients);
+    for site in network.sites() {
+        let operator = GrowthOperator::new(&site, &evidence).unwrap();
+        let random = |rows, columns, seed| {
+            let entries = values(normal([rows, columns], seed));
+            Mat::from_fn(rows, columns, |i, j| f64::from(entries[i * columns + j]))
+        };
+        let (outgoing, incoming) = (random(site.fan_out(), 1, 5), random(1, site.fan_in(), 6));
+        let left = (operator.apply(outgoing.as_ref()) * incoming.transpose())[(0, 0)];
+        let right = (outgoing.transpose() * operator.adjoint(incoming.as_ref()))[(0, 0)];
+        assert!((left - right).abs() <= 1e-5 * left.abs().max(1e-3), "{left} {right}");
+    }
+}
+
+#[test]
+fn no_other_directions_of_equal_norm_receive_a_larger_gradient() {
+    let network = mlp(12, &[6], 8, Activation::Relu, false);
+    let batch = Batch::new(60, 12, 8);
+    let placement = Placement { scale: Scale::Fixed, factor: 1.0, ..Placement::default() };
+    let gradient_norm = |grower: Grower| {
+        let growth = grower
+            .with_placement(placement)
+            .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 1), |n, probe| batch.pass(n, probe))
+            .unwrap();
+        growth.receipt.sites[0].gradient_norm.unwrap()
+    };
+    let best = gradient_norm(Grower::new(GradMax));
+    for seed in 0..50 {
+        let seed = Seed::new(seed);
+        assert!(best >= gradient_norm(Grower::new(Random).with_seed(seed)));
+        assert!(best >= gradient_norm(Grower::new(RandomPositive).with_seed(seed)));
+    }
+}
+
+#[test]
+fn joint_scale_gives_the_new_weights_a_gradient_of_the_norm_it_says() {
+    let network = mlp(6, &[5], 4, Activation::Relu, false);
+    let batch = Batch::new(40, 6, 4);
+    let placement = Placement { scale: Scale::Joint, factor: 0.3, ..Placement::default() };
+    let mean = network.sites()[0].consumer.mean_outgoing_norm();
+    let growers = [Grower::new(GradMax), Grower::new(Random), Grower::new(RandomPositive)];
+    for grower in growers.map(|grower| grower.with_placement(placement)) {
+        let growth = grower
+            .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 3), |n, probe| batch.pass(n, probe))
+            .unwrap();
+        let measured = growth.receipt.sites[0].gradient_norm.unwrap();
+        assert!((measured - 0.3 * mean).abs() <= 1e-4 * measured);
+    }
+}
+
+#[test]
+fn both_solvers_find_the_same_directions() {
+    let network = mlp(40, &[6], 30, Activation::Tanh, false);
+    let batch = Batch::new(200, 40, 30);
+    let mut recorder = Recorder::new();
+    let mut gradients = batch.pass(&network, &mut recorder).loss.backward();
+    let operator = GrowthOperator::new(&network.sites()[0], &recorder.into_evidence(&mut gradients)).unwrap();
+    let [exact, krylov] =
+        [Solver::Explicit, Solver::BlockKrylov].map(|solver| leading_directions_by(solver, &operator, 4));
+    let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    assert!(norm(&krylov.values) >= 0.999 * norm(&exact.values));
+    assert!(norm(&krylov.values) <= (1.0 + 1e-6) * norm(&exact.values));
+}
+
+/// An operator given by its matrix, for solvers at sizes and spectra of choice.
+struct Explicit(Mat<f64>);
+
+impl LinearOperator for Explicit {
+    fn fan_in(&self) -> usize {
+        self.0.ncols()
+    }
+    fn fan_out(&self) -> usize {
+        self.0.nrows()
+    }
+    fn apply(&self, outgoing: faer::MatRef<'_, f64>) -> Mat<f64> {
+        outgoing.transpose() * &self.0
+    }
+    fn adjoint(&self, incoming: faer::MatRef<'_, f64>) -> Mat<f64> {
+        &self.0 * incoming.transpose()
+    }
+}
+
+fn noise(rows: usize, columns: usize) -> Explicit {
+    let entries = values(normal([rows, columns], 11));
+    Explicit(Mat::from_fn(rows, columns, |i, j| f64::from(entries[i * columns + j])))
+}
+
+#[test]
+fn block_krylov_captures_white_noise() {
+    let operator = noise(1000, 1000);
+    let [exact, krylov] =
+        [Solver::Explicit, Solver::BlockKrylov].map(|solver| leading_directions_by(solver, &operator, 16));
+    let captured = operator.apply(krylov.vectors.as_ref()).norm_l2() / operator.apply(exact.vectors.as_ref()).norm_l2();
+    println!("captured {captured}");
+    assert!(captured >= 0.99);
+}
+
+#[test]
+fn directions_beyond_the_rank_complete_an_orthonormal_set() {
+    for solver in [Solver::Explicit, Solver::BlockKrylov] {
+        let (left, right) = (noise(20, 3), noise(3, 30));
+        let operator = Explicit(&left.0 * &right.0);
+        let found = leading_directions_by(solver, &operator, 10);
+        let gram = found.vectors.transpose() * &found.vectors;
+        assert!((gram - Mat::<f64>::identity(10, 10)).norm_max() <= 1e-9);
+        assert!(
+            found.values[..3].iter().all(|value| *value > 1.0) && found.values[3..].iter().all(|value| *value == 0.0)
+        );
+    }
+}
+
+#[test]
+fn more_directions_than_there_are_dimensions_are_all_different() {
+    let operator = noise(3, 12);
+    let found = leading_directions_by(Solver::Explicit, &operator, 11);
+    for i in 0..11 {
+        assert!((found.vectors.col(i).norm_l2() - 1.0).abs() < 1e-12);
+        assert!((operator.apply(found.vectors.subcols(i, 1)).norm_l2() - found.values[i]).abs() < 1e-9);
+        assert!((0..i).all(|j| (found.vectors.col(i) - found.vectors.col(j)).norm_l2() > 1e-3));
+    }
+}
+
+#[test]
+fn an_operator_of_zeros_still_gives_directions() {
+    for solver in [Solver::Explicit, Solver::BlockKrylov] {
+        let found = leading_directions_by(solver, &Explicit(Mat::zeros(6, 5)), 4);
+        assert!(found.values.iter().all(|value| *value == 0.0));
+        assert!((found.vectors.transpose() * &found.vectors - Mat::<f64>::identity(4, 4)).norm_max() <= 1e-9);
+    }
+}
+
+#[test]
+fn a_growth_batch_in_parts_is_the_same_batch() {
+    use gradmax::{EventContext, Part};
+    let network = mlp(5, &[4, 3], 2, Activation::Relu, true);
+    let whole = Batch::new(30, 5, 2);
+    let rows = |from: usize, to: usize| {
+        let gradmax::Target::Values(target) = whole.target.clone() else { unreachable!("the batch is for regression") };
+        Batch {
+            input: whole.input.clone().slice([from..to]),
+            target: gradmax::Target::Values(target.slice([from..to])),
+        }
+    };
+    let (head, tail) = (rows(0, 10), rows(10, 30));
+    let parts = [
+        Part {
+            weight: 1.0 / 3.0,
+            pass: Box::new(|n: &gradmax::Mlp, probe: &mut dyn gradmax::Probe| head.pass(n, probe)),
+        },
+        Part {
+            weight: 2.0 / 3.0,
+            pass: Box::new(|n: &gradmax::Mlp, probe: &mut dyn gradmax::Probe| tail.pass(n, probe)),
+        },
+    ];
+    let (plan, optimizer) = (everywhere(&network, 2), SgdConfig::new().init());
+    let grower = Grower::new(GradMax);
+    let in_parts = grower.grow_on(&network, &optimizer, &plan, &parts, EventContext::default()).unwrap();
+    let at_once = grower.grow(&network, &optimizer, &plan, |n, probe| whole.pass(n, probe)).unwrap();
+    for (a, b) in in_parts.receipt.sites.iter().zip(&at_once.receipt.sites) {
+        let (a, b) = (a.gradient_norm.unwrap(), b.gradient_norm.unwrap());
+        assert!((a - b).abs() <= 1e-5 * b);
+    }
+    assert!((in_parts.receipt.loss_before - at_once.receipt.loss_before).abs() <= 1e-6);
+}
