@@ -1,1 +1,43 @@
-fn main() {}
+//! The program `gradmax`: trains, grows, compares and reports.
+
+mod args;
+mod command;
+mod config;
+mod data;
+mod device;
+mod experiment;
+mod failure;
+mod folder;
+mod method;
+mod optimizer;
+mod progress;
+mod report;
+mod statistics;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gradmax: {}", failure::sentence(&error));
+            failure::exit_code(&error)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command {
+        Command::Train(train) => command::train::train(train),
+        Command::Compare(compare) => command::compare::compare(compare),
+        Command::Resume(resume) => command::resume::resume(resume),
+        Command::Inspect(inspect) => command::inspect::inspect(inspect),
+        Command::Report(report) => command::report::report(report),
+        Command::Data(data) => command::data::data(data),
+    }
+}

@@ -1,0 +1,135 @@
+//! The command line, as it was typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Neural networks that grow while they train.
+#[derive(Debug, Parser)]
+#[command(name = "gradmax", version, about, propagate_version = true, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train one network, growing it as the configuration says
+    Train(Train),
+    /// Train with several methods on the same data and seeds, and compare them
+    Compare(Compare),
+    /// Go on with a run or a comparison that was stopped
+    Resume(Resume),
+    /// Show layers, sites, widths, parameters and operations, and where growth leads
+    Inspect(Inspect),
+    /// Write report.html from finished or running runs
+    Report(Report),
+    /// Look for data sets and check them
+    Data(Data),
+}
+
+/// Where an experiment is described, and what to change in it.
+#[derive(Debug, Args)]
+pub struct Configured {
+    /// The configuration, a TOML file
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: PathBuf,
+    /// Change a value of the configuration, for example --set growth.times=3
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The device to compute on: flex (CPU), cuda:0, wgpu, vulkan, rocm:0, metal
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Show no progress
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Train {
+    #[command(flatten)]
+    pub configured: Configured,
+    /// The folder for the run [default: runs/CONFIG/METHOD-seedN]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The seed of everything that is drawn
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Compare {
+    #[command(flatten)]
+    pub configured: Configured,
+    /// The methods, separated by commas: small, big, random, random_positive, gradmax
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub methods: Option<Vec<String>>,
+    /// The number of seeds; each is a run of every method
+    #[arg(long, value_name = "N")]
+    pub seeds: Option<u64>,
+    /// Runs at a time [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// The folder for the comparison [default: runs/CONFIG]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The folder of a run or a comparison
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Runs at a time, for a comparison [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Show no progress
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A configuration, or the folder of a run
+    #[arg(value_name = "CONFIG.toml|DIR")]
+    pub subject: PathBuf,
+    /// Change a value of the configuration
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Folders of runs or comparisons
+    #[arg(value_name = "DIR", required = true)]
+    pub folders: Vec<PathBuf>,
+    /// The file to write [default: report.html in the first folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Data {
+    #[command(subcommand)]
+    pub command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Read a data set whole and say what is in it
+    Check(DataSet),
+    /// Print the folder that a data set is read from
+    Path(DataSet),
+}
+
+#[derive(Debug, Args)]
+pub struct DataSet {
+    /// digits, mnist or fashion_mnist
+    pub name: String,
+    /// The folder to look in
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}

@@ -1,0 +1,17 @@
+//! `gradmax report`: writes a report from runs, finished or not.
+
+use anyhow::Result;
+
+use crate::args::Report;
+use crate::failure::misuse;
+use crate::report;
+
+pub fn report(arguments: Report) -> Result<()> {
+    if let Some(missing) = arguments.folders.iter().find(|folder| !folder.is_dir()) {
+        return Err(misuse(format!("there is no folder {}", missing.display())));
+    }
+    let out = arguments.out.unwrap_or_else(|| arguments.folders[0].join("report.html"));
+    report::write(&arguments.folders, &out)?;
+    println!("report: {}", out.display());
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! `gradmax resume`: goes on where a run or a comparison was stopped.
+
+use anyhow::Result;
+
+use super::{compare, train};
+use crate::args::Resume;
+use crate::failure::misuse;
+use crate::folder::RunFolder;
+use crate::report;
+
+pub fn resume(arguments: Resume) -> Result<()> {
+    let folder = &arguments.folder;
+    if !folder.is_dir() {
+        return Err(misuse(format!("there is no folder {}", folder.display())));
+    }
+    if compare::is_comparison(folder) {
+        return compare::go_on(folder, arguments.jobs, arguments.quiet);
+    }
+    let folder = RunFolder::at(folder);
+    let experiment = folder.read_experiment()?;
+    if let Some(summary) = folder.read_summary()? {
+        println!("already finished: {}", report::sentence(&summary));
+        return Ok(());
+    }
+    train::go(&experiment, &folder, arguments.quiet)
+}

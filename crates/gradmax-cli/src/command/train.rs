@@ -1,0 +1,47 @@
+//! `gradmax train`: one run.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{configured, stem, stop_on_interrupt};
+use crate::args::Train;
+use crate::config::Experiment;
+use crate::experiment::{self, Ending};
+use crate::failure::Interrupted;
+use crate::folder::RunFolder;
+use crate::progress::Bars;
+use crate::report;
+
+pub fn train(arguments: Train) -> Result<()> {
+    let mut experiment = configured(&arguments.configured)?;
+    if let Some(seed) = arguments.seed {
+        experiment.seed = seed;
+    }
+    experiment::check(&experiment)?;
+    let folder = arguments.out.unwrap_or_else(|| {
+        let run = format!("{}-seed{}", experiment.method, experiment.seed);
+        PathBuf::from("runs").join(stem(&arguments.configured.config)).join(run)
+    });
+    let folder = RunFolder::at(folder);
+    folder.create(&experiment)?;
+    go(&experiment, &folder, arguments.configured.quiet)
+}
+
+/// Runs to the end, from wherever the folder's run is; says how it ended, and writes its report.
+pub fn go(experiment: &Experiment, folder: &RunFolder, quiet: bool) -> Result<()> {
+    let stop = stop_on_interrupt()?;
+    let device = crate::device::named(&experiment.device)?;
+    let data = experiment.data.load(experiment.seed, &device)?;
+    let bar = Bars::new(quiet).run(&experiment.method);
+    match experiment::run(experiment, &data, folder, bar.clone(), stop)? {
+        Ending::Stopped => Err(anyhow::Error::new(Interrupted(folder.path().display().to_string()))),
+        Ending::Finished(summary) => {
+            bar.finish_and_clear();
+            report::write(&[folder.path().to_path_buf()], &folder.report())?;
+            println!("{}", report::sentence(&summary));
+            println!("report: {}", folder.report().display());
+            Ok(())
+        }
+    }
+}

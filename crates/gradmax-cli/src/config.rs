@@ -1,0 +1,300 @@
+//! The configuration of an experiment: read, changed by `--set`, checked once, and written out in full.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gradmax::{
+    Activation, Amount, GrowthBatch, Order, Periodic, Placement, Scale, SecondMoments, Verification, ZeroSide,
+};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::data::DataConfig;
+use crate::failure::misuse;
+use crate::method;
+use crate::optimizer::OptimizerConfig;
+
+/// Everything that is needed to repeat a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// How new neurons get their weights, or one of the baselines `small` and `big`.
+    #[serde(default = "default_method")]
+    pub method: String,
+    /// The seed of everything that is drawn.
+    #[serde(default)]
+    pub seed: u64,
+    /// The device to compute on.
+    #[serde(default = "default_device")]
+    pub device: String,
+    pub data: DataConfig,
+    pub network: NetworkConfig,
+    pub optimizer: OptimizerConfig,
+    pub training: TrainingConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthConfig>,
+    #[serde(default)]
+    pub compare: CompareConfig,
+}
+
+/// The seed network; inputs and outputs are the data's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum NetworkConfig {
+    Mlp {
+        /// Width of each hidden layer of the seed network.
+        hidden: Vec<usize>,
+        #[serde(default = "default_activation")]
+        activation: Activation,
+        #[serde(default = "default_true")]
+        bias: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Gradient steps; or `epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Passes over the training examples; or `steps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+    /// Examples a step; all of them if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    #[serde(default = "default_log_every")]
+    pub log_every: usize,
+    /// Steps between two evaluations on the test examples; every epoch (or a twentieth of the steps) if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate_every: Option<usize>,
+    /// Steps between two checkpoints; a tenth of the steps if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrowthConfig {
+    /// The first step at which the network may grow.
+    pub start: usize,
+    /// Growth events happen at multiples of this.
+    pub every: usize,
+    /// Number of growth events.
+    pub times: usize,
+    /// New neurons of a site at an event; or `fraction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+    /// New neurons as a share of the site's seed width; or `count`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<f64>,
+    #[serde(default)]
+    pub order: Order,
+    #[serde(default = "default_zero_side")]
+    pub zero_side: ZeroSide,
+    #[serde(default = "default_scale")]
+    pub scale: Scale,
+    /// Multiplies the norm that `scale` refers to.
+    #[serde(default = "default_factor")]
+    pub factor: f64,
+    /// Norm of small random weights on the zero side.
+    #[serde(default)]
+    pub epsilon: f64,
+    /// `"training"`, `"all"` or `{ examples = N }`.
+    #[serde(default = "default_growth_batch")]
+    pub batch: GrowthBatch,
+    #[serde(default)]
+    pub second_moments: SecondMoments,
+    #[serde(default)]
+    pub verify: Verification,
+    /// Largest relative output change at a growth event.
+    #[serde(default = "default_tolerance")]
+    pub tolerance: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompareConfig {
+    pub methods: Vec<String>,
+    /// Number of seeds, from `seed` on.
+    pub seeds: u64,
+    /// The method that the others are compared with, seed by seed.
+    pub reference: String,
+    /// Confidence level of intervals.
+    pub confidence: f64,
+}
+
+impl Default for CompareConfig {
+    fn default() -> Self {
+        Self {
+            methods: ["small", "big", "random", "gradmax"].map(String::from).to_vec(),
+            seeds: 3,
+            reference: "gradmax".into(),
+            confidence: 0.95,
+        }
+    }
+}
+
+fn default_method() -> String {
+    "gradmax".into()
+}
+
+fn default_device() -> String {
+    "flex".into()
+}
+
+fn default_activation() -> Activation {
+    Activation::Relu
+}
+
+fn default_true() -> bool {
+    true
+}
+
+fn default_log_every() -> usize {
+    10
+}
+
+fn default_zero_side() -> ZeroSide {
+    Placement::default().zero_side
+}
+
+fn default_scale() -> Scale {
+    Placement::default().scale
+}
+
+fn default_factor() -> f64 {
+    Placement::default().factor
+}
+
+fn default_growth_batch() -> GrowthBatch {
+    GrowthBatch::Training
+}
+
+fn default_tolerance() -> f64 {
+    1e-5
+}
+
+impl Experiment {
+    /// Reads a configuration, with changes of the form `key=value`.
+    pub fn read(path: &Path, changes: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| misuse(format!("cannot read the configuration {}: {error}", path.display())))?;
+        let in_file = |error: String| misuse(format!("{}: {}", path.display(), one_line(&error)));
+        if changes.is_empty() {
+            // Straight from the text, so that messages can point at the line.
+            let experiment = toml::from_str::<Self>(&text).map_err(|error| in_file(error.to_string()))?;
+            return experiment.checked().with_context(|| path.display().to_string());
+        }
+        let mut table = text.parse::<Table>().map_err(|error| in_file(error.to_string()))?;
+        changes.iter().try_for_each(|change| set(&mut table, change))?;
+        let experiment = Value::Table(table).try_into::<Self>();
+        let experiment = experiment
+            .map_err(|error| misuse(format!("{} with --set: {}", path.display(), one_line(&error.to_string()))))?;
+        experiment.checked().with_context(|| path.display().to_string())
+    }
+
+    /// The configuration as TOML, every default written out.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+
+    fn checked(mut self) -> Result<Self> {
+        method::check(&self.method)?;
+        self.compare.methods.iter().try_for_each(|name| method::check(name))?;
+        if !self.compare.methods.contains(&self.compare.reference)
+            && let Some(first) = self.compare.methods.first()
+        {
+            self.compare.reference = first.clone();
+        }
+        if !(self.compare.confidence > 0.0 && self.compare.confidence < 1.0) {
+            return Err(misuse(format!(
+                "`compare.confidence` is {}; it must lie between 0 and 1",
+                self.compare.confidence
+            )));
+        }
+        self.optimizer.check()?;
+        self.training.check()?;
+        if let Some(growth) = &self.growth {
+            growth.schedule()?;
+            growth.placement().check()?;
+            if !(growth.tolerance >= 0.0) {
+                return Err(misuse(format!("`growth.tolerance` is {}; it must not be negative", growth.tolerance)));
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl TrainingConfig {
+    fn check(&self) -> Result<()> {
+        let zero = |name: &str, value: Option<usize>| match value {
+            Some(0) => Err(misuse(format!("`training.{name}` is 0; it must be at least 1, or be left out"))),
+            _ => Ok(()),
+        };
+        zero("batch_size", self.batch_size)?;
+        zero("log_every", Some(self.log_every))?;
+        zero("evaluate_every", self.evaluate_every)?;
+        zero("checkpoint_every", self.checkpoint_every)?;
+        match (self.steps, self.epochs) {
+            (Some(_), None) | (None, Some(_)) => Ok(()),
+            _ => Err(misuse("`training` needs either `steps` or `epochs`, and not both")),
+        }
+    }
+
+    /// Gradient steps for a number of training examples.
+    pub fn steps(&self, examples: usize) -> usize {
+        self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0) * self.steps_per_epoch(examples))
+    }
+
+    /// Gradient steps of a pass over a number of training examples.
+    pub fn steps_per_epoch(&self, examples: usize) -> usize {
+        self.batch_size.map_or(1, |size| examples.div_ceil(size)).max(1)
+    }
+}
+
+impl GrowthConfig {
+    /// The schedule, checked.
+    pub fn schedule(&self) -> Result<Periodic> {
+        let amount = match (self.count, self.fraction) {
+            (Some(count), None) => Amount::Count(count),
+            (None, Some(fraction)) => Amount::Fraction(fraction),
+            _ => return Err(misuse("`growth` needs either `count` or `fraction`, and not both")),
+        };
+        let schedule = Periodic { start: self.start, every: self.every, times: self.times, order: self.order, amount };
+        schedule.check()?;
+        Ok(schedule)
+    }
+
+    pub fn placement(&self) -> Placement {
+        Placement { zero_side: self.zero_side, scale: self.scale, factor: self.factor, epsilon: self.epsilon }
+    }
+}
+
+/// Sets one dotted key of a table to a value in TOML syntax, or to a string.
+fn set(table: &mut Table, change: &str) -> Result<()> {
+    let (key, value) = change
+        .split_once('=')
+        .ok_or_else(|| misuse(format!("--set {change}: write it as key=value, for example growth.times=3")))?;
+    let value = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(value.into()));
+    let mut parts = key.split('.').collect::<Vec<_>>();
+    let last = parts.pop().unwrap_or_default();
+    let mut at = table;
+    for part in parts {
+        let entry = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
+        at = entry.as_table_mut().ok_or_else(|| misuse(format!("--set {key}: `{part}` is a value, not a section")))?;
+    }
+    at.insert(last.into(), value);
+    Ok(())
+}
+
+/// A parser's message in one line: position and problem, without the quoted source.
+fn one_line(message: &str) -> String {
+    let kept = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let kept = kept.filter(|line| !line.starts_with('|') && !line.contains(" | "));
+    kept.collect::<Vec<_>>().join(": ").replace("TOML parse error at ", "")
+}

@@ -1,0 +1,188 @@
+//! From a configuration to a finished run.
+
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Result;
+use burn::tensor::{Device, Tensor};
+use gradmax::{
+    Growable, Grower, GrowthPolicy, MlpConfig, Outcome, Run, Seed, Settings, SiteWidth, Trainer, checkpoint,
+    target_widths,
+};
+use indicatif::ProgressBar;
+
+use crate::config::{Experiment, GrowthConfig, NetworkConfig};
+use crate::data::DataSet;
+use crate::device;
+use crate::failure::misuse;
+use crate::folder::{Recording, RunFolder, RunSummary};
+use crate::method::{self, Method};
+use crate::progress::Steps;
+
+/// How a run ended.
+pub enum Ending {
+    Finished(RunSummary),
+    /// Stopped, after a checkpoint.
+    Stopped,
+}
+
+/// The networks of an experiment.
+pub struct Networks {
+    /// The network that growth starts from.
+    pub seed: MlpConfig,
+    /// The network that growth leads to.
+    pub target: MlpConfig,
+}
+
+impl Networks {
+    /// The seed network, and where the schedule leads from there.
+    pub fn of(experiment: &Experiment) -> Result<Self> {
+        let shape = experiment.data.shape();
+        let NetworkConfig::Mlp { hidden, activation, bias } = &experiment.network;
+        let seed = MlpConfig {
+            inputs: shape.inputs,
+            hidden: hidden.clone(),
+            outputs: shape.outputs,
+            activation: *activation,
+            bias: *bias,
+        };
+        let sites = hidden.iter().enumerate().map(|(index, width)| SiteWidth {
+            site: format!("hidden{}", index + 1),
+            seed: *width,
+            width: *width,
+        });
+        let sites = sites.collect::<Vec<_>>();
+        let target = match &experiment.growth {
+            None => sites,
+            Some(growth) => {
+                target_widths(&growth.schedule()?, &sites, experiment.training.steps(experiment.data.examples()))
+            }
+        };
+        let target = seed.with_hidden(target.iter().map(|site| site.width).collect());
+        Ok(Self { seed, target })
+    }
+
+    /// The network that a run of this method starts with.
+    fn start(self, method: &Method) -> MlpConfig {
+        match method {
+            Method::Big => self.target,
+            Method::Small | Method::Grow(_) => self.seed,
+        }
+    }
+}
+
+/// Checks what can be checked without data or training.
+pub fn check(experiment: &Experiment) -> Result<()> {
+    let device = device::named(&experiment.device)?;
+    let method = method::named(&experiment.method)?;
+    let network = Networks::of(experiment)?.start(&method).init(Seed::new(0), &device)?;
+    if let Some(policy) = policy(experiment, method)? {
+        policy.grower.check(&network)?;
+    }
+    Ok(())
+}
+
+/// Runs an experiment in its folder, from its checkpoint if there is one, to its end or until stopped.
+pub fn run(
+    experiment: &Experiment,
+    data: &DataSet,
+    folder: &RunFolder,
+    bar: ProgressBar,
+    stop: &AtomicBool,
+) -> Result<Ending> {
+    let device = device::named(&experiment.device)?;
+    let method = method::named(&experiment.method)?;
+    let settings = settings(experiment, gradmax::Examples::count(&data.train));
+    let run = start(experiment, &method, folder, &device)?;
+    bar.set_length(settings.steps as u64);
+    let mut trainer = Trainer::new(settings, data.task, &data.train)
+        .with_test(&data.test)
+        .with_observer(Recording::new(folder)?)
+        .with_observer(Steps::new(bar))
+        .with_stop(stop);
+    if let Some(policy) = policy(experiment, method)? {
+        trainer = trainer.with_growth(policy);
+    }
+    let Outcome { run, finished } = trainer.train(run)?;
+    let Some(evaluated) = finished else {
+        return Ok(Ending::Stopped);
+    };
+    let widths = run.progress.sites.iter().map(|site| (site.site.clone(), site.width.into()));
+    let summary = RunSummary {
+        method: experiment.method.clone(),
+        seed: experiment.seed,
+        steps: run.progress.step,
+        final_train_loss: evaluated.train.loss,
+        final_test_loss: evaluated.test.map(|test| test.loss),
+        final_test_score: evaluated.test.and_then(|test| test.score),
+        parameters: burn::module::Module::num_params(&run.network),
+        widths: widths.collect(),
+        train_flops: run.progress.training_flops,
+        seconds: run.progress.seconds,
+        step_seconds_median: evaluated.step_seconds_median,
+        growth_seconds: run.progress.growth_seconds,
+    };
+    folder.write_summary(&summary)?;
+    Ok(Ending::Finished(summary))
+}
+
+/// The run as its checkpoint has it, or at its beginning; the folder's files are cut back to match.
+fn start(
+    experiment: &Experiment,
+    method: &Method,
+    folder: &RunFolder,
+    device: &Device,
+) -> Result<Run<impl Growable<Input = Tensor<2>> + use<>>> {
+    let init = Seed::new(experiment.seed).fold("init");
+    let config = Networks::of(experiment)?.start(method);
+    let optimizer = experiment.optimizer.init();
+    let run = match folder.has_checkpoint() {
+        false => Run::new(config.init(init, device)?, optimizer),
+        true => {
+            let progress = checkpoint::load_progress(&folder.checkpoint())?;
+            let widths = progress.sites.iter().map(|site| site.width).collect();
+            let network = config.with_hidden(widths).init(init, device)?;
+            checkpoint::load(&folder.checkpoint(), network, optimizer)?
+        }
+    };
+    folder.rewind(run.progress.rows, run.progress.events)?;
+    Ok(run)
+}
+
+fn settings(experiment: &Experiment, examples: usize) -> Settings {
+    let training = &experiment.training;
+    let steps = training.steps(examples);
+    let rare = |part: usize| (steps / part).max(1);
+    let evaluate_every = match training.batch_size {
+        Some(_) => training.steps_per_epoch(examples),
+        None => rare(20),
+    };
+    Settings {
+        steps,
+        batch_size: training.batch_size,
+        learning_rate: experiment.optimizer.learning_rate(),
+        log_every: training.log_every,
+        evaluate_every: Some(training.evaluate_every.unwrap_or(evaluate_every)),
+        checkpoint_every: Some(training.checkpoint_every.unwrap_or(rare(10))),
+        seed: Seed::new(experiment.seed),
+    }
+}
+
+fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPolicy>> {
+    let Method::Grow(initializer) = method else {
+        return Ok(None);
+    };
+    let Some(growth) = &experiment.growth else {
+        return Err(misuse(format!(
+            "the method `{}` grows the network, but the configuration has no [growth]; add it, or use `small`",
+            experiment.method
+        )));
+    };
+    let GrowthConfig { batch, second_moments, verify, tolerance, .. } = growth;
+    let grower = Grower::boxed(initializer)
+        .with_placement(growth.placement())
+        .with_second_moments(*second_moments)
+        .with_verification(*verify)
+        .with_tolerance(*tolerance)
+        .with_seed(Seed::new(experiment.seed).fold("growth"));
+    Ok(Some(GrowthPolicy { schedule: Box::new(growth.schedule()?), grower, batch: *batch }))
+}

@@ -1,0 +1,220 @@
+//! Run folders: the files of a run, written as it goes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use gradmax::{Growable, Observer, ObserverError, Receipt, Row, Run, checkpoint};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Experiment;
+use crate::failure::misuse;
+
+/// The folder of one run.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// The last word on a run, as `summary.json` holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    pub method: String,
+    pub seed: u64,
+    pub steps: usize,
+    pub final_train_loss: f64,
+    pub final_test_loss: Option<f64>,
+    pub final_test_score: Option<f64>,
+    pub parameters: usize,
+    pub widths: serde_json::Map<String, serde_json::Value>,
+    pub train_flops: u64,
+    pub seconds: f64,
+    pub step_seconds_median: f64,
+    pub growth_seconds: f64,
+}
+
+impl RunFolder {
+    /// A folder that may hold a run, or not.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Makes the folder for a new run and writes its configuration.
+    pub fn create(&self, experiment: &Experiment) -> Result<()> {
+        if self.config().exists() {
+            return Err(misuse(format!(
+                "{} already holds a run; go on with `gradmax resume {}`, or choose another folder with --out",
+                self.path.display(),
+                self.path.display()
+            )));
+        }
+        fs::create_dir_all(&self.path).with_context(|| format!("cannot make the folder {}", self.path.display()))?;
+        write_whole(&self.config(), experiment.to_toml()?.as_bytes())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.csv")
+    }
+
+    pub fn receipts(&self) -> PathBuf {
+        self.path.join("growth.jsonl")
+    }
+
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    fn summary(&self) -> PathBuf {
+        self.path.join("summary.json")
+    }
+
+    /// Whether there is a checkpoint to resume from.
+    pub fn has_checkpoint(&self) -> bool {
+        self.checkpoint().exists() || self.path.join("checkpoint.old").exists()
+    }
+
+    /// The run's configuration.
+    pub fn read_experiment(&self) -> Result<Experiment> {
+        if !self.config().exists() {
+            return Err(misuse(format!("{} holds no run: it has no config.toml", self.path.display())));
+        }
+        Experiment::read(&self.config(), &[])
+    }
+
+    /// The summary, if the run is finished.
+    pub fn read_summary(&self) -> Result<Option<RunSummary>> {
+        let path = self.summary();
+        match fs::read(&path) {
+            Ok(text) => {
+                let summary = serde_json::from_slice(&text);
+                Ok(Some(
+                    summary.with_context(|| format!("{} is damaged; delete it and resume the run", path.display()))?,
+                ))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    pub fn write_summary(&self, summary: &RunSummary) -> Result<()> {
+        write_whole(&self.summary(), &serde_json::to_vec_pretty(summary)?)
+    }
+
+    /// The measurements so far; a last line that is being written is left out.
+    pub fn read_rows(&self) -> Result<Vec<Row>> {
+        let path = self.metrics();
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
+        Ok(reader.deserialize().map_while(|row| row.ok()).collect())
+    }
+
+    /// The receipts so far; a last line that is being written is left out.
+    pub fn read_receipts(&self) -> Result<Vec<Receipt>> {
+        match fs::read_to_string(self.receipts()) {
+            Ok(text) => Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Cuts the files back to what a run had written when it was saved, so that it can go on from there.
+    pub fn rewind(&self, rows: usize, receipts: usize) -> Result<()> {
+        keep_lines(&self.metrics(), if rows == 0 { 0 } else { rows + 1 })?;
+        keep_lines(&self.receipts(), receipts)
+    }
+}
+
+/// Keeps the first lines of a file, which may be missing if none are to be kept.
+fn keep_lines(path: &Path, count: usize) -> Result<()> {
+    let kept = match File::open(path) {
+        Ok(file) => BufReader::new(file).lines().take(count).collect::<std::io::Result<Vec<_>>>()?,
+        Err(_) => Vec::new(),
+    };
+    if kept.len() < count {
+        bail!(
+            "{} has {} lines, fewer than the {count} of its checkpoint; it was changed or cut short",
+            path.display(),
+            kept.len()
+        );
+    }
+    let text = kept.into_iter().map(|line| line + "\n").collect::<String>();
+    write_whole(path, text.as_bytes())
+}
+
+/// Writes a file under a temporary name and renames it, so that it is never seen half-written.
+pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
+    let fresh = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&fresh)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Appends a run's measurements, receipts and checkpoints to its folder.
+pub struct Recording {
+    folder: RunFolder,
+    metrics: csv::Writer<File>,
+    receipts: File,
+}
+
+impl Recording {
+    pub fn new(folder: &RunFolder) -> Result<Self> {
+        let open = |path: PathBuf| {
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            file.with_context(|| format!("cannot write {}", path.display()))
+        };
+        let metrics = open(folder.metrics())?;
+        let fresh = metrics.metadata().map(|about| about.len() == 0).unwrap_or(true);
+        let metrics = csv::WriterBuilder::new().has_headers(fresh).from_writer(metrics);
+        Ok(Self { folder: folder.clone(), metrics, receipts: open(folder.receipts())? })
+    }
+
+    fn append(&mut self, receipt: &Receipt) -> std::io::Result<()> {
+        let mut line = serde_json::to_string(receipt)?;
+        line.push('\n');
+        self.receipts.write_all(line.as_bytes())
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.metrics.flush()?;
+        self.metrics.get_ref().sync_data()?;
+        self.receipts.sync_data()
+    }
+}
+
+fn cannot_write(path: PathBuf) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> ObserverError {
+    move |error| format!("cannot write {}: {error}", path.display()).into()
+}
+
+impl<N: Growable> Observer<N> for Recording {
+    fn logged(&mut self, row: &Row) -> Result<(), ObserverError> {
+        let written = self.metrics.serialize(row).map_err(Into::into);
+        let written = written.and_then(|()| self.metrics.flush().map_err(Into::into));
+        written.map_err(cannot_write(self.folder.metrics()))
+    }
+
+    fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
+        self.append(receipt).map_err(Into::into).map_err(cannot_write(self.folder.receipts()))
+    }
+
+    fn checkpoint(&mut self, run: &Run<N>) -> Result<(), ObserverError> {
+        self.sync().map_err(Into::into).map_err(cannot_write(self.folder.metrics()))?;
+        Ok(checkpoint::save(run, &self.folder.checkpoint())?)
+    }
+}

@@ -1,0 +1,146 @@
+//! The table of a comparison: means, standard errors, and paired differences to a reference method.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::config::CompareConfig;
+use crate::folder::{RunFolder, RunSummary};
+use crate::statistics::{Mean, median, paired_difference};
+use crate::table::{grouped, markdown, significant};
+
+/// What is compared: the test score where there is one, else the training loss.
+struct Measure {
+    name: &'static str,
+    of: fn(&RunSummary) -> f64,
+}
+
+fn measure(summaries: &[RunSummary]) -> Measure {
+    match summaries.iter().all(|summary| summary.final_test_score.is_some()) {
+        true => Measure {
+            name: "test score in %",
+            of: |summary| 100.0 * summary.final_test_score.expect("every run has a score"),
+        },
+        false => Measure { name: "final training loss", of: |summary| summary.final_train_loss },
+    }
+}
+
+/// What the table shows, in a sentence or two.
+pub fn caption(compare: &CompareConfig, summaries: &[RunSummary]) -> String {
+    format!(
+        "Mean ± standard error over seeds. The last column is the paired difference of the {} to `{}`, seed by seed, with its \
+         {} % confidence interval (Student's t).",
+        measure(summaries).name,
+        compare.reference,
+        compare.confidence * 100.0
+    )
+}
+
+/// The table of all methods, as Markdown.
+pub fn table(summaries: &[RunSummary], compare: &CompareConfig, folder: &Path) -> Result<String> {
+    let scored = measure(summaries).name != "final training loss";
+    let difference = format!("difference to {}", compare.reference);
+    let mut header = vec!["method", "n", "training loss", "test loss"];
+    header.extend(scored.then_some("test score, %"));
+    header.extend(["parameters", "training FLOPs", "growth, steps", &difference]);
+    let rows = compare.methods.iter().filter_map(|method| {
+        let runs = summaries.iter().filter(|summary| summary.method == *method).collect::<Vec<_>>();
+        (!runs.is_empty()).then(|| row(&runs, summaries, compare, folder))
+    });
+    Ok(markdown(&header, &rows.collect::<Result<Vec<_>>>()?))
+}
+
+fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, folder: &Path) -> Result<Vec<String>> {
+    let mean = |of: &dyn Fn(&RunSummary) -> Option<f64>| {
+        let values = runs.iter().filter_map(|run| of(run)).collect::<Vec<_>>();
+        Mean::of(&values).map_or("-".into(), |mean| with_error(&mean))
+    };
+    let method = &runs[0].method;
+    let mut row = vec![method.clone(), runs.len().to_string()];
+    row.push(mean(&|run| Some(run.final_train_loss)));
+    row.push(mean(&|run| run.final_test_loss));
+    if all.iter().all(|run| run.final_test_score.is_some()) {
+        row.push(mean(&|run| run.final_test_score.map(|score| 100.0 * score)));
+    }
+    row.push(grouped(runs[0].parameters as u64));
+    row.push(significant(runs.iter().map(|run| run.train_flops as f64).sum::<f64>() / runs.len() as f64));
+    row.push(growth_cost(runs, folder)?.map_or("-".into(), |steps| format!("{steps:.2}")));
+    row.push(if *method == compare.reference { "-".into() } else { difference(runs, all, compare) });
+    Ok(row)
+}
+
+/// Mean and standard error, with two digits of the error.
+pub fn with_error(mean: &Mean) -> String {
+    match mean.standard_error {
+        Some(error) if error > 0.0 => {
+            let decimals = (1 - error.log10().floor() as i32).clamp(0, 9) as usize;
+            format!("{:.decimals$} ± {error:.decimals$}", mean.mean)
+        }
+        _ => significant(mean.mean),
+    }
+}
+
+/// Median cost of a growth event in training steps.
+fn growth_cost(runs: &[&RunSummary], folder: &Path) -> Result<Option<f64>> {
+    let mut costs = Vec::new();
+    for run in runs {
+        let folder = RunFolder::at(folder.join(&run.method).join(format!("seed{}", run.seed)));
+        costs.extend(folder.read_receipts()?.iter().filter_map(|receipt| receipt.timing.growth_in_steps));
+    }
+    Ok(median(&costs))
+}
+
+fn difference(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig) -> String {
+    let measure = measure(all);
+    let reference = |seed: u64| all.iter().find(|run| run.method == compare.reference && run.seed == seed);
+    let pairs = runs.iter().filter_map(|run| Some(((measure.of)(run), (measure.of)(reference(run.seed)?))));
+    let Some(mean) = paired_difference(&pairs.collect::<Vec<_>>()) else {
+        return "-".into();
+    };
+    match mean.half_width(compare.confidence) {
+        Some(half) if half > 0.0 => {
+            let decimals = (1 - half.log10().floor() as i32).clamp(0, 9) as usize;
+            let (low, high) = (mean.mean - half, mean.mean + half);
+            format!("{:+.decimals$} [{low:+.decimals$}, {high:+.decimals$}]", mean.mean)
+        }
+        _ => format!("{:+.4}", mean.mean),
+    }
+}
+
+/// A row a run.
+pub fn csv(summaries: &[RunSummary]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record([
+        "method",
+        "seed",
+        "steps",
+        "final_train_loss",
+        "final_test_loss",
+        "final_test_score",
+        "parameters",
+        "widths",
+        "train_flops",
+        "seconds",
+        "step_seconds_median",
+        "growth_seconds",
+    ])?;
+    let optional = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    for run in summaries {
+        let widths = run.widths.iter().map(|(site, width)| format!("{site}={width}")).collect::<Vec<_>>().join(" ");
+        writer.write_record([
+            run.method.clone(),
+            run.seed.to_string(),
+            run.steps.to_string(),
+            run.final_train_loss.to_string(),
+            optional(run.final_test_loss),
+            optional(run.final_test_score),
+            run.parameters.to_string(),
+            widths,
+            run.train_flops.to_string(),
+            run.seconds.to_string(),
+            run.step_seconds_median.to_string(),
+            run.growth_seconds.to_string(),
+        ])?;
+    }
+    Ok(writer.into_inner()?)
+}

@@ -1,0 +1,339 @@
+//! The page: what was run, the table, the charts, the receipts.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use gradmax::{Receipt, Split};
+
+use super::RecordedRun;
+use super::chart::{Chart, svg};
+use super::comparison::{self, with_error};
+use super::series::{MethodRuns, Series, averaged, by_method, merged, staircase};
+use crate::config::{CompareConfig, Experiment};
+use crate::folder::RunSummary;
+use crate::statistics::{Mean, median};
+use crate::table::{grouped, significant};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The whole report.
+pub fn html(runs: &[RecordedRun], folders: &[PathBuf]) -> Result<String> {
+    let groups = by_method(runs);
+    let title = folders[0].file_name().map_or("gradmax".into(), |name| name.to_string_lossy().into_owned());
+    let body = [
+        heading(&title, runs, &groups),
+        legend(&groups),
+        results(runs, &groups, folders)?,
+        charts(runs, &groups)?,
+        receipts(&groups),
+        configuration(&runs[0].experiment)?,
+    ]
+    .concat();
+    Ok(format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{title} - gradmax</title><style>{STYLE}</style></head>\n<body><main>\n{body}</main></body></html>\n",
+        title = escaped(&title)
+    ))
+}
+
+fn heading(title: &str, runs: &[RecordedRun], groups: &[MethodRuns<'_>]) -> String {
+    let finished = runs.iter().filter(|run| run.summary.is_some()).count();
+    let seeds = groups.iter().map(|group| group.runs.len()).max().unwrap_or(0);
+    let state = match finished == runs.len() {
+        true => "all finished".to_string(),
+        false => format!("{finished} finished so far"),
+    };
+    let methods = if groups.len() == 1 { "1 method".into() } else { format!("{} methods", groups.len()) };
+    let seeds = if seeds == 1 { "1 seed".into() } else { format!("{seeds} seeds") };
+    format!("<h1>{}</h1>\n<p class=\"sub\">{methods}, {seeds}; {} runs, {state}.</p>\n", escaped(title), runs.len())
+}
+
+/// The style sheet's name of a method's colour; methods that it does not know share what is left.
+fn color_of(method: &str) -> String {
+    match crate::method::METHODS.iter().position(|(known, _)| *known == method) {
+        Some(index) => format!("series{index}"),
+        None => "series5".into(),
+    }
+}
+
+fn legend(groups: &[MethodRuns<'_>]) -> String {
+    let entry = |group: &MethodRuns<'_>| {
+        format!("<li><i style=\"background:var(--{})\"></i>{}</li>", color_of(&group.method), escaped(&group.method))
+    };
+    format!("<ul class=\"legend\">{}</ul>\n", groups.iter().map(entry).collect::<String>())
+}
+
+fn results(runs: &[RecordedRun], groups: &[MethodRuns<'_>], folders: &[PathBuf]) -> Result<String> {
+    let summaries = runs.iter().filter_map(|run| run.summary.clone()).collect::<Vec<RunSummary>>();
+    if summaries.is_empty() {
+        return Ok("<p>No run is finished yet.</p>\n".into());
+    }
+    let compare = match groups.len() {
+        1 => None,
+        _ => comparison_of(folders),
+    };
+    if let Some(compare) = compare {
+        let caption = comparison::caption(&compare, &summaries).replace('`', "");
+        let table = comparison::table(&summaries, &compare, &folders[0])?;
+        return Ok(format!(
+            "<h2>Results</h2>\n{}<p class=\"note\">{}</p>\n",
+            table_from_markdown(&table),
+            escaped(&caption)
+        ));
+    }
+    let mut rows = String::new();
+    for group in groups {
+        let of = |value: &dyn Fn(&RunSummary) -> Option<f64>| {
+            let values = group.runs.iter().filter_map(|run| value(run.summary.as_ref()?)).collect::<Vec<_>>();
+            Mean::of(&values).map_or("-".into(), |mean| with_error(&mean))
+        };
+        let parameters = group.runs.iter().find_map(|run| run.summary.as_ref()).map_or(0, |summary| summary.parameters);
+        write!(
+            rows,
+            "<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escaped(&group.method),
+            of(&|summary| Some(summary.final_train_loss)),
+            of(&|summary| summary.final_test_loss),
+            of(&|summary| summary.final_test_score.map(|score| 100.0 * score)),
+            grouped(parameters as u64)
+        )?;
+    }
+    Ok(format!(
+        "<h2>Results</h2>\n<div class=\"scroll\"><table><thead><tr><th>method</th><th>training loss</th><th>test loss</th>\
+         <th>test score, %</th><th>parameters</th></tr></thead><tbody>{rows}</tbody></table></div>\n"
+    ))
+}
+
+/// How the comparison in the first folder was set up, if there is one.
+fn comparison_of(folders: &[PathBuf]) -> Option<CompareConfig> {
+    let experiment = Experiment::read(&folders[0].join("comparison.toml"), &[]).ok()?;
+    Some(experiment.compare)
+}
+
+/// A chart with its heading and what to know about it.
+struct Figure {
+    title: &'static str,
+    note: String,
+    svg: String,
+}
+
+fn charts(runs: &[RecordedRun], groups: &[MethodRuns<'_>]) -> Result<String> {
+    let confidence = 0.95;
+    let band = match groups.iter().any(|group| group.runs.len() > 1) {
+        true => "Mean over seeds; the band is the 95 % confidence interval of the mean (Student's t).",
+        false => "One run a method.",
+    };
+    let marks = growth_steps(groups);
+    let lines = |split, x: fn(&gradmax::Row) -> f64, y: fn(&gradmax::Row) -> Option<f64>| {
+        let series = groups.iter().map(|group| averaged(group, split, x, y, confidence));
+        series.filter(|series| !series.points.is_empty()).collect::<Vec<_>>()
+    };
+    let mut figures = Vec::new();
+    let mut add = |title, note: String, chart: Chart<'_>| -> Result<()> {
+        if !chart.series.is_empty() {
+            figures.push(Figure { title, note, svg: svg(&chart, color_of)? });
+        }
+        Ok(())
+    };
+    let step = |row: &gradmax::Row| row.step as f64;
+    let flops = |row: &gradmax::Row| row.flops as f64;
+
+    let loss = lines(Split::Train, step, |row| Some(row.loss));
+    let marked =
+        |text: &str| if marks.is_empty() { text.to_string() } else { format!("{text} Vertical lines: growth events.") };
+    let chart = Chart { x_label: "step", y_label: "training loss", series: &loss, marks: &marks, logarithmic: true };
+    add("Training loss", marked(band), chart)?;
+
+    let cost = lines(Split::Train, flops, |row| Some(row.loss));
+    let chart =
+        Chart { x_label: "training FLOPs", y_label: "training loss", series: &cost, marks: &[], logarithmic: true };
+    add(
+        "Training loss against what it cost",
+        format!("{band} A training step counts as three forward passes."),
+        chart,
+    )?;
+
+    let scored = runs.iter().flat_map(|run| &run.rows).any(|row| row.split == Split::Test && row.score.is_some());
+    match scored {
+        true => {
+            let test = lines(Split::Test, step, |row| row.score.map(|score| 100.0 * score));
+            let chart =
+                Chart { x_label: "step", y_label: "test score, %", series: &test, marks: &marks, logarithmic: false };
+            add("Test score", marked(band), chart)?;
+        }
+        false => {
+            let test = lines(Split::Test, step, |row| Some(row.loss));
+            let chart =
+                Chart { x_label: "step", y_label: "test loss", series: &test, marks: &marks, logarithmic: true };
+            add("Test loss", marked(band), chart)?;
+        }
+    }
+
+    let ratio = lines(Split::Train, step, |row| Some(row.gradient_norm? / row.loss));
+    let chart =
+        Chart { x_label: "step", y_label: "gradient norm / loss", series: &ratio, marks: &marks, logarithmic: true };
+    add("Gradient norm over loss", marked(band), chart)?;
+
+    let width = merged(groups.iter().map(widths).collect());
+    let chart =
+        Chart { x_label: "step", y_label: "neurons at all sites", series: &width, marks: &marks, logarithmic: false };
+    add("Width", same_line(&width), chart)?;
+
+    let size = merged(groups.iter().map(|group| staircase(group, parameters(group))).collect());
+    let chart = Chart { x_label: "step", y_label: "parameters", series: &size, marks: &marks, logarithmic: false };
+    add("Parameters", same_line(&size), chart)?;
+
+    let figure = |figure: &Figure| {
+        format!(
+            "<figure><h3>{}</h3>{}<figcaption>{}</figcaption></figure>\n",
+            figure.title,
+            figure.svg,
+            escaped(&figure.note)
+        )
+    };
+    Ok(format!("<h2>Charts</h2>\n<div class=\"figures\">{}</div>\n", figures.iter().map(figure).collect::<String>()))
+}
+
+/// Which methods share a line.
+fn same_line(series: &[Series]) -> String {
+    let shared = series.iter().filter(|line| line.methods.len() > 1).map(|line| line.methods.join(", "));
+    let shared = shared.collect::<Vec<_>>();
+    match shared.is_empty() {
+        true => "Vertical lines: growth events.".into(),
+        false => format!("One line for {}. Vertical lines: growth events.", shared.join("; and for ")),
+    }
+}
+
+/// The steps of growth events, where every growing run has the same.
+fn growth_steps(groups: &[MethodRuns<'_>]) -> Vec<f64> {
+    let of = |receipts: &[Receipt]| receipts.iter().map(|receipt| receipt.step as f64).collect::<Vec<_>>();
+    let mut all =
+        groups.iter().flat_map(|group| &group.runs).map(|run| of(&run.receipts)).filter(|steps| !steps.is_empty());
+    let first = all.next().unwrap_or_default();
+    match all.all(|steps| steps == first) && first.len() <= 40 {
+        true => first,
+        false => Vec::new(),
+    }
+}
+
+/// Neurons at all sites over the steps of a method's first run.
+fn widths(group: &MethodRuns<'_>) -> Series {
+    let run = group.runs[0];
+    let crate::config::NetworkConfig::Mlp { hidden, .. } = &run.experiment.network;
+    let grown = run.receipts.iter().map(|receipt| {
+        let added = receipt.sites.iter().map(|site| site.added).sum::<usize>();
+        (receipt.step, added)
+    });
+    let last = run.rows.last().map_or(0, |row| row.step);
+    let target =
+        run.summary.as_ref().map(|summary| summary.widths.values().filter_map(|width| width.as_u64()).sum::<u64>());
+    let mut width = match (run.receipts.is_empty(), target) {
+        (true, Some(target)) => target as usize,
+        _ => hidden.iter().sum::<usize>(),
+    };
+    let mut points = vec![(0.0, width as f64)];
+    for (step, added) in grown {
+        width += added;
+        points.push((step as f64, width as f64));
+    }
+    points.push((last as f64, width as f64));
+    staircase(group, points)
+}
+
+/// Parameters at every change over the steps of a method's first run.
+fn parameters(group: &MethodRuns<'_>) -> Vec<(f64, f64)> {
+    let run = group.runs[0];
+    let first = run.rows.first().map(|row| (0.0, row.parameters as f64));
+    let grown = run.receipts.iter().map(|receipt| (receipt.step as f64, receipt.parameters[1] as f64));
+    let last = run.rows.last().map(|row| (row.step as f64, row.parameters as f64));
+    first.into_iter().chain(grown).chain(last).collect()
+}
+
+fn receipts(groups: &[MethodRuns<'_>]) -> String {
+    let mut html = String::new();
+    for group in groups.iter().filter(|group| group.runs.iter().any(|run| !run.receipts.is_empty())) {
+        let all = group.runs.iter().flat_map(|run| &run.receipts).collect::<Vec<_>>();
+        let first = group.runs.iter().find(|run| !run.receipts.is_empty()).expect("some run of the group grew");
+        let rows = first.receipts.iter().flat_map(receipt_rows).collect::<String>();
+        html += &format!(
+            "<details{}><summary><b>{}</b>: {}</summary><div class=\"scroll\"><table><caption>Receipts of seed {}</caption><thead><tr>\
+             <th>step</th><th>site</th><th>width</th><th>gradient norm of new weights</th><th>predicted</th>\
+             <th>output change</th><th>loss</th><th>parameters</th><th>cost, ms</th><th>cost, steps</th></tr></thead><tbody>{rows}</tbody></table></div></details>\n",
+            if groups.len() == 1 { " open" } else { "" },
+            escaped(&group.method),
+            escaped(&verdict(&all)),
+            first.experiment.seed,
+        );
+    }
+    match html.is_empty() {
+        true => html,
+        false => format!("<h2>Growth receipts</h2>\n{html}"),
+    }
+}
+
+/// What all receipts of a method say together.
+fn verdict(receipts: &[&Receipt]) -> String {
+    let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+    let change = largest(&mut receipts.iter().filter_map(|receipt| receipt.output_change));
+    let sites = || receipts.iter().flat_map(|receipt| &receipt.sites);
+    let off = largest(&mut sites().filter_map(|site| {
+        let (predicted, measured) = (site.predicted_gradient_norm, site.gradient_norm?);
+        (measured > 0.0).then(|| (predicted - measured).abs() / measured)
+    }));
+    let costs = receipts.iter().filter_map(|receipt| receipt.timing.growth_in_steps).collect::<Vec<_>>();
+    let cost = median(&costs).map_or(String::new(), |cost| format!(", median cost {cost:.2} training steps"));
+    let events = if receipts.len() == 1 { "1 event".into() } else { format!("{} events", receipts.len()) };
+    format!(
+        "{events}; largest relative output change {change:.1e}, gradient norms within {off:.1e} of their prediction{cost}"
+    )
+}
+
+fn receipt_rows(receipt: &Receipt) -> Vec<String> {
+    let optional = |value: Option<f64>| value.map_or("-".into(), significant);
+    let row = |site: &gradmax::SiteReceipt| {
+        format!(
+            "<tr><td>{}</td><td>{}</td><td>{} → {}</td><td>{}</td><td>{}</td><td>{}</td><td>{} → {}</td><td>{}</td><td>{:.2}</td><td>{}</td></tr>",
+            receipt.step,
+            escaped(&site.site),
+            site.width - site.added,
+            site.width,
+            optional(site.gradient_norm),
+            significant(site.predicted_gradient_norm),
+            receipt.output_change.map_or("-".into(), |change| format!("{change:.1e}")),
+            significant(receipt.loss_before),
+            optional(receipt.loss_after),
+            grouped(receipt.parameters[1] as u64),
+            receipt.timing.growth,
+            receipt.timing.growth_in_steps.map_or("-".into(), |steps| format!("{steps:.2}")),
+        )
+    };
+    receipt.sites.iter().map(row).collect()
+}
+
+fn configuration(experiment: &Experiment) -> Result<String> {
+    let toml = escaped(&experiment.to_toml()?);
+    Ok(format!(
+        "<h2>Configuration</h2>\n<details><summary>of the first run, in full</summary><pre>{toml}</pre></details>\n"
+    ))
+}
+
+/// The table of a comparison, which is written as Markdown once.
+fn table_from_markdown(markdown: &str) -> String {
+    let cells = |line: &str, tag: &str| {
+        let inner = line.trim().trim_matches('|').split('|').enumerate().map(|(index, cell)| {
+            let tag = if index == 0 { "th" } else { tag };
+            format!("<{tag}>{}</{tag}>", escaped(cell.trim()))
+        });
+        format!("<tr>{}</tr>", inner.collect::<String>())
+    };
+    let mut lines = markdown.lines();
+    let header = lines.next().map(|line| cells(line, "th")).unwrap_or_default();
+    let body = lines.skip(1).map(|line| cells(line, "td")).collect::<String>();
+    format!("<div class=\"scroll\"><table><thead>{header}</thead><tbody>{body}</tbody></table></div>\n")
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,108 @@
+//! From recorded runs to lines with bands: one line a method, averaged over seeds.
+
+use std::collections::BTreeMap;
+
+use gradmax::{Row, Split};
+
+use super::RecordedRun;
+use crate::statistics::Mean;
+
+/// A line, with a band around it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// The methods that it stands for.
+    pub methods: Vec<String>,
+    pub points: Vec<Point>,
+}
+
+/// A point of a line, and the band there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    pub x: f64,
+    pub y: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// The runs of one method.
+pub struct MethodRuns<'a> {
+    pub method: String,
+    pub runs: Vec<&'a RecordedRun>,
+}
+
+/// Points of a line at most; more rows than that are averaged in bins.
+const POINTS: usize = 160;
+
+/// The runs by method, baselines first, then in order of appearance.
+pub fn by_method(runs: &[RecordedRun]) -> Vec<MethodRuns<'_>> {
+    let mut groups: Vec<MethodRuns<'_>> = Vec::new();
+    for run in runs {
+        let method = &run.experiment.method;
+        match groups.iter_mut().find(|group| group.method == *method) {
+            Some(group) => group.runs.push(run),
+            None => groups.push(MethodRuns { method: method.clone(), runs: vec![run] }),
+        }
+    }
+    let rank = |name: &str| crate::method::METHODS.iter().position(|(known, _)| *known == name);
+    groups.sort_by_key(|group| rank(&group.method));
+    groups
+}
+
+/// A quantity of the rows of one split against `x`, averaged over seeds with confidence bands.
+pub fn averaged(
+    group: &MethodRuns<'_>,
+    split: Split,
+    x: impl Fn(&Row) -> f64,
+    y: impl Fn(&Row) -> Option<f64>,
+    confidence: f64,
+) -> Series {
+    let last = group.runs.iter().flat_map(|run| run.rows.iter().map(|row| row.step)).max().unwrap_or(0);
+    let bin = (last / POINTS).max(1);
+    // By bin: for each run that has rows there, the means of x and y.
+    let mut bins: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
+    for run in &group.runs {
+        let mut of_run: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
+        for row in run.rows.iter().filter(|row| row.split == split) {
+            if let Some(y) = y(row).filter(|y| y.is_finite()) {
+                of_run.entry(row.step / bin).or_default().push((x(row), y));
+            }
+        }
+        for (index, values) in of_run {
+            let count = values.len() as f64;
+            let mean = |of: fn(&(f64, f64)) -> f64| values.iter().map(of).sum::<f64>() / count;
+            bins.entry(index).or_default().push((mean(|v| v.0), mean(|v| v.1)));
+        }
+    }
+    let point = |values: Vec<(f64, f64)>| {
+        let ys = values.iter().map(|(_, y)| *y).collect::<Vec<_>>();
+        let mean = Mean::of(&ys)?;
+        let half = mean.half_width(confidence).unwrap_or(0.0);
+        let x = values.iter().map(|(x, _)| x).sum::<f64>() / values.len() as f64;
+        Some(Point { x, y: mean.mean, low: mean.mean - half, high: mean.mean + half })
+    };
+    Series { methods: vec![group.method.clone()], points: bins.into_values().filter_map(point).collect() }
+}
+
+/// A staircase over steps, from the first run of a method: `value` of each row, which changes only at growth events.
+pub fn staircase(group: &MethodRuns<'_>, points: Vec<(f64, f64)>) -> Series {
+    let mut stairs: Vec<Point> = Vec::new();
+    for (x, y) in points {
+        if let Some(last) = stairs.last().copied().filter(|last| last.y != y) {
+            stairs.push(Point { x, ..last });
+        }
+        stairs.push(Point { x, y, low: y, high: y });
+    }
+    Series { methods: vec![group.method.clone()], points: stairs }
+}
+
+/// Lines that lie exactly on each other become one line with several names.
+pub fn merged(series: Vec<Series>) -> Vec<Series> {
+    let mut lines: Vec<Series> = Vec::new();
+    for one in series {
+        match lines.iter_mut().find(|line| line.points == one.points) {
+            Some(line) => line.methods.extend(one.methods),
+            None => lines.push(one),
+        }
+    }
+    lines
+}
