@@ -91,32 +91,52 @@ pub fn carry(optimizer: ModuleOptimizer, extensions: &[Extension], second: Secon
     Ok(Carried { optimizer, reset: reset.into_iter().collect() })
 }
 
-/// The state with new entries along one axis: zeros, or the mean of the old ones along it.
+/// The state with new entries along one axis: zeros, or the mean of the old ones along it. Old entries are copied as bytes.
 fn padded(data: TensorData, extension: &Extension, mean: bool) -> TensorData {
     let (dtype, mut shape) = (data.dtype(), data.shape().to_vec());
     let (axis, old, added) = (extension.axis, extension.at, extension.added());
     let inner = shape[axis + 1..].iter().product::<usize>();
-    let entries = values(&data);
-    let mut grown = Vec::with_capacity(entries.len() / old.max(1) * (old + added));
     let outer = shape[..axis].iter().product::<usize>();
-    for slab in (0..outer).map(|i| &entries[i * old * inner..(i + 1) * old * inner]) {
-        grown.extend_from_slice(slab);
-        let fill = (0..inner).map(|j| match mean && old > 0 {
-            true => slab[j..].iter().step_by(inner).sum::<f64>() / old as f64,
-            false => 0.0,
-        });
-        let fill = fill.collect::<Vec<_>>();
-        (0..added).for_each(|_| grown.extend_from_slice(&fill));
+    let line = inner * dtype.size();
+    let (slab, grown_slab) = (old * line, (old + added) * line);
+    let mut grown = vec![0; outer * grown_slab];
+    for (index, slab_of_old) in data.as_bytes().chunks_exact(slab.max(1)).enumerate() {
+        grown[index * grown_slab..][..slab].copy_from_slice(slab_of_old);
+    }
+    if mean && old > 0 {
+        let fill = TensorData::new(means(&data, [outer, old, inner]), [outer, inner]).convert_dtype(dtype);
+        for (index, fill) in fill.as_bytes().chunks_exact(line).enumerate() {
+            let fresh = &mut grown[index * grown_slab + slab..(index + 1) * grown_slab];
+            fresh.chunks_exact_mut(line).for_each(|entry| entry.copy_from_slice(fill));
+        }
     }
     shape[axis] += added;
-    TensorData::new(grown, shape).convert_dtype(dtype)
+    TensorData::from_bytes_vec(grown, shape, dtype)
 }
 
-/// The parameters' paths in a module, for messages.
+/// Means over the middle axis of entries `[outer, old, inner]`: `[outer, inner]`.
+fn means(data: &TensorData, [outer, old, inner]: [usize; 3]) -> Vec<f64> {
+    let entries = values(data);
+    let mut sums = vec![0.0; outer * inner];
+    for (sums, slab) in sums.chunks_exact_mut(inner).zip(entries.chunks_exact(old * inner)) {
+        match sums {
+            [sum] => *sum = slab.iter().sum(),
+            _ => slab
+                .chunks_exact(inner)
+                .for_each(|line| sums.iter_mut().zip(line).for_each(|(sum, entry)| *sum += entry)),
+        }
+    }
+    sums.into_iter().map(|sum| sum / old as f64).collect()
+}
+
+/// The parameters' paths in a module, sorted, for messages.
 pub(crate) fn paths_of<M: burn::module::Module>(module: &M, ids: &[ParamId]) -> Vec<String> {
     let mut paths = Paths::default();
     module.visit(&mut paths);
-    ids.iter().map(|id| paths.known.get(id).cloned().unwrap_or_else(|| id.to_string())).collect()
+    let mut named =
+        ids.iter().map(|id| paths.known.get(id).cloned().unwrap_or_else(|| id.to_string())).collect::<Vec<_>>();
+    named.sort();
+    named
 }
 
 #[derive(Default)]

@@ -148,6 +148,9 @@ impl Request<'_> {
         let weights = self.scaled(directions)?;
         let mut rng = self.seed.fold("epsilon").rng();
         let mut small = |fan: usize| {
+            if self.placement.epsilon == 0.0 {
+                return Mat::zeros(self.count, fan);
+            }
             let drawn = Mat::from_fn(self.count, fan, |_, _| StandardNormal.sample(&mut rng));
             rows_of_norm(drawn.as_ref(), self.placement.epsilon)
         };

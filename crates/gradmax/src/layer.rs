@@ -82,14 +82,14 @@ impl Layer {
     /// Mean L2 norm of the incoming weights of the existing neurons, as a producer.
     pub fn mean_incoming_norm(&self) -> f64 {
         match self {
-            Self::Dense(linear) => mean_row_norm(linear.weight.val().transpose()),
+            Self::Dense(linear) => mean_norm(linear.weight.val(), self.producer_axis()),
         }
     }
 
     /// Mean L2 norm of the outgoing weights of the existing neurons, as a consumer.
     pub fn mean_outgoing_norm(&self) -> f64 {
         match self {
-            Self::Dense(linear) => mean_row_norm(linear.weight.val()),
+            Self::Dense(linear) => mean_norm(linear.weight.val(), self.consumer_axis()),
         }
     }
 
@@ -140,10 +140,10 @@ impl Layer {
     }
 }
 
-/// Mean L2 norm of the rows of a weight `[neurons, weights]`; 0 where there are no rows.
-fn mean_row_norm(weight: Tensor<2>) -> f64 {
-    if weight.dims()[0] == 0 {
+/// Mean L2 norm of a weight's slices along the neurons' axis; 0 where there are none.
+fn mean_norm(weight: Tensor<2>, axis: usize) -> f64 {
+    if weight.dims()[axis] == 0 {
         return 0.0;
     }
-    weight.inner().square().sum_dim(1).sqrt().mean().into_scalar::<f64>()
+    weight.inner().square().sum_dim(1 - axis).sqrt().mean().into_scalar::<f64>()
 }

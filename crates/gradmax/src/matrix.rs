@@ -14,15 +14,24 @@ pub(crate) fn to_tensor(matrix: MatRef<'_, f64>, device: &Device) -> Tensor<2> {
 /// The matrix as tensor data `[rows, columns]` in single precision.
 pub(crate) fn to_data(matrix: MatRef<'_, f64>) -> TensorData {
     let (rows, columns) = matrix.shape();
-    let values = (0..rows).flat_map(|i| (0..columns).map(move |j| matrix[(i, j)] as f32)).collect::<Vec<_>>();
+    let mut values = vec![0.0_f32; rows * columns];
+    for j in 0..columns {
+        matrix.col(j).iter().enumerate().for_each(|(i, entry)| values[i * columns + j] = *entry as f32);
+    }
     TensorData::new(values, [rows, columns])
 }
 
 /// The tensor `[rows, columns]` as a matrix on the host.
 pub(crate) fn from_tensor(tensor: Tensor<2>) -> Matrix {
     let [rows, columns] = tensor.dims();
-    let values = values(&tensor.into_data());
-    Mat::from_fn(rows, columns, |i, j| values[i * columns + j])
+    let data = tensor.into_data();
+    match data.as_slice::<f32>() {
+        Ok(entries) => Mat::from_fn(rows, columns, |i, j| f64::from(entries[i * columns + j])),
+        Err(_) => {
+            let entries = values(&data);
+            Mat::from_fn(rows, columns, |i, j| entries[i * columns + j])
+        }
+    }
 }
 
 /// The entries of tensor data in double precision, which holds every float type exactly.

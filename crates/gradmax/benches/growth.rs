@@ -1,0 +1,163 @@
+//! What a growth event costs, part by part, in milliseconds and in training steps of the network before it.
+//!
+//! `cargo bench --bench growth` prints, for each case, medians over fresh runs: training steps until the step time is
+//! settled, then one growth event of all sites. Timings are noisy; the ratio is what counts.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::Device;
+use gradmax::{
+    Activation, Amount, GradMax, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, MlpConfig, Observer,
+    ObserverError, Order, Periodic, Random, Receipt, Run, Seed, Settings, Task, Timing, Trainer,
+};
+use rand::RngExt;
+
+struct Case {
+    name: &'static str,
+    hidden: &'static [usize],
+    inputs: usize,
+    examples: usize,
+    batch: Option<usize>,
+    count: usize,
+    initializer: fn() -> Box<dyn Initializer>,
+    optimizer: fn() -> ModuleOptimizer,
+}
+
+const REPEATS: usize = 20;
+
+fn momentum() -> ModuleOptimizer {
+    let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
+    SgdConfig::new().with_momentum(Some(momentum)).init()
+}
+
+fn adam() -> ModuleOptimizer {
+    AdamConfig::new().init()
+}
+
+fn plain() -> ModuleOptimizer {
+    SgdConfig::new().init()
+}
+
+fn gradmax() -> Box<dyn Initializer> {
+    Box::new(GradMax)
+}
+
+fn random() -> Box<dyn Initializer> {
+    Box::new(Random)
+}
+
+fn main() {
+    let mlp = |name, initializer, optimizer| Case {
+        name,
+        hidden: &[128, 128],
+        inputs: 784,
+        examples: 2048,
+        batch: Some(128),
+        count: 16,
+        initializer,
+        optimizer,
+    };
+    let cases = [
+        mlp(
+            "784:128:128:10 gradmax, sgd-momentum",
+            gradmax as fn() -> Box<dyn Initializer>,
+            momentum as fn() -> ModuleOptimizer,
+        ),
+        mlp("784:128:128:10 gradmax, adam", gradmax, adam),
+        mlp("784:128:128:10 random, sgd-momentum", random, momentum),
+        Case {
+            name: "20:5:10 gradmax, sgd, 1000 examples",
+            hidden: &[5],
+            inputs: 20,
+            examples: 1000,
+            batch: None,
+            count: 1,
+            initializer: gradmax,
+            optimizer: plain,
+        },
+    ];
+    println!(
+        "{:<38} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>6}",
+        "milliseconds, median of 20", "probe", "init", "widen", "carry", "verify", "growth", "step", "ratio"
+    );
+    for case in cases {
+        let timings = (0..REPEATS).map(|repeat| timing(&case, repeat as u64)).collect::<Vec<_>>();
+        let median = |of: fn(&Timing) -> f64| {
+            let mut values = timings.iter().map(of).collect::<Vec<_>>();
+            values.sort_by(f64::total_cmp);
+            (values[(REPEATS - 1) / 2] + values[REPEATS / 2]) / 2.0
+        };
+        println!(
+            "{:<38} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.3} {:>7.3} {:>7.3} {:>6.2}",
+            case.name,
+            median(|t| t.probe),
+            median(|t| t.initialize),
+            median(|t| t.widen),
+            median(|t| t.carry),
+            median(|t| t.verify),
+            median(|t| t.growth),
+            median(|t| t.training_step.unwrap_or(f64::NAN)),
+            median(|t| t.growth_in_steps.unwrap_or(f64::NAN)),
+        );
+    }
+}
+
+fn timing(case: &Case, repeat: u64) -> Timing {
+    let device = Device::flex().autodiff();
+    let seed = Seed::new(repeat);
+    let mut rng = seed.fold("data").rng();
+    let pixels = (0..case.examples * case.inputs).map(|_| rng.random::<f32>()).collect();
+    let classes = (0..case.examples).map(|_| rng.random_range(0..10)).collect::<Vec<u8>>();
+    let data = InMemory::classes(pixels, &classes, &device.clone().inner());
+    let config = MlpConfig {
+        inputs: case.inputs,
+        hidden: case.hidden.to_vec(),
+        outputs: 10,
+        activation: Activation::Relu,
+        bias: true,
+    };
+    let grow_at = 120;
+    let settings = Settings {
+        steps: grow_at + 1,
+        batch_size: case.batch,
+        learning_rate: 0.01,
+        log_every: 1000,
+        evaluate_every: None,
+        checkpoint_every: None,
+        seed,
+    };
+    let schedule = Periodic {
+        start: grow_at,
+        every: grow_at,
+        times: 1,
+        order: Order::AllAtOnce,
+        amount: Amount::Count(case.count),
+    };
+    let policy = GrowthPolicy {
+        schedule: Box::new(schedule),
+        grower: Grower::boxed((case.initializer)()),
+        batch: GrowthBatch::Training,
+    };
+    let seen = Rc::new(RefCell::new(None));
+    let run = Run::new(config.init(seed, &device).expect("the network has neurons"), (case.optimizer)());
+    Trainer::new(settings, Task::Classification, &data)
+        .with_growth(policy)
+        .with_observer(Keep(seen.clone()))
+        .train(run)
+        .unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    let timing = seen.borrow().expect("the network grew once");
+    timing
+}
+
+/// Keeps the timing of the growth event.
+struct Keep(Rc<RefCell<Option<Timing>>>);
+
+impl<N> Observer<N> for Keep {
+    fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
+        self.0.replace(Some(receipt.timing));
+        Ok(())
+    }
+}

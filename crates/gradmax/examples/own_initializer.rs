@@ -1,0 +1,51 @@
+//! A growth method of one's own, in one file, compared with GradMax.
+//!
+//! `cargo run --release --example own_initializer`
+
+use burn::optim::SgdConfig;
+use burn::tensor::{Device, Distribution, Tensor};
+use gradmax::{
+    Activation, Error, GradMax, Growable, Grower, Initializer, Matrix, Mlp, MlpConfig, Needs, NewNeurons, Pass,
+    Planned, Probe, Request, Seed, Target, Task,
+};
+
+/// Neurons in pairs: each leading direction once with either sign, so that after the first step one of the two is active on
+/// every input of a rectifier. Fewer directions than GradMax takes, but the best ones, twice.
+struct Twins;
+
+impl Initializer for Twins {
+    fn name(&self) -> &str {
+        "twins"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Operator
+    }
+
+    fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
+        let leading = request.operator()?.directions(request.count.div_ceil(2)).vectors;
+        let sign = |neuron: usize| if neuron.is_multiple_of(2) { 1.0 } else { -1.0 };
+        let rows = Matrix::from_fn(request.count, request.fan_out, |neuron, j| sign(neuron) * leading[(j, neuron / 2)]);
+        request.place(rows.as_ref())
+    }
+}
+
+fn main() -> Result<(), Error> {
+    let device = Device::flex();
+    let input = Tensor::<2>::random([500, 12], Distribution::Normal(0.0, 1.0), &device);
+    let target = Target::Values(input.clone().slice([0..500, 0..6]).abs());
+    let config = MlpConfig { inputs: 12, hidden: vec![4], outputs: 6, activation: Activation::Relu, bias: true };
+    let network = config.init(Seed::new(1), &device.autodiff())?;
+    let pass = |network: &Mlp, probe: &mut dyn Probe| {
+        let output = network.forward_probed(input.clone(), probe);
+        Pass { loss: Task::Regression.loss(output.clone(), &target), output }
+    };
+
+    let plan = [Planned { site: "hidden1".into(), count: 4 }];
+    for grower in [Grower::new(Twins), Grower::new(GradMax)] {
+        let receipt = grower.grow(&network, &SgdConfig::new().init(), &plan, pass)?.receipt;
+        let norm = receipt.sites[0].gradient_norm.unwrap_or(f64::NAN);
+        println!("{:>8}: the new weights receive a gradient of norm {norm:.4}", receipt.method);
+    }
+    Ok(())
+}

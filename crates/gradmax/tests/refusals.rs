@@ -1,0 +1,183 @@
+//! What cannot grow is refused before anything changes, and what is declared wrongly is caught.
+
+mod common;
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::SgdConfig;
+use burn::tensor::{Tensor, activation};
+use common::{Batch, device, everywhere, mlp};
+use gradmax::{
+    Activation, Between, Error, GradMax, Growable, Grower, Initializer, Mlp, Needs, NewNeurons, Placement, Planned,
+    Probe, Random, Request, Scale, Site, ZeroSide,
+};
+
+fn grow<N: Growable<Input = Tensor<2>>>(grower: &Grower, network: &N, batch: &Batch) -> Result<(), Error> {
+    let plan = everywhere(network, 2);
+    grower.grow(network, &SgdConfig::new().init(), &plan, |n, probe| batch.pass(n, probe)).map(|_| ())
+}
+
+#[test]
+fn activations_that_are_not_zero_at_zero_are_refused() {
+    for activation in [Activation::Sigmoid, Activation::Softplus] {
+        let network = mlp(5, &[4], 2, activation, true);
+        let refused = Grower::new(GradMax).check(&network).unwrap_err();
+        assert!(matches!(refused, Error::ActivationNotZeroAtZero { .. }));
+        let message = refused.to_string();
+        assert!(message.contains("`hidden1`") && message.contains(activation.name()) && message.contains("use"));
+        assert!(grow(&Grower::new(GradMax), &network, &Batch::new(9, 5, 2)).is_err());
+    }
+}
+
+#[test]
+fn with_zero_outgoing_weights_any_activation_can_grow() {
+    let inverse = Placement { zero_side: ZeroSide::Outgoing, ..Placement::default() };
+    let network = mlp(5, &[4, 3], 2, Activation::Sigmoid, true);
+    let batch = Batch::new(30, 5, 2);
+    let grower = Grower::new(Random).with_placement(inverse);
+    let growth = grower
+        .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
+        .unwrap();
+    for site in &growth.receipt.sites {
+        assert_eq!(site.gradient_norm, Some(0.0));
+        assert!(site.outgoing_gradient_norm.unwrap() > 0.0);
+    }
+}
+
+/// One hidden layer whose site declares one activation and whose forward pass applies another.
+#[derive(Module, Debug)]
+struct Mistaken {
+    hidden: Linear,
+    output: Linear,
+    #[module(skip)]
+    mistake: Mistake,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mistake {
+    BurnsRelu,
+    Sigmoid,
+    HalfSlope,
+    WrongInput,
+    NotShown,
+    DeclaresBurnsRelu,
+}
+
+impl Mistaken {
+    fn new(mistake: Mistake) -> Self {
+        let device = device();
+        let layer = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device);
+        Self { hidden: layer(5, 4), output: layer(4, 2), mistake }
+    }
+}
+
+impl Growable for Mistaken {
+    type Input = Tensor<2>;
+
+    fn sites(&self) -> Vec<Site> {
+        let declared = match self.mistake {
+            Mistake::DeclaresBurnsRelu => Between::Elementwise { name: "relu", function: activation::relu },
+            _ => Activation::Relu.into(),
+        };
+        vec![Site::new("hidden", &self.hidden, [declared], &self.output)]
+    }
+
+    fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
+        let produced = self.hidden.forward(input.clone());
+        let neurons = match self.mistake {
+            Mistake::BurnsRelu | Mistake::DeclaresBurnsRelu => activation::relu(produced),
+            Mistake::Sigmoid => activation::sigmoid(produced),
+            Mistake::HalfSlope => activation::gelu(produced),
+            Mistake::WrongInput | Mistake::NotShown => Activation::Relu.apply(produced),
+        };
+        let output = self.output.forward(neurons.clone());
+        match self.mistake {
+            Mistake::WrongInput => probe.dense("hidden", &neurons, output),
+            Mistake::NotShown => output,
+            _ => probe.dense("hidden", &input, output),
+        }
+    }
+}
+
+#[test]
+fn what_a_network_declares_wrongly_is_caught() {
+    let refused = |mistake| grow(&Grower::new(GradMax), &Mistaken::new(mistake), &Batch::new(30, 5, 2)).unwrap_err();
+    assert!(matches!(refused(Mistake::BurnsRelu), Error::GradientMismatch { measured: 0.0, .. }));
+    assert!(matches!(refused(Mistake::HalfSlope), Error::GradientMismatch { .. }));
+    assert!(matches!(refused(Mistake::Sigmoid), Error::OutputChanged { .. }));
+    assert!(matches!(refused(Mistake::WrongInput), Error::ShownWrongTensors { .. }));
+    assert!(matches!(refused(Mistake::NotShown), Error::SiteNotShown { .. }));
+    assert!(matches!(refused(Mistake::DeclaresBurnsRelu), Error::ActivationFlatAtZero { .. }));
+}
+
+#[test]
+fn plans_that_make_no_sense_are_refused() {
+    let network = mlp(5, &[4], 2, Activation::Relu, true);
+    let batch = Batch::new(9, 5, 2);
+    let grow = |site: &str, count| {
+        let plan = [Planned { site: site.into(), count }];
+        Grower::new(GradMax)
+            .grow(&network, &SgdConfig::new().init(), &plan, |n: &Mlp, probe: &mut dyn Probe| batch.pass(n, probe))
+            .map(|_| ())
+            .unwrap_err()
+    };
+    assert!(matches!(grow("hidden1", 0), Error::NothingToGrow { .. }));
+    assert!(grow("hidden7", 1).to_string().contains("hidden1"));
+}
+
+#[test]
+fn gradmax_has_no_answer_for_zero_outgoing_weights() {
+    let inverse = Placement { zero_side: ZeroSide::Outgoing, ..Placement::default() };
+    let network = mlp(5, &[4], 2, Activation::Relu, true);
+    let refused = grow(&Grower::new(GradMax).with_placement(inverse), &network, &Batch::new(9, 5, 2));
+    assert!(matches!(refused, Err(Error::Initializer { .. })));
+}
+
+#[test]
+fn a_mean_scale_needs_neurons_with_weights() {
+    let mut network = mlp(5, &[4], 2, Activation::Relu, true);
+    network = network.map(&mut Zeroed);
+    let batch = Batch::new(9, 5, 2);
+    assert!(matches!(grow(&Grower::new(Random), &network, &batch), Err(Error::Initializer { .. })));
+    let fixed = Placement { scale: Scale::Fixed, ..Placement::default() };
+    grow(&Grower::new(Random).with_placement(fixed), &network, &batch).unwrap();
+}
+
+struct Zeroed;
+
+impl burn::module::ModuleMapper for Zeroed {
+    fn map_float<const D: usize>(&mut self, param: burn::module::Param<Tensor<D>>) -> burn::module::Param<Tensor<D>> {
+        param.map(|tensor| tensor.zeros_like().detach().require_grad())
+    }
+}
+
+/// Returns something of the wrong shape, or not finite, or asks for what it did not say it needs.
+struct Broken(&'static str);
+
+impl Initializer for Broken {
+    fn name(&self) -> &str {
+        "broken"
+    }
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+    fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
+        let drawn = request.draw(|_| 1.0);
+        let mut neurons = request.place(drawn.as_ref())?;
+        match self.0 {
+            "shape" => neurons.bias.clear(),
+            "finite" => neurons.outgoing[(0, 0)] = f64::NAN,
+            _ => drop(request.operator()?),
+        }
+        Ok(neurons)
+    }
+}
+
+#[test]
+fn broken_initializers_are_caught() {
+    let network = mlp(5, &[4], 2, Activation::Relu, true);
+    let refused = |how| grow(&Grower::new(Broken(how)), &network, &Batch::new(9, 5, 2)).unwrap_err();
+    assert!(matches!(refused("shape"), Error::UnusableNeurons { .. }));
+    assert!(matches!(refused("finite"), Error::UnusableNeurons { .. }));
+    assert!(refused("needs").to_string().contains("needs()"));
+}

@@ -1,0 +1,251 @@
+//! Training with growth: every initializer, network depth and optimizer; and resuming, bit for bit.
+
+mod common;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::module::Module;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::Device;
+use common::{device, normal, values};
+use gradmax::{
+    Activation, Amount, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, Mlp,
+    MlpConfig, Observer, ObserverError, Order, Periodic, Random, RandomPositive, Receipt, Row, Run, Seed, Settings,
+    Task, Trainer, checkpoint,
+};
+
+fn data() -> InMemory {
+    let inputs = values(normal([90, 6], 4));
+    let classes = inputs.chunks(6).map(|x| u8::from(x[0] * x[1] > 0.0) + u8::from(x[2] > 0.3)).collect::<Vec<_>>();
+    InMemory::classes(inputs, &classes, &Device::flex())
+}
+
+fn settings(steps: usize) -> Settings {
+    Settings {
+        steps,
+        batch_size: Some(16),
+        learning_rate: 0.02,
+        log_every: 1,
+        evaluate_every: Some(9),
+        checkpoint_every: Some(7),
+        seed: Seed::new(5),
+    }
+}
+
+fn sgd() -> ModuleOptimizer {
+    let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
+    SgdConfig::new().with_momentum(Some(momentum)).init()
+}
+
+fn adam() -> ModuleOptimizer {
+    AdamConfig::new().init()
+}
+
+fn config(hidden: &[usize]) -> MlpConfig {
+    MlpConfig { inputs: 6, hidden: hidden.to_vec(), outputs: 3, activation: Activation::Relu, bias: true }
+}
+
+fn policy(initializer: Box<dyn Initializer>, batch: GrowthBatch) -> GrowthPolicy {
+    let schedule = Periodic { start: 10, every: 10, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
+    GrowthPolicy { schedule: Box::new(schedule), grower: Grower::boxed(initializer).with_seed(Seed::new(8)), batch }
+}
+
+/// Keeps everything that a run shows, without what differs from run to run.
+#[derive(Default)]
+struct Seen {
+    rows: Vec<Row>,
+    receipts: Vec<Receipt>,
+}
+
+struct Keep<'a> {
+    seen: &'a mut Seen,
+    folder: Option<PathBuf>,
+    stop: Option<(usize, &'a AtomicBool)>,
+}
+
+impl Observer<Mlp> for Keep<'_> {
+    fn stepped(&mut self, step: usize) -> Result<(), ObserverError> {
+        if let Some((at, stop)) = self.stop {
+            stop.store(step >= at, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+    fn logged(&mut self, row: &Row) -> Result<(), ObserverError> {
+        self.seen.rows.push(Row { seconds: 0.0, ..row.clone() });
+        Ok(())
+    }
+    fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
+        self.seen.receipts.push(Receipt { timing: Default::default(), ..receipt.clone() });
+        Ok(())
+    }
+    fn checkpoint(&mut self, run: &Run<Mlp>) -> Result<(), ObserverError> {
+        match &self.folder {
+            Some(folder) => Ok(checkpoint::save(run, folder)?),
+            None => Ok(()),
+        }
+    }
+}
+
+fn weights(network: &Mlp) -> Vec<u8> {
+    let mut all = Vec::new();
+    for site in network.sites() {
+        for layer in [site.producer, site.consumer] {
+            let gradmax::Layer::Dense(linear) = layer else { unreachable!("the network is dense") };
+            all.extend_from_slice(linear.weight.val().into_data().as_bytes());
+            all.extend_from_slice(linear.bias.unwrap().val().into_data().as_bytes());
+        }
+    }
+    all
+}
+
+type Choice = (&'static str, fn() -> Box<dyn Initializer>);
+
+const INITIALIZERS: [Choice; 3] = [
+    ("random", || Box::new(Random)),
+    ("random_positive", || Box::new(RandomPositive)),
+    ("gradmax", || Box::new(GradMax)),
+];
+
+#[test]
+fn every_initializer_grows_every_depth_under_every_optimizer() {
+    let data = data();
+    for (name, initializer) in INITIALIZERS {
+        for hidden in [&[3][..], &[3, 4], &[4, 3, 3]] {
+            for optimizer in [sgd, adam] {
+                for batch in [GrowthBatch::Training, GrowthBatch::Examples(40), GrowthBatch::All] {
+                    let mut seen = Seen::default();
+                    let run = Run::new(config(hidden).init(Seed::new(1), &device()).unwrap(), optimizer());
+                    let outcome = Trainer::new(settings(80), Task::Classification, &data)
+                        .with_test(&data)
+                        .with_growth(policy(initializer(), batch))
+                        .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
+                        .train(run)
+                        .unwrap();
+                    let summary = outcome.finished.unwrap();
+                    let what = format!("{name} {hidden:?} {batch:?}");
+                    assert_eq!(seen.receipts.iter().map(|r| r.step).collect::<Vec<_>>(), [10, 20, 30], "{what}");
+                    let widths = outcome.run.network.sites().iter().map(|site| site.width()).collect::<Vec<_>>();
+                    assert_eq!(widths, hidden.iter().map(|width| width + 6).collect::<Vec<_>>(), "{what}");
+                    assert!(seen.receipts.iter().all(|r| r.output_change.unwrap() <= 1e-6), "{what}");
+                    assert!(summary.train.loss < 0.9 * seen.rows[0].loss, "{what} {summary:?}");
+                    assert_eq!(summary.train, summary.test.unwrap(), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_stopped_anywhere_resumes_to_the_same_weights() {
+    let data = data();
+    let folder = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("resume").join(name);
+    for (name, initializer) in INITIALIZERS {
+        for (kind, optimizer) in [("sgd", sgd as fn() -> ModuleOptimizer), ("adam", adam)] {
+            let fresh = || Run::new(config(&[3, 3]).init(Seed::new(1), &device()).unwrap(), optimizer());
+            let train = |run, seen: &mut Seen, folder: Option<PathBuf>, stop: Option<usize>| {
+                let flag = AtomicBool::new(false);
+                Trainer::new(settings(45), Task::Classification, &data)
+                    .with_test(&data)
+                    .with_growth(policy(initializer(), GrowthBatch::Training))
+                    .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
+                    .with_stop(&flag)
+                    .train(run)
+                    .unwrap()
+            };
+            let mut whole = Seen::default();
+            let uninterrupted = train(fresh(), &mut whole, None, None);
+            // Before any growth, just before and after events, and late.
+            for stop in [1, 9, 10, 11, 20, 29, 44] {
+                let folder = folder(&format!("{name}-{kind}-{stop}"));
+                let mut seen = Seen::default();
+                let stopped = train(fresh(), &mut seen, Some(folder.clone()), Some(stop));
+                assert!(stopped.finished.is_none());
+                let progress = checkpoint::load_progress(&folder).unwrap();
+                assert_eq!(progress.step, stop);
+                let widths = progress.sites.iter().map(|site| site.width).collect::<Vec<_>>();
+                let network = config(&widths).init(Seed::new(99), &device()).unwrap();
+                let run = checkpoint::load(&folder, network, optimizer()).unwrap();
+                let resumed = train(run, &mut seen, None, None);
+                assert_eq!(weights(&resumed.run.network), weights(&uninterrupted.run.network), "{name} {kind} {stop}");
+                assert_eq!(seen.rows, whole.rows, "{name} {kind} {stop}");
+                assert_eq!(seen.receipts, whole.receipts, "{name} {kind} {stop}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_and_foreign_checkpoints_are_refused() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("damaged");
+    let fresh = |hidden: &[usize]| config(hidden).init(Seed::new(1), &device()).unwrap();
+    let data = data();
+    let trained =
+        Trainer::new(settings(3), Task::Classification, &data).train(Run::new(fresh(&[3, 3]), sgd())).unwrap().run;
+    let saved = || checkpoint::save(&trained, &folder).unwrap();
+    let load = |network| checkpoint::load(&folder, network, sgd()).map(|_| ()).map_err(|error| error.to_string());
+
+    saved();
+    assert_eq!(load(fresh(&[3, 3])), Ok(()));
+    assert!(load(fresh(&[4, 3])).unwrap_err().contains("another network"));
+    assert!(load(fresh(&[3])).unwrap_err().contains("another network"));
+    for file in ["progress.json", "network.bpk", "optimizer.bpk"] {
+        saved();
+        let path = folder.join(file);
+        let contents = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &contents[..contents.len() / 2]).unwrap();
+        let error = load(fresh(&[3, 3])).unwrap_err();
+        assert!(error.contains(file) && error.contains("cut short"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        assert!(load(fresh(&[3, 3])).unwrap_err().contains("cannot be read"));
+    }
+}
+
+#[test]
+fn writing_that_was_cut_off_between_two_renames_loses_nothing() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cut_off").join("checkpoint");
+    let network = || config(&[3]).init(Seed::new(1), &device()).unwrap();
+    checkpoint::save(&Run::new(network(), sgd()), &folder).unwrap();
+    let previous = folder.with_file_name("checkpoint.old");
+    let _ = std::fs::remove_dir_all(&previous);
+    std::fs::rename(&folder, &previous).unwrap();
+    assert!(checkpoint::load(&folder, network(), sgd()).is_ok());
+    checkpoint::save(&Run::new(network(), sgd()), &folder).unwrap();
+    assert!(folder.exists() && !previous.exists());
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_run_with_its_step() {
+    let data = data();
+    let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), SgdConfig::new().init());
+    let diverging = Settings { learning_rate: 1e18, ..settings(50) };
+    let error = Trainer::new(diverging, Task::Classification, &data).train(run).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::LossNotFinite { step: 1..10, .. }), "{error}");
+}
+
+#[test]
+fn the_order_of_examples_does_not_depend_on_the_method() {
+    let data = data();
+    let first_losses = INITIALIZERS.map(|(_, initializer)| {
+        let mut seen = Seen::default();
+        let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
+        Trainer::new(settings(12), Task::Classification, &data)
+            .with_growth(policy(initializer(), GrowthBatch::Training))
+            .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
+            .train(run)
+            .unwrap();
+        seen.rows.iter().take(11).map(|row| row.loss).collect::<Vec<_>>()
+    });
+    assert_eq!(first_losses[0], first_losses[1]);
+    assert_eq!(first_losses[0], first_losses[2]);
+}
+
+#[test]
+fn networks_of_any_depth_count_their_parameters_and_operations() {
+    let network = config(&[4, 5]).init(Seed::new(0), &device()).unwrap();
+    assert_eq!(network.num_params(), (6 * 4 + 4) + (4 * 5 + 5) + (5 * 3 + 3));
+    assert_eq!(network.flops(), 2 * (6 * 4 + 4 * 5 + 5 * 3) + 4 + 5 + 3);
+    assert!(config(&[]).init(Seed::new(0), &device()).unwrap().sites().is_empty());
+    assert!(config(&[0]).init(Seed::new(0), &device()).is_err());
+}
