@@ -218,7 +218,7 @@ impl Experiment {
         if let Some(growth) = &self.growth {
             growth.schedule()?;
             growth.placement().check()?;
-            if !(growth.tolerance >= 0.0) {
+            if growth.tolerance.is_nan() || growth.tolerance < 0.0 {
                 return Err(misuse(format!("`growth.tolerance` is {}; it must not be negative", growth.tolerance)));
             }
         }

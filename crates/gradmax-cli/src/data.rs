@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use gradmax::{InMemory, Seed, Task};
 use serde::{Deserialize, Serialize};
 
-pub use self::idx::{IdxSet, Images};
+use self::idx::IdxSet;
 use crate::failure::misuse;
 
 /// Which data, and how much of it.
@@ -57,8 +57,6 @@ pub struct DataSet {
     pub train: InMemory,
     pub test: InMemory,
     pub task: Task,
-    pub inputs: usize,
-    pub outputs: usize,
 }
 
 /// Numbers that are known before the data is read.

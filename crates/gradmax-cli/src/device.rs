@@ -5,19 +5,39 @@ use burn::tensor::Device;
 
 use crate::failure::misuse;
 
+/// The names of all devices, and those that this binary can use, by its features.
+const KINDS: [(&str, bool); 6] = [
+    ("flex", cfg!(feature = "flex")),
+    ("cuda", cfg!(feature = "cuda")),
+    ("rocm", cfg!(feature = "rocm")),
+    ("wgpu", cfg!(feature = "wgpu")),
+    ("vulkan", cfg!(feature = "vulkan")),
+    ("metal", cfg!(feature = "metal")),
+];
+
 /// The device of that name, with automatic differentiation.
 pub fn named(name: &str) -> Result<Device> {
-    let (kind, index) = match name.split_once(':') {
-        None => (name, 0),
-        Some((kind, index)) => {
-            let index = index.parse::<usize>();
-            (kind, index.map_err(|_| misuse(format!("--device {name}: write a number after the colon, as in cuda:0")))?)
-        }
+    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
+    let Some((kind, built)) = KINDS.iter().find(|(known, _)| *known == kind) else {
+        return Err(misuse(format!(
+            "there is no device `{name}`; the devices are: flex, cuda:N, rocm:N, wgpu, vulkan, metal"
+        )));
     };
-    let _ = index;
-    let device = match kind {
-        #[cfg(feature = "flex")]
-        "flex" => Device::flex(),
+    if !built {
+        return Err(misuse(format!(
+            "this binary was built without `{kind}`; build it with `cargo build --release --features {kind}`"
+        )));
+    }
+    let Ok(index) = index.parse::<usize>() else {
+        return Err(misuse(format!("device `{name}`: write a number after the colon, as in cuda:0")));
+    };
+    Ok(device(kind, index).autodiff())
+}
+
+/// The device of a kind that this binary was built with.
+#[allow(unused_variables)]
+fn device(kind: &str, index: usize) -> Device {
+    match kind {
         #[cfg(feature = "cuda")]
         "cuda" => Device::cuda(index),
         #[cfg(feature = "rocm")]
@@ -28,16 +48,8 @@ pub fn named(name: &str) -> Result<Device> {
         "vulkan" => Device::vulkan(burn::tensor::DeviceKind::DefaultDevice),
         #[cfg(feature = "metal")]
         "metal" => Device::metal(burn::tensor::DeviceKind::DefaultDevice),
-        "flex" | "cuda" | "rocm" | "wgpu" | "vulkan" | "metal" => {
-            return Err(misuse(format!(
-                "this binary was built without `{kind}`; build it with `cargo build --release --features {kind}`"
-            )));
-        }
-        _ => {
-            return Err(misuse(format!(
-                "there is no device `{name}`; the devices are: flex, cuda:N, rocm:N, wgpu, vulkan, metal"
-            )));
-        }
-    };
-    Ok(device.autodiff())
+        #[cfg(feature = "flex")]
+        "flex" => Device::flex(),
+        _ => unreachable!("the kinds of this binary are those of its features"),
+    }
 }

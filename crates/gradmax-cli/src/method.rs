@@ -15,8 +15,11 @@ pub enum Method {
     Grow(Box<dyn Initializer>),
 }
 
+/// A method's name, and how to make it.
+type Entry = (&'static str, fn() -> Method);
+
 /// Every method's name, and the method. To add an initializer, add a line.
-pub const METHODS: [(&str, fn() -> Method); 5] = [
+pub const METHODS: [Entry; 5] = [
     ("small", || Method::Small),
     ("big", || Method::Big),
     ("random", || Method::Grow(Box::new(Random))),

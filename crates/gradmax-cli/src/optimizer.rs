@@ -77,7 +77,7 @@ impl OptimizerConfig {
         }
         if let Self::Sgd { weight_decay, .. } | Self::Adam { weight_decay, .. } | Self::AdamW { weight_decay, .. } =
             self
-            && !(*weight_decay >= 0.0)
+            && (weight_decay.is_nan() || *weight_decay < 0.0)
         {
             return Err(misuse(format!("`optimizer.weight_decay` is {weight_decay}; it must not be negative")));
         }

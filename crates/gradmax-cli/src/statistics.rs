@@ -49,6 +49,8 @@ pub fn median(values: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::FRAC_1_SQRT_2;
+
     use super::*;
 
     #[test]
@@ -56,8 +58,8 @@ mod tests {
         // Mean 3, standard deviation sqrt(2.5), t(0.975, 4) = 2.776445.
         let mean = Mean::of(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
         assert_eq!(mean.mean, 3.0);
-        assert!((mean.standard_error.unwrap() - 0.707_106_781).abs() < 1e-9);
-        assert!((mean.half_width(0.95).unwrap() - 2.776_445 * 0.707_106_781).abs() < 1e-5);
+        assert!((mean.standard_error.unwrap() - FRAC_1_SQRT_2).abs() < 1e-9);
+        assert!((mean.half_width(0.95).unwrap() - 2.776_445 * FRAC_1_SQRT_2).abs() < 1e-5);
     }
 
     #[test]

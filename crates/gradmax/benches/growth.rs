@@ -148,8 +148,7 @@ fn timing(case: &Case, repeat: u64) -> Timing {
         .with_observer(Keep(seen.clone()))
         .train(run)
         .unwrap_or_else(|error| panic!("{}: {error}", case.name));
-    let timing = seen.borrow().expect("the network grew once");
-    timing
+    seen.take().expect("the network grew once")
 }
 
 /// Keeps the timing of the growth event.

@@ -250,8 +250,8 @@ fn a_growth_batch_in_parts_is_the_same_batch() {
     let rows = |from: usize, to: usize| {
         let gradmax::Target::Values(target) = whole.target.clone() else { unreachable!("the batch is for regression") };
         Batch {
-            input: whole.input.clone().slice([from..to]),
-            target: gradmax::Target::Values(target.slice([from..to])),
+            input: whole.input.clone().narrow(0, from, to - from),
+            target: gradmax::Target::Values(target.narrow(0, from, to - from)),
         }
     };
     let (head, tail) = (rows(0, 10), rows(10, 30));

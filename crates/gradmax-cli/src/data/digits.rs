@@ -29,7 +29,7 @@ pub fn load(device: &Device) -> DataSet {
         InMemory::classes(pixels.collect(), &classes, device)
     };
     let (train, test) = order.split_at(TRAINING);
-    DataSet { train: examples(train), test: examples(test), task: Task::Classification, inputs: PIXELS, outputs: 10 }
+    DataSet { train: examples(train), test: examples(test), task: Task::Classification }
 }
 
 pub fn describe() -> String {

@@ -100,7 +100,7 @@ pub fn load(set: IdxSet, dir: Option<&Path>, examples: Option<usize>, device: &D
         InMemory::classes(pixels, &images.classes, device)
     };
     let (train, test) = (on_device(train), on_device(test));
-    Ok(DataSet { train, test, task: Task::Classification, inputs: PIXELS, outputs: usize::from(CLASSES) })
+    Ok(DataSet { train, test, task: Task::Classification })
 }
 
 pub fn describe(set: IdxSet, dir: Option<&Path>) -> Result<String> {

@@ -19,7 +19,7 @@ pub fn load(sizes: [usize; 3], [train, test]: [usize; 2], seed: Seed, device: &D
     let mut rng = seed.fold("teacher").rng();
     let mut uniform = |count: usize| (0..count).map(|_| rng.random_range(-1.0_f32..1.0)).collect::<Vec<_>>();
     let teacher = [uniform(inputs * hidden), uniform(hidden * outputs)];
-    let mut examples = |purpose: &str, count: usize| {
+    let examples = |purpose: &str, count: usize| {
         let mut rng = seed.fold("teacher inputs").fold(purpose).rng();
         let drawn = normal(count * inputs, &mut rng);
         let values = drawn.chunks_exact(inputs).flat_map(|input| answer(input, &teacher, sizes)).collect();
@@ -27,7 +27,7 @@ pub fn load(sizes: [usize; 3], [train, test]: [usize; 2], seed: Seed, device: &D
         InMemory::new(tensor(drawn, inputs), Target::Values(tensor(values, outputs)))
     };
     let (train, test) = (examples("train", train), examples("test", test));
-    Ok(DataSet { train, test, task: Task::Regression, inputs, outputs })
+    Ok(DataSet { train, test, task: Task::Regression })
 }
 
 fn normal(count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {

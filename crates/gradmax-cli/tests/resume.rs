@@ -1,0 +1,139 @@
+//! A killed run resumes to the same end, bit for bit.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{GRADMAX, config, folder, gradmax, succeed, text, without_times, write_config};
+
+/// The run's end: weights, metrics and receipts, without times.
+fn end(run: &Path) -> (Vec<u8>, Vec<String>, Vec<String>) {
+    let weights = tensors(&run.join("checkpoint/network.bpk"));
+    (weights, without_times(&run.join("metrics.csv")), without_times(&run.join("growth.jsonl")))
+}
+
+/// The weights of a checkpoint in the order of their names: parameter ids are drawn anew by every run.
+fn tensors(path: &Path) -> Vec<u8> {
+    let reader = burn_pack::Reader::from_file(path).unwrap();
+    let mut tensors = reader.into_tensors().unwrap();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    tensors.iter().flat_map(|tensor| tensor.to_bytes().unwrap().to_vec()).collect()
+}
+
+fn start(arguments: &[&str]) -> std::process::Child {
+    Command::new(GRADMAX).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn a_run_killed_at_any_moment_resumes_bit_identically() {
+    let folder = folder("killed");
+    let digits = config("digits_mlp");
+    let train = |out: &str| {
+        // Checkpoints between growth events and right at them; growth every 90 steps.
+        let arguments = ["train", &digits, "--out", out, "--quiet", "--set", "training.checkpoint_every=45"];
+        arguments.map(String::from).to_vec()
+    };
+    let whole = folder.join("whole");
+    let arguments = train(whole.to_str().unwrap());
+    let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
+    let started = Instant::now();
+    succeed(&arguments);
+    let takes = started.elapsed();
+
+    for kill in 0..10 {
+        let run = folder.join(format!("killed{kill}"));
+        let arguments = train(run.to_str().unwrap());
+        let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
+        let mut child = start(&arguments);
+        // Spread over the run, from before the first checkpoint to after the last growth.
+        sleep(takes.mul_f64(0.05 + 0.09 * f64::from(kill)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if kill % 3 == 0 && run.join("config.toml").exists() && !run.join("summary.json").exists() {
+            // Killed again while it resumes.
+            let mut again = start(&["resume", run.to_str().unwrap(), "--quiet"]);
+            sleep(takes.mul_f64(0.2));
+            again.kill().unwrap();
+            again.wait().unwrap();
+        }
+        if !run.join("config.toml").exists() {
+            succeed(&arguments);
+        } else {
+            succeed(&["resume", run.to_str().unwrap(), "--quiet"]);
+        }
+        assert!(end(&run) == end(&whole), "killed {kill}: the resumed run ended differently");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_checkpoints_and_exits_with_130() {
+    let folder = folder("interrupted");
+    let config = write_config(&folder, &[("steps = 60", "steps = 200000")]);
+    let run = folder.join("run");
+    let arguments = ["train", &config, "--out", run.to_str().unwrap(), "--quiet"];
+    let mut child = start(&arguments);
+    let waited = Instant::now();
+    while fs::read_to_string(run.join("metrics.csv")).unwrap_or_default().lines().count() < 5 {
+        assert!(waited.elapsed() < Duration::from_secs(60), "the run never started");
+        sleep(Duration::from_millis(20));
+    }
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(run.join("checkpoint/progress.json").exists());
+    assert!(!run.join("summary.json").exists());
+
+    let inspected = succeed(&["inspect", run.to_str().unwrap()]);
+    assert!(inspected.starts_with("after "), "{inspected}");
+    succeed(&["report", run.to_str().unwrap()]);
+    assert!(fs::read_to_string(run.join("report.html")).unwrap().contains("0 finished so far"));
+}
+
+#[test]
+fn a_comparison_keeps_what_is_finished() {
+    let folder = folder("comparison");
+    let config = write_config(&folder, &[]);
+    let out = folder.join("out");
+    let compare = |seeds: &str| {
+        succeed(&[
+            "compare",
+            &config,
+            "--methods",
+            "small,gradmax",
+            "--seeds",
+            seeds,
+            "--out",
+            out.to_str().unwrap(),
+            "--quiet",
+        ])
+    };
+    compare("1");
+    let kept = out.join("gradmax/seed0/summary.json");
+    let before = fs::metadata(&kept).unwrap().modified().unwrap();
+    let printed = compare("2");
+    assert_eq!(fs::metadata(&kept).unwrap().modified().unwrap(), before, "a finished run was run again");
+    assert!(printed.contains("gradmax") && printed.contains("difference to gradmax"), "{printed}");
+    let rows = fs::read_to_string(out.join("summary.csv")).unwrap();
+    assert_eq!(rows.lines().count(), 1 + 4);
+    assert!(out.join("summary.md").exists() && out.join("report.html").exists());
+
+    // Paired: before the first growth, every method has seen the same.
+    let first = |method: &str| without_times(&out.join(method).join("seed1/metrics.csv"))[..3].to_vec();
+    assert_eq!(first("small"), first("gradmax"));
+
+    // A run that was cut off goes on with `resume` on the comparison.
+    fs::remove_file(out.join("small/seed1/summary.json")).unwrap();
+    succeed(&["resume", out.to_str().unwrap(), "--quiet"]);
+    assert!(out.join("small/seed1/summary.json").exists());
+
+    // Another configuration does not mix with it.
+    let other = write_config(&folder, &[("learning_rate = 0.05", "learning_rate = 0.02")]);
+    let refused = gradmax(&["compare", &other, "--methods", "small", "--seeds", "1", "--out", out.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("another configuration"), "{}", text(&refused.stderr));
+}
