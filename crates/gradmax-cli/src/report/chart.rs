@@ -15,11 +15,11 @@ pub struct Chart<'a> {
     pub series: &'a [Series],
     /// Where growth events were.
     pub marks: &'a [f64],
-    /// Whether values of different magnitude matter: a logarithmic axis where they spread widely.
+    /// Whether values of different magnitude matter: a logarithmic axis where they spread.
     pub logarithmic: bool,
 }
 
-const SIZE: (u32, u32) = (560, 360);
+const SIZE: (u32, u32) = (500, 340);
 /// Colours that stand for roles, replaced by the page's own.
 const INK: RGBColor = RGBColor(1, 2, 1);
 const GRID: RGBColor = RGBColor(1, 2, 2);
@@ -38,7 +38,11 @@ pub fn svg(chart: &Chart<'_>, color_of: impl Fn(&str) -> String) -> Result<Strin
     replaced = replace(replaced, GRID, "var(--grid)");
     replaced = replace(replaced, MARK, "var(--mark)");
     for (index, series) in chart.series.iter().enumerate() {
-        replaced = replace(replaced, placeholder(index), &format!("var(--{})", color_of(&series.methods[0])));
+        replaced = replace(
+            replaced,
+            placeholder(index),
+            &format!("var(--{})", color_of(&series.methods.last().expect("a line stands for a method"))),
+        );
     }
     let label = format!("<svg role=\"img\" aria-label=\"{} against {}\" ", chart.y_label, chart.x_label);
     Ok(replaced.replacen("<svg ", &label, 1))
@@ -52,22 +56,25 @@ fn draw(chart: &Chart<'_>, out: &mut String) -> Result<(), Box<dyn std::error::E
     let points = || chart.series.iter().flat_map(|series| &series.points);
     let area = SVGBackend::with_string(out, SIZE).into_drawing_area();
     let right = points().map(|point| point.x).fold(0.0, f64::max);
-    let (low, high) = (
-        points().map(|point| point.y).fold(f64::INFINITY, f64::min),
-        points().map(|point| point.y).fold(f64::NEG_INFINITY, f64::max),
-    );
+    let high = points().map(|point| point.y).fold(f64::NEG_INFINITY, f64::max);
+    let lowest = |skip: usize| {
+        let points = chart.series.iter().flat_map(|series| series.points.iter().skip(skip));
+        points.map(|point| point.y).fold(f64::INFINITY, f64::min)
+    };
+    // What untrained networks score would squeeze everything else: such a first point is cut off.
+    let rising = !chart.logarithmic && chart.series.iter().all(|series| series.points.len() > 2);
+    let low = if rising { lowest(1) } else { lowest(0) };
     let mut builder = ChartBuilder::on(&area);
-    builder.margin(8).margin_right(22).x_label_area_size(46).y_label_area_size(72);
+    builder.margin(8).margin_right(22).x_label_area_size(46).y_label_area_size(74);
     let x = 0.0..right.max(1e-9);
-    if chart.logarithmic && low > 0.0 && high / low > 20.0 {
-        let floor = low / 1.3;
-        let context = builder.build_cartesian_2d(x, (floor..high * 1.3).log_scale())?;
-        fill(chart, context, floor)?;
+    if chart.logarithmic && low > 0.0 && high / low > 12.0 {
+        let (floor, ceiling) = (low / 1.3, high * 1.3);
+        fill(chart, builder.build_cartesian_2d(x, (floor..ceiling).log_scale())?, [floor, ceiling])?;
     } else {
-        let room = ((high - low) * 0.06).max(high.abs() * 1e-3).max(1e-12);
+        let room = ((high - low) * 0.08).max(high.abs() * 1e-3).max(1e-12);
         let floor = if low >= 0.0 { (low - room).max(0.0) } else { low - room };
-        let context = builder.build_cartesian_2d(x, floor..high + room)?;
-        fill(chart, context, floor)?;
+        let ceiling = high + room;
+        fill(chart, builder.build_cartesian_2d(x, floor..ceiling)?, [floor, ceiling])?;
     }
     area.present()?;
     Ok(())
@@ -75,7 +82,11 @@ fn draw(chart: &Chart<'_>, out: &mut String) -> Result<(), Box<dyn std::error::E
 
 type Context<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
 
-fn fill<Y>(chart: &Chart<'_>, mut context: Context<'_, '_, Y>, floor: f64) -> Result<(), Box<dyn std::error::Error>>
+fn fill<Y>(
+    chart: &Chart<'_>,
+    mut context: Context<'_, '_, Y>,
+    [floor, ceiling]: [f64; 2],
+) -> Result<(), Box<dyn std::error::Error>>
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
@@ -86,8 +97,8 @@ where
         .bold_line_style(GRID.stroke_width(1))
         .light_line_style(TRANSPARENT)
         .axis_style(GRID.stroke_width(1))
-        .label_style(text(14))
-        .axis_desc_style(text(15))
+        .label_style(text(15))
+        .axis_desc_style(text(16))
         .x_labels(6)
         .y_labels(6)
         .x_label_formatter(&|x| short(*x))
@@ -95,7 +106,6 @@ where
         .x_desc(chart.x_label)
         .y_desc(chart.y_label)
         .draw()?;
-    let ceiling = chart.series.iter().flat_map(|series| &series.points).map(|point| point.y).fold(floor, f64::max);
     for mark in chart.marks {
         context.draw_series(LineSeries::new([(*mark, floor), (*mark, ceiling)], MARK.stroke_width(1)))?;
     }
@@ -107,7 +117,7 @@ where
             let outline = top.chain(bottom).collect::<Vec<_>>();
             context.draw_series([Polygon::new(outline, color.mix(0.16).filled())])?;
         }
-        let line = series.points.iter().map(|point| (point.x, point.y));
+        let line = series.points.iter().map(|point| (point.x, point.y.max(floor)));
         context.draw_series(LineSeries::new(line, color.stroke_width(2)))?;
     }
     Ok(())

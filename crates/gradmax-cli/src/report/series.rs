@@ -30,8 +30,9 @@ pub struct MethodRuns<'a> {
     pub runs: Vec<&'a RecordedRun>,
 }
 
-/// Points of a line at most; more rows than that are averaged in bins.
+/// Points of a line at most; more rows than that are averaged in bins. Fewer where every row is of another batch, and noisy.
 const POINTS: usize = 160;
+const POINTS_OF_BATCHES: usize = 50;
 
 /// The runs by method, baselines first, then in order of appearance.
 pub fn by_method(runs: &[RecordedRun]) -> Vec<MethodRuns<'_>> {
@@ -57,7 +58,8 @@ pub fn averaged(
     confidence: f64,
 ) -> Series {
     let last = group.runs.iter().flat_map(|run| run.rows.iter().map(|row| row.step)).max().unwrap_or(0);
-    let bin = (last / POINTS).max(1);
+    let noisy = group.runs.iter().any(|run| run.experiment.training.batch_size.is_some());
+    let bin = (last / if noisy { POINTS_OF_BATCHES } else { POINTS }).max(1);
     // By bin: for each run that has rows there, the means of x and y.
     let mut bins: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
     for run in &group.runs {
