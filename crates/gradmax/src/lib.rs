@@ -1,5 +1,34 @@
 //! Neural networks that grow while they train, on the Burn framework.
-#![warn(missing_docs)]
+//!
+//! A network starts small; during training, neurons are added where they raise the gradient most, with weights from a singular value
+//! decomposition, without changing what the network already computes (Evci et al., *GradMax: Growing Neural Networks using
+//! Gradient Information*, ICLR 2022).
+//!
+//! - Make a network [`Growable`]: list its [`Site`]s, and show each to the [`Probe`] in its forward pass; or take an [`Mlp`].
+//! - Grow it with a [`Grower`], which asks an [`Initializer`] ([`GradMax`], [`Random`], [`RandomPositive`], or your own) for weights,
+//!   widens the module, carries the optimizer's state, verifies the event and returns a [`Receipt`].
+//! - Or let a [`Trainer`] do it all, with a [`Schedule`], observers and [checkpoints](checkpoint).
+//!
+//! # Example
+//! ```
+//! use burn::optim::SgdConfig;
+//! use burn::tensor::{Device, Tensor};
+//! use gradmax::{Activation, GradMax, Growable, Grower, MlpConfig, Pass, Planned, Seed, Target, Task};
+//!
+//! let device = Device::flex();
+//! let (input, target) = (Tensor::<2>::ones([4, 3], &device), Target::Values(Tensor::ones([4, 2], &device)));
+//! let config = MlpConfig { inputs: 3, hidden: vec![5], outputs: 2, activation: Activation::Tanh, bias: true };
+//! let network = config.init(Seed::new(0), &device.autodiff())?;
+//!
+//! let plan = [Planned { site: "hidden1".into(), count: 2 }];
+//! let growth = Grower::new(GradMax).grow(&network, &SgdConfig::new().init(), &plan, |network, probe| {
+//!     let output = network.forward_probed(input.clone(), probe);
+//!     Pass { loss: Task::Regression.loss(output.clone(), &target), output }
+//! })?;
+//! assert_eq!(growth.network.sites()[0].width(), 7);
+//! assert_eq!(growth.receipt.output_change, Some(0.0));
+//! # Ok::<(), gradmax::Error>(())
+//! ```
 
 mod activation;
 mod branch;
@@ -52,3 +81,8 @@ pub use trainer::{
     Evaluation, GrowthBatch, GrowthPolicy, Outcome, Progress, Run, Settings, Summary, Trainer, evaluate,
 };
 pub use verify::Verification;
+
+/// The README's code is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

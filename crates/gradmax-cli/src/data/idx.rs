@@ -187,3 +187,45 @@ fn parse<const D: usize>(contents: &[u8]) -> Result<([usize; D], &[u8])> {
     }
     Ok((sizes, body))
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use gradmax::{
+        Activation, Examples, Growable, GrowthOperator, LinearOperator, MlpConfig, Recorder, Seed, Solver,
+        leading_directions_by,
+    };
+
+    use super::*;
+
+    #[test]
+    fn block_krylov_captures_the_gradient_of_a_fashion_mnist_site() {
+        let Ok(folder) = folder(IdxSet::FashionMnist, None) else {
+            assert!(std::env::var_os("GRADMAX_REQUIRE_DATA").is_none(), "Fashion-MNIST is not installed");
+            eprintln!("passed over: Fashion-MNIST is not installed");
+            return;
+        };
+        let data = load(IdxSet::FashionMnist, Some(&folder), Some(2000), &Device::flex()).unwrap();
+        let config =
+            MlpConfig { inputs: PIXELS, hidden: vec![128, 128], outputs: 10, activation: Activation::Relu, bias: true };
+        let network = config.init(Seed::new(0), &Device::flex().autodiff()).unwrap();
+        for examples in [128, 2000] {
+            let batch = data.train.batch(&(0..examples).collect::<Vec<_>>());
+            let mut recorder = Recorder::new();
+            let output = network.forward_probed(batch.input, &mut recorder);
+            let evidence = recorder.into_evidence(&mut data.task.loss(output, &batch.target).backward());
+            for (site, counts) in network.sites().iter().zip([[1, 4, 16], [1, 4, 9]]) {
+                let operator = GrowthOperator::new(site, &evidence).unwrap();
+                for count in counts {
+                    let norm = |solver| {
+                        let found = leading_directions_by(solver, &operator, count);
+                        operator.apply(found.vectors.as_ref()).norm_l2()
+                    };
+                    let captured = norm(Solver::BlockKrylov) / norm(Solver::Explicit);
+                    println!("{examples} examples, {}, {count} neurons: captured {captured}", site.name);
+                    assert!(captured >= 0.999);
+                }
+            }
+        }
+    }
+}
