@@ -10,7 +10,7 @@ use burn::tensor::Bytes;
 
 use crate::error::Error;
 use crate::growable::Growable;
-use crate::trainer::{Progress, Run};
+use crate::run::{Progress, Run};
 
 const PROGRESS: &str = "progress.json";
 const NETWORK: &str = "network.bpk";

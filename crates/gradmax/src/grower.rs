@@ -58,12 +58,22 @@ pub struct Growth<N> {
     pub network: N,
     /// The optimizer, its state carried.
     pub optimizer: ModuleOptimizer,
-    /// The gradients of the loss on the growth batch at the grown network, from the pass that was taken before: growth left
-    /// the old ones unchanged, and the new ones are the operator's own values. None if the growth batch has several parts,
-    /// or if the method does not preserve the function.
-    pub gradients: Option<GradientsParams>,
+    /// The pass over the growth batch, as the grown network would have given it: growth leaves output, loss and the old
+    /// gradients as they are, and the new ones are the branch's own derivatives. A training step can go on from it. None if
+    /// the growth batch has several parts, or if the method does not preserve the function.
+    pub training_pass: Option<TrainingPass>,
     /// What was done.
     pub receipt: Receipt,
+}
+
+/// A forward and a backward pass over a batch.
+pub struct TrainingPass {
+    /// The network's output, `[batch, outputs]`.
+    pub output: Tensor<2>,
+    /// The mean loss.
+    pub loss: Tensor<1>,
+    /// The loss's gradients.
+    pub gradients: GradientsParams,
 }
 
 impl Grower {
@@ -173,8 +183,7 @@ impl Grower {
     ) -> Result<Growth<N>, Error> {
         let device = device_of(network);
         let mut clock = Clock::start(&device);
-        let planned = planned_sites(network, plan)?;
-        planned.iter().try_for_each(|(site, _)| self.check_site(site, &device))?;
+        let planned = self.planned_sites(network, plan, &device)?;
         let looked = look(network, parts);
         let probe = clock.lap();
 
@@ -183,13 +192,11 @@ impl Grower {
         let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
         let initialize = clock.lap();
 
-        let extensions = chosen.iter().flat_map(Chosen::extensions).collect::<Vec<_>>();
+        let extensions =
+            chosen.iter().flat_map(|chosen| extensions_of(&chosen.site, &chosen.neurons)).collect::<Vec<_>>();
         let grown = widen(network.clone(), &extensions)?;
         let preserves = chosen.iter().all(|chosen| chosen.neurons.preserves_function());
-        let gradients = looked.gradients.filter(|_| preserves).map(|gradients| {
-            let extensions = chosen.iter().flat_map(Chosen::gradient_extensions).collect::<Vec<_>>();
-            widen_gradients(&grown, gradients, &extensions)
-        });
+        let training_pass = looked.pass.filter(|_| preserves).map(|pass| widen_pass(pass, &grown, &chosen));
         let widening = clock.lap();
 
         let Carried { optimizer, reset } = carry(optimizer.clone(), &extensions, self.second_moments)?;
@@ -199,20 +206,9 @@ impl Grower {
         let verified = verify(self.verification, &grown, parts, &looked.outputs, &chosen, tolerance)?;
         let verifying = clock.lap();
 
-        let probe_is_training_step = context.batch_is_training_step && gradients.is_some();
+        let probe_is_training_step = context.batch_is_training_step && training_pass.is_some();
         let own_probe = if probe_is_training_step { 0.0 } else { probe };
         let growth = own_probe + initialize + widening + carrying;
-        let timing = Timing {
-            probe,
-            probe_is_training_step,
-            initialize,
-            widen: widening,
-            carry: carrying,
-            verify: verifying,
-            growth,
-            training_step: context.training_step,
-            growth_in_steps: context.training_step.map(|step| growth / step),
-        };
         let receipt = Receipt {
             step: context.step,
             event: context.event,
@@ -225,9 +221,41 @@ impl Grower {
             parameters: [network.num_params(), grown.num_params()],
             flops: [network.flops(), grown.flops()],
             optimizer_reset: paths_of(&grown, &reset),
-            timing,
+            timing: Timing {
+                probe,
+                probe_is_training_step,
+                initialize,
+                widen: widening,
+                carry: carrying,
+                verify: verifying,
+                growth,
+                training_step: context.training_step,
+                growth_in_steps: context.training_step.map(|step| growth / step),
+            },
         };
-        Ok(Growth { network: grown, optimizer, gradients, receipt })
+        Ok(Growth { network: grown, optimizer, training_pass, receipt })
+    }
+
+    /// The plan's sites, each with the neurons it gains, all checked before anything is measured.
+    fn planned_sites<N: Growable>(
+        &self,
+        network: &N,
+        plan: &[Planned],
+        device: &Device,
+    ) -> Result<Vec<(Site, usize)>, Error> {
+        let sites = network.sites();
+        let find = |planned: &Planned| {
+            if planned.count == 0 {
+                return Err(Error::NothingToGrow { site: planned.site.clone() });
+            }
+            let Some(site) = sites.iter().find(|site| site.name == planned.site) else {
+                let known = sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
+                return Err(Error::UnknownSite { site: planned.site.clone(), known });
+            };
+            self.check_site(site, device)?;
+            Ok((site.clone(), planned.count))
+        };
+        plan.iter().map(find).collect()
     }
 
     fn needs_operator(&self) -> bool {
@@ -275,20 +303,16 @@ pub(crate) struct Chosen {
     pub(crate) gradients: NewNeurons,
 }
 
-impl Chosen {
-    fn extensions(&self) -> Vec<Extension> {
-        extensions_of(&self.site, &self.neurons)
-    }
-
-    fn gradient_extensions(&self) -> Vec<Extension> {
-        extensions_of(&self.site, &self.gradients)
-    }
-}
-
 fn extensions_of(site: &Site, neurons: &NewNeurons) -> Vec<Extension> {
     let mut extensions = site.producer.extend_as_producer(neurons.incoming.as_ref(), &neurons.bias);
     extensions.push(site.consumer.extend_as_consumer(neurons.outgoing.as_ref()));
     extensions
+}
+
+/// The pass at the network before growth, as it is at the grown one.
+fn widen_pass<N: Growable>(pass: TrainingPass, grown: &N, chosen: &[Chosen]) -> TrainingPass {
+    let new = chosen.iter().flat_map(|chosen| extensions_of(&chosen.site, &chosen.gradients)).collect::<Vec<_>>();
+    TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new), ..pass }
 }
 
 /// What the probed passes over the growth batch gave.
@@ -296,36 +320,26 @@ struct Looked {
     evidence: Evidence,
     outputs: Vec<Tensor<2>>,
     loss: f64,
-    gradients: Option<GradientsParams>,
+    /// The pass itself, if the batch has one part.
+    pass: Option<TrainingPass>,
 }
 
 fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Looked {
-    let mut looked = Looked { evidence: Evidence::default(), outputs: Vec::new(), loss: 0.0, gradients: None };
+    let mut looked = Looked { evidence: Evidence::default(), outputs: Vec::new(), loss: 0.0, pass: None };
     for part in parts {
         let mut recorder = Recorder::new();
         let Pass { output, loss } = (part.pass)(network, &mut recorder);
         let mut gradients = loss.backward();
+        let (output, loss) = (output.inner(), loss.inner());
         looked.evidence.accumulate(recorder.into_evidence(&mut gradients), part.weight);
-        looked.outputs.push(output.inner());
-        looked.loss += part.weight * loss.into_scalar::<f64>();
-        looked.gradients = (parts.len() == 1).then(|| GradientsParams::from_grads(gradients, network));
+        looked.outputs.push(output.clone());
+        looked.loss += part.weight * loss.clone().into_scalar::<f64>();
+        looked.pass = (parts.len() == 1).then(|| {
+            let gradients = GradientsParams::from_grads(gradients, network);
+            TrainingPass { output, loss, gradients }
+        });
     }
     looked
-}
-
-/// The plan's sites, each once and with at least one neuron.
-fn planned_sites<N: Growable>(network: &N, plan: &[Planned]) -> Result<Vec<(Site, usize)>, Error> {
-    let sites = network.sites();
-    let find = |planned: &Planned| {
-        if planned.count == 0 {
-            return Err(Error::NothingToGrow { site: planned.site.clone() });
-        }
-        let site = sites.iter().find(|site| site.name == planned.site).cloned();
-        let known = || sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
-        site.map(|site| (site, planned.count))
-            .ok_or_else(|| Error::UnknownSite { site: planned.site.clone(), known: known() })
-    };
-    plan.iter().map(find).collect()
 }
 
 fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Error> {

@@ -37,6 +37,7 @@ pub mod checkpoint;
 mod data;
 mod directions;
 mod error;
+mod evaluation;
 mod extension;
 mod growable;
 mod grower;
@@ -46,9 +47,11 @@ mod matrix;
 mod network;
 mod observer;
 mod operator;
+mod order;
 mod placement;
 mod probe;
 mod receipt;
+mod run;
 mod schedule;
 mod seed;
 mod site;
@@ -61,9 +64,10 @@ pub use carry::{Carried, SecondMoments, carry};
 pub use data::{Batch, Examples, InMemory};
 pub use directions::{Directions, Solver, leading_directions, leading_directions_by};
 pub use error::Error;
+pub use evaluation::{Evaluation, evaluate};
 pub use extension::{Extension, widen};
 pub use growable::{Growable, training_flops};
-pub use grower::{EventContext, Grower, Growth, Part, Pass};
+pub use grower::{EventContext, Grower, Growth, Part, Pass, TrainingPass};
 pub use initializer::{GradMax, Initializer, Needs, NewNeurons, Random, RandomPositive, Request};
 pub use layer::Layer;
 pub use matrix::Matrix;
@@ -73,13 +77,12 @@ pub use operator::{GrowthOperator, LinearOperator};
 pub use placement::{Placement, Scale, ZeroSide};
 pub use probe::{Evidence, Probe, Recorder};
 pub use receipt::{Receipt, SiteReceipt, Timing};
+pub use run::{Outcome, Progress, Run, Summary};
 pub use schedule::{Amount, Observed, Order, Periodic, Planned, Schedule, SiteWidth, target_widths};
 pub use seed::Seed;
 pub use site::{AtZero, Between, Site};
 pub use task::{Target, Task};
-pub use trainer::{
-    Evaluation, GrowthBatch, GrowthPolicy, Outcome, Progress, Run, Settings, Summary, Trainer, evaluate,
-};
+pub use trainer::{GrowthBatch, GrowthPolicy, Settings, Trainer};
 pub use verify::Verification;
 
 /// The README's code is compiled and run with the tests.

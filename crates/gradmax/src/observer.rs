@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::receipt::Receipt;
-use crate::trainer::Run;
+use crate::run::Run;
 
 /// What an observer may fail with.
 pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;

@@ -87,8 +87,8 @@ impl Evidence {
     /// For a mean loss over a growth batch of `n` examples that is seen in parts of `n_i`, the weights are `n_i / n`.
     pub fn accumulate(&mut self, other: Evidence, weight: f64) {
         for (site, passages) in other.sites {
-            let weighted =
-                passages.into_iter().map(|Passage { input, delta }| Passage { input, delta: delta.mul_scalar(weight) });
+            let scaled = |delta: Tensor<2>| if weight == 1.0 { delta } else { delta.mul_scalar(weight) };
+            let weighted = passages.into_iter().map(|Passage { input, delta }| Passage { input, delta: scaled(delta) });
             self.sites.entry(site).or_default().extend(weighted);
         }
     }

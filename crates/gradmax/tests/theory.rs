@@ -42,7 +42,7 @@ fn the_training_step_after_growth_uses_the_gradients_of_the_grown_network() {
             .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
             .unwrap();
         let own = GradientsParams::from_grads(batch.pass(&growth.network, &mut ()).loss.backward(), &growth.network);
-        let reused = growth.gradients.unwrap();
+        let reused = growth.training_pass.unwrap().gradients;
         for site in growth.network.sites() {
             for id in [site.producer.weight(), site.consumer.weight()] {
                 let (a, b) = (own.get::<2>(id).unwrap(), reused.get::<2>(id).unwrap());
