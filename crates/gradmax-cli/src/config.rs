@@ -218,6 +218,9 @@ impl Experiment {
         if let Some(growth) = &self.growth {
             growth.schedule()?;
             growth.placement().check()?;
+            if growth.batch == GrowthBatch::Examples(0) {
+                return Err(misuse("`growth.batch.examples` is 0; growth needs at least one example to look at"));
+            }
             if growth.tolerance.is_nan() || growth.tolerance < 0.0 {
                 return Err(misuse(format!("`growth.tolerance` is {}; it must not be negative", growth.tolerance)));
             }

@@ -44,6 +44,7 @@ fn configurations() {
         ("times = 2\n", "times = 2\nfactor = 0\n", 2, &["factor", "positive"]),
         ("times = 2\n", "times = 2\nepsilon = -1.0\n", 2, &["epsilon"]),
         ("times = 2\n", "times = 2\nzero_side = \"outgoing\"\n", 2, &["gradmax", "incoming"]),
+        ("times = 2\n", "times = 2\nbatch = { examples = 0 }\n", 2, &["growth.batch", "at least one example"]),
         ("batch_size = 32", "batch_size = 0", 2, &["batch_size", "at least 1"]),
         ("steps = 60\n", "steps = 60\nepochs = 2\n", 2, &["steps", "epochs", "not both"]),
         ("learning_rate = 0.05", "learning_rate = -1.0", 2, &["learning_rate", "positive"]),

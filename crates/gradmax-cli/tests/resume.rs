@@ -95,6 +95,25 @@ fn an_interrupted_run_checkpoints_and_exits_with_130() {
 }
 
 #[test]
+fn growth_batches_of_every_kind_can_be_configured() {
+    let folder = folder("growth_batches");
+    let config = write_config(&folder, &[]);
+    for (index, batch) in ["\"training\"", "\"all\"", "{ examples = 100 }"].into_iter().enumerate() {
+        let run = folder.join(format!("run{index}"));
+        let set = format!("growth.batch={batch}");
+        succeed(&["train", &config, "--set", &set, "--out", run.to_str().unwrap(), "--quiet"]);
+        let receipts = fs::read_to_string(run.join("growth.jsonl")).unwrap();
+        assert_eq!(receipts.lines().count(), 2);
+        assert_eq!(receipts.contains("\"probe_is_training_step\":true"), index == 0, "{receipts}");
+        // The configuration that is written repeats the run.
+        let again = folder.join(format!("again{index}"));
+        let written = run.join("config.toml").display().to_string();
+        succeed(&["train", &written, "--out", again.to_str().unwrap(), "--quiet"]);
+        assert!(end(&again) == end(&run));
+    }
+}
+
+#[test]
 fn a_comparison_keeps_what_is_finished() {
     let folder = folder("comparison");
     let config = write_config(&folder, &[]);

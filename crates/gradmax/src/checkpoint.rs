@@ -91,16 +91,22 @@ fn replace(folder: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
         file.write_all(contents)?;
         file.sync_all()?;
     }
-    File::open(&fresh)?.sync_all()?;
+    sync_folder(&fresh)?;
     if folder.exists() {
         remove_if_there(&previous)?;
         fs::rename(folder, &previous)?;
     }
     fs::rename(&fresh, folder)?;
-    if let Some(parent) = folder.parent() {
-        File::open(parent)?.sync_all()?;
-    }
+    sync_folder(&folder.with_file_name("."))?;
     remove_if_there(&previous)
+}
+
+/// Makes new names in a folder last, where folders can be synced.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match cfg!(unix) {
+        true => File::open(folder)?.sync_all(),
+        false => Ok(()),
+    }
 }
 
 fn remove_if_there(folder: &Path) -> io::Result<()> {

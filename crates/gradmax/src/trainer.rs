@@ -143,6 +143,9 @@ impl<'a, N: Growable> Trainer<'a, N> {
             Settings { checkpoint_every: Some(0), .. } => {
                 bad("checkpoint_every", "leave it out for one at the end only")
             }
+            _ if self.growth.as_ref().is_some_and(|growth| growth.batch == GrowthBatch::Examples(0)) => {
+                bad("growth batch", "growth needs at least one example to look at")
+            }
             _ => self.growth.as_ref().map_or(Ok(()), |growth| growth.grower.check(&run.network)),
         }
     }

@@ -275,3 +275,59 @@ fn a_growth_batch_in_parts_is_the_same_batch() {
     }
     assert!((in_parts.receipt.loss_before - at_once.receipt.loss_before).abs() <= 1e-6);
 }
+
+#[test]
+fn what_is_predicted_is_measured_at_sites_of_any_size() {
+    let mut rng = Seed::new(21).rng();
+    for case in 0..60 {
+        let mut size = |most: usize| rand::RngExt::random_range(&mut rng, 1..=most);
+        let (inputs, outputs, examples, count) = (size(40), size(12), size(50), size(15));
+        let hidden = (0..size(3)).map(|_| size(20)).collect::<Vec<_>>();
+        let activation = GROWABLE[case % GROWABLE.len()];
+        let network = mlp(inputs, &hidden, outputs, activation, case % 2 == 0);
+        let batch = Batch::new(examples, inputs, outputs);
+        let growth = Grower::new(GradMax)
+            .grow(&network, &SgdConfig::new().init(), &everywhere(&network, count), |n, probe| batch.pass(n, probe))
+            .unwrap_or_else(|error| panic!("{inputs}:{hidden:?}:{outputs}, {count} at once: {error}"));
+        for (site, before) in growth.receipt.sites.iter().zip(network.sites()) {
+            let (predicted, measured) = (site.predicted_gradient_norm, site.gradient_norm.unwrap());
+            assert!((predicted - measured).abs() <= 1e-4 * measured + 1e-9, "{activation:?} {site:?}");
+            assert_eq!(site.outgoing_gradient_norm, Some(0.0));
+            assert_eq!(site.width, before.width() + count);
+        }
+        assert!(growth.receipt.output_change.unwrap() <= 1e-6);
+    }
+}
+
+#[test]
+fn epsilon_changes_the_output_a_little_and_the_receipt_says_so() {
+    let network = mlp(6, &[5], 4, Activation::Tanh, false);
+    let batch = Batch::new(40, 6, 4);
+    for zero_side in [ZeroSide::Incoming, ZeroSide::Outgoing] {
+        let placement = Placement { epsilon: 1e-2, zero_side, ..Placement::default() };
+        let growth = Grower::new(Random)
+            .with_placement(placement)
+            .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 3), |n, probe| batch.pass(n, probe))
+            .unwrap();
+        assert!(growth.training_pass.is_none(), "the old pass is not that of the grown network");
+        assert_eq!(growth.receipt.tolerance, None);
+        let change = growth.receipt.output_change.unwrap();
+        assert!(change > 1e-5 && change < 0.1, "{change}");
+    }
+}
+
+#[test]
+fn verification_measures_as_much_as_it_is_asked_to() {
+    use gradmax::Verification;
+    let network = mlp(6, &[5], 4, Activation::Tanh, false);
+    let batch = Batch::new(40, 6, 4);
+    let measured = [Verification::Full, Verification::Output, Verification::Off].map(|verification| {
+        let growth = Grower::new(GradMax)
+            .with_verification(verification)
+            .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 3), |n, probe| batch.pass(n, probe))
+            .unwrap();
+        assert!(growth.training_pass.is_some());
+        (growth.receipt.output_change.is_some(), growth.receipt.sites[0].gradient_norm.is_some())
+    });
+    assert_eq!(measured, [(true, true), (true, false), (false, false)]);
+}

@@ -225,6 +225,17 @@ fn a_loss_that_is_not_finite_ends_the_run_with_its_step() {
 }
 
 #[test]
+fn data_that_is_not_finite_is_noticed_at_the_first_step() {
+    let mut inputs = values(normal([90, 6], 4));
+    inputs[77] = f32::NAN;
+    let data = InMemory::classes(inputs, &[1; 90], &Device::flex());
+    let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
+    let whole = Settings { batch_size: None, ..settings(5) };
+    let error = Trainer::new(whole, Task::Classification, &data).train(run).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::LossNotFinite { step: 0, .. }), "{error}");
+}
+
+#[test]
 fn the_order_of_examples_does_not_depend_on_the_method() {
     let data = data();
     let first_losses = INITIALIZERS.map(|(_, initializer)| {

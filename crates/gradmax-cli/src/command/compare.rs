@@ -93,7 +93,7 @@ fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: b
     }
     match failures.len() {
         0 => Ok(()),
-        count => Err(anyhow!("{count} of {} runs failed: {}", queue.len(), failures.join("; "))),
+        count => Err(anyhow!("{count} of {} runs failed, the first of them {}", queue.len(), failures[0])),
     }
 }
 
