@@ -115,15 +115,22 @@ fn padded(data: TensorData, extension: &Extension, mean: bool) -> TensorData {
 }
 
 /// Means over the middle axis of entries `[outer, old, inner]`: `[outer, inner]`.
-fn means(data: &TensorData, [outer, old, inner]: [usize; 3]) -> Vec<f64> {
-    let entries = values(data);
+fn means(data: &TensorData, sizes: [usize; 3]) -> Vec<f64> {
+    match data.as_slice::<f32>() {
+        Ok(entries) => means_of(entries, sizes),
+        Err(_) => means_of(&values(data), sizes),
+    }
+}
+
+fn means_of<E: Copy + Into<f64>>(entries: &[E], [outer, old, inner]: [usize; 3]) -> Vec<f64> {
     let mut sums = vec![0.0; outer * inner];
     for (sums, slab) in sums.chunks_exact_mut(inner).zip(entries.chunks_exact(old * inner)) {
         match sums {
-            [sum] => *sum = slab.iter().sum(),
-            _ => slab
-                .chunks_exact(inner)
-                .for_each(|line| sums.iter_mut().zip(line).for_each(|(sum, entry)| *sum += entry)),
+            [sum] => *sum = slab.iter().map(|entry| (*entry).into()).sum(),
+            _ => {
+                let add = |(sum, entry): (&mut f64, &E)| *sum += (*entry).into();
+                slab.chunks_exact(inner).for_each(|line| sums.iter_mut().zip(line).for_each(add));
+            }
         }
     }
     sums.into_iter().map(|sum| sum / old as f64).collect()

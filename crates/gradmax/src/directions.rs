@@ -73,7 +73,7 @@ fn explicit(operator: &dyn LinearOperator, count: usize) -> (Matrix, Vec<f64>) {
 /// Relative size below which something is rounding, where operators compute in single precision.
 const NOISE: f64 = 1e-6;
 /// Neurons beyond those asked for in each Krylov block: they catch directions that the start nearly misses.
-const OVERSAMPLING: usize = 8;
+const OVERSAMPLING: usize = 4;
 /// Blocks at most; each costs one application of the operator and one of its adjoint.
 const KRYLOV_DEPTH: usize = 12;
 /// The share of the gradient norm that may be left uncaptured, as the falling gains of the blocks foretell it.
