@@ -273,11 +273,10 @@ impl Grower {
             count,
             fan_in: site.fan_in(),
             fan_out: site.fan_out(),
-            mean_incoming_norm: site.producer.mean_incoming_norm(),
-            mean_outgoing_norm: site.consumer.mean_outgoing_norm(),
             placement: self.placement,
             seed: seed.fold(&site.name),
             initializer: self.method(),
+            layers: &site,
             operator: operator.as_ref(),
         };
         let neurons = self.initializer.neurons(&request)?;

@@ -15,6 +15,7 @@ use crate::matrix::Matrix;
 use crate::operator::{GrowthOperator, LinearOperator};
 use crate::placement::{Placement, Scale, ZeroSide};
 use crate::seed::Seed;
+use crate::site::Site;
 
 /// Chooses the weights of new neurons at one site.
 ///
@@ -89,15 +90,12 @@ pub struct Request<'a> {
     pub fan_in: usize,
     /// Outgoing weights of each.
     pub fan_out: usize,
-    /// Mean L2 norm of the existing neurons' incoming weights.
-    pub mean_incoming_norm: f64,
-    /// Mean L2 norm of the existing neurons' outgoing weights.
-    pub mean_outgoing_norm: f64,
     /// Which side is zero, and how large the other one is.
     pub placement: Placement,
     /// The seed of this growth of this site.
     pub seed: Seed,
     pub(crate) initializer: &'a str,
+    pub(crate) layers: &'a Site,
     pub(crate) operator: Option<&'a GrowthOperator>,
 }
 
@@ -109,6 +107,16 @@ impl Request<'_> {
     pub fn operator(&self) -> Result<&GrowthOperator, Error> {
         self.operator
             .ok_or_else(|| self.refuse("it asked for the growth operator; `needs()` must return `Needs::Operator`"))
+    }
+
+    /// Mean L2 norm of the existing neurons' incoming weights.
+    pub fn mean_incoming_norm(&self) -> f64 {
+        self.layers.producer.mean_incoming_norm()
+    }
+
+    /// Mean L2 norm of the existing neurons' outgoing weights.
+    pub fn mean_outgoing_norm(&self) -> f64 {
+        self.layers.consumer.mean_outgoing_norm()
     }
 
     /// A generator for this growth of this site.
@@ -162,19 +170,17 @@ impl Request<'_> {
     }
 
     fn scaled(&self, directions: MatRef<'_, f64>) -> Result<Matrix, Error> {
-        let (existing, side) = match self.placement.zero_side {
-            ZeroSide::Incoming => (self.mean_outgoing_norm, "outgoing"),
-            ZeroSide::Outgoing => (self.mean_incoming_norm, "incoming"),
+        let reference = match (self.placement.scale, self.placement.zero_side) {
+            (Scale::Fixed, _) => 1.0,
+            (_, ZeroSide::Incoming) => self.mean_outgoing_norm(),
+            (_, ZeroSide::Outgoing) => self.mean_incoming_norm(),
         };
-        let reference = match self.placement.scale {
-            Scale::Fixed => 1.0,
-            Scale::Mean | Scale::Joint if existing > 0.0 => existing,
-            Scale::Mean | Scale::Joint => {
-                return Err(self.refuse(format!(
-                    "the existing neurons' {side} weights are all zero, so there is no mean norm to scale by; use scale `fixed`"
-                )));
-            }
-        };
+        if reference == 0.0 {
+            return Err(self.refuse(
+                "the existing neurons' weights on the side to be filled are all zero, so there is no mean norm to scale by; \
+                 use scale `fixed`",
+            ));
+        }
         let norm = self.placement.factor * reference;
         match self.placement.scale {
             Scale::Mean | Scale::Fixed => Ok(rows_of_norm(directions, norm)),
