@@ -3,6 +3,7 @@
 mod chart;
 pub mod comparison;
 mod page;
+mod receipts;
 mod series;
 
 use std::path::{Path, PathBuf};

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use burn::module::ParamId;
-use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Tensor};
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Device;
 
 use crate::branch::Branch;
 use crate::carry::{Carried, SecondMoments, carry, paths_of};
@@ -13,8 +13,9 @@ use crate::extension::{Extension, widen, widen_gradients};
 use crate::growable::Growable;
 use crate::initializer::{Initializer, Needs, NewNeurons, Request};
 use crate::operator::GrowthOperator;
+use crate::pass::{Part, Pass, TrainingPass, look};
 use crate::placement::{Placement, Scale, ZeroSide};
-use crate::probe::{Evidence, Probe, Recorder};
+use crate::probe::{Evidence, Probe};
 use crate::receipt::{Receipt, SiteReceipt, Timing};
 use crate::schedule::Planned;
 use crate::seed::Seed;
@@ -29,14 +30,6 @@ pub struct Grower {
     verification: Verification,
     tolerance: f64,
     seed: Seed,
-}
-
-/// One pass over (a part of) the growth batch.
-pub struct Pass {
-    /// The network's output, `[batch, outputs]`.
-    pub output: Tensor<2>,
-    /// The mean loss over the part.
-    pub loss: Tensor<1>,
 }
 
 /// Which event this is.
@@ -64,16 +57,6 @@ pub struct Growth<N> {
     pub training_pass: Option<TrainingPass>,
     /// What was done.
     pub receipt: Receipt,
-}
-
-/// A forward and a backward pass over a batch.
-pub struct TrainingPass {
-    /// The network's output, `[batch, outputs]`.
-    pub output: Tensor<2>,
-    /// The mean loss.
-    pub loss: Tensor<1>,
-    /// The loss's gradients.
-    pub gradients: GradientsParams,
 }
 
 impl Grower {
@@ -286,15 +269,6 @@ impl Grower {
     }
 }
 
-/// A part of the growth batch: its share of the mean loss, and its pass.
-pub struct Part<'a, N> {
-    /// The share: the part's examples over all examples.
-    pub weight: f64,
-    /// Computes output and mean loss of the part.
-    #[allow(clippy::type_complexity)]
-    pub pass: Box<dyn Fn(&N, &mut dyn Probe) -> Pass + 'a>,
-}
-
 /// New neurons at a site, and the gradients that they will receive.
 pub(crate) struct Chosen {
     pub(crate) site: Site,
@@ -312,33 +286,6 @@ fn extensions_of(site: &Site, neurons: &NewNeurons) -> Vec<Extension> {
 fn widen_pass<N: Growable>(pass: TrainingPass, grown: &N, chosen: &[Chosen]) -> TrainingPass {
     let new = chosen.iter().flat_map(|chosen| extensions_of(&chosen.site, &chosen.gradients)).collect::<Vec<_>>();
     TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new), ..pass }
-}
-
-/// What the probed passes over the growth batch gave.
-struct Looked {
-    evidence: Evidence,
-    outputs: Vec<Tensor<2>>,
-    loss: f64,
-    /// The pass itself, if the batch has one part.
-    pass: Option<TrainingPass>,
-}
-
-fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Looked {
-    let mut looked = Looked { evidence: Evidence::default(), outputs: Vec::new(), loss: 0.0, pass: None };
-    for part in parts {
-        let mut recorder = Recorder::new();
-        let Pass { output, loss } = (part.pass)(network, &mut recorder);
-        let mut gradients = loss.backward();
-        let (output, loss) = (output.inner(), loss.inner());
-        looked.evidence.accumulate(recorder.into_evidence(&mut gradients), part.weight);
-        looked.outputs.push(output.clone());
-        looked.loss += part.weight * loss.clone().into_scalar::<f64>();
-        looked.pass = (parts.len() == 1).then(|| {
-            let gradients = GradientsParams::from_grads(gradients, network);
-            TrainingPass { output, loss, gradients }
-        });
-    }
-    looked
 }
 
 fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::{ModuleVisitor, Param};
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -12,14 +12,15 @@ use crate::data::{Batch, Examples};
 use crate::error::Error;
 use crate::evaluation::{Evaluation, PART, evaluate};
 use crate::growable::{Growable, training_flops};
-use crate::grower::{EventContext, Grower, Growth, Part, Pass, TrainingPass};
+use crate::grower::{EventContext, Grower, Growth};
 use crate::observer::{Observer, Row, Split};
 use crate::order::Order;
+use crate::pass::{Part, Pass, TrainingPass};
 use crate::probe::Probe;
-use crate::receipt::Receipt;
 use crate::run::{Outcome, Run, Summary};
 use crate::schedule::{Observed, Schedule};
 use crate::seed::Seed;
+use crate::session::Session;
 use crate::task::Task;
 
 /// How long, on what batches, and what to log.
@@ -264,7 +265,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
         check_finite(train.loss, session.run.progress.step)?;
         self.row(session, order, Split::Train, train, None)?;
         let test = self.evaluate_test(session, order)?;
-        Ok(Summary { train, test, step_seconds_median: median(&session.step_seconds).unwrap_or(0.0) })
+        Ok(Summary { train, test, step_seconds_median: session.step_seconds_median() })
     }
 
     fn row(
@@ -299,50 +300,6 @@ impl<'a, N: Growable> Trainer<'a, N> {
     }
 }
 
-/// A run, and what is known about it since it was started or resumed.
-struct Session<N> {
-    run: Run<N>,
-    started: Instant,
-    step_seconds: Vec<f64>,
-    steps_since_growth: usize,
-}
-
-/// Steps that the median of a training step's time is taken over.
-const RECENT_STEPS: usize = 100;
-
-impl<N: Growable> Session<N> {
-    fn new(run: Run<N>) -> Self {
-        Self { run, started: Instant::now(), step_seconds: Vec::new(), steps_since_growth: 0 }
-    }
-
-    fn took(&mut self, started: Instant) {
-        self.step_seconds.push(started.elapsed().as_secs_f64());
-        self.steps_since_growth += 1;
-    }
-
-    fn grew(&mut self, network: N, optimizer: ModuleOptimizer, receipt: &Receipt, started: Instant) {
-        (self.run.network, self.run.optimizer, self.steps_since_growth) = (network, optimizer, 0);
-        let progress = &mut self.run.progress;
-        progress.events += 1;
-        for site in &receipt.sites {
-            progress.sites.iter_mut().filter(|at| at.site == site.site).for_each(|at| at.width = site.width);
-        }
-        progress.growth_seconds += started.elapsed().as_secs_f64();
-    }
-
-    /// Adds the time since the last call to the run's.
-    fn count_seconds(&mut self) {
-        self.run.progress.seconds += self.started.elapsed().as_secs_f64();
-        self.started = Instant::now();
-    }
-
-    /// Median milliseconds of the last steps of the network as it is.
-    fn recent_step_milliseconds(&self) -> Option<f64> {
-        let recent = self.steps_since_growth.min(RECENT_STEPS).min(self.step_seconds.len());
-        median(&self.step_seconds[self.step_seconds.len() - recent..]).map(|seconds| seconds * 1e3)
-    }
-}
-
 fn pass<N: Growable>(task: Task, network: &N, batch: &Batch<N::Input>, probe: &mut dyn Probe) -> Pass {
     let output = network.forward_probed(batch.input.clone(), probe);
     Pass { loss: task.loss(output.clone(), &batch.target), output }
@@ -358,17 +315,6 @@ fn check_finite(loss: f64, step: usize) -> Result<(), Error> {
     match loss.is_finite() {
         true => Ok(()),
         false => Err(Error::LossNotFinite { step, loss }),
-    }
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        even if even % 2 == 0 => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
-        _ => Some(sorted[middle]),
     }
 }
 

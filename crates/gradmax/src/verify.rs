@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::growable::Growable;
-use crate::grower::{Chosen, Part, neuron_axes};
+use crate::grower::{Chosen, neuron_axes};
 use crate::matrix::norm;
+use crate::pass::Part;
 
 /// How much of a growth event is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,0 +1,70 @@
+//! The growth receipts of a report.
+
+use gradmax::Receipt;
+
+use super::page::escaped;
+use super::series::MethodRuns;
+use crate::statistics::median;
+use crate::table::{grouped, significant};
+
+/// A table a method, with what all its receipts say together.
+pub fn receipts(groups: &[MethodRuns<'_>]) -> String {
+    let mut html = String::new();
+    for group in groups.iter().filter(|group| group.runs.iter().any(|run| !run.receipts.is_empty())) {
+        let all = group.runs.iter().flat_map(|run| &run.receipts).collect::<Vec<_>>();
+        let first = group.runs.iter().find(|run| !run.receipts.is_empty()).expect("some run of the group grew");
+        let rows = first.receipts.iter().flat_map(receipt_rows).collect::<String>();
+        html += &format!(
+            "<details{}><summary><b>{}</b>: {}</summary><div class=\"scroll\"><table><caption>Receipts of seed {}</caption><thead><tr>\
+             <th>step</th><th>site</th><th>width</th><th>gradient norm of new weights</th><th>predicted</th>\
+             <th>output change</th><th>loss</th><th>parameters</th><th>cost, ms</th><th>cost, steps</th></tr></thead><tbody>{rows}</tbody></table></div></details>\n",
+            if groups.len() == 1 { " open" } else { "" },
+            escaped(&group.method),
+            escaped(&verdict(&all)),
+            first.experiment.seed,
+        );
+    }
+    match html.is_empty() {
+        true => html,
+        false => format!("<h2>Growth receipts</h2>\n{html}"),
+    }
+}
+
+/// What all receipts of a method say together.
+fn verdict(receipts: &[&Receipt]) -> String {
+    let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+    let change = largest(&mut receipts.iter().filter_map(|receipt| receipt.output_change));
+    let sites = || receipts.iter().flat_map(|receipt| &receipt.sites);
+    let off = largest(&mut sites().filter_map(|site| {
+        let (predicted, measured) = (site.predicted_gradient_norm, site.gradient_norm?);
+        (measured > 0.0).then(|| (predicted - measured).abs() / measured)
+    }));
+    let costs = receipts.iter().filter_map(|receipt| receipt.timing.growth_in_steps).collect::<Vec<_>>();
+    let cost = median(&costs).map_or(String::new(), |cost| format!(", median cost {cost:.2} training steps"));
+    let events = if receipts.len() == 1 { "1 event".into() } else { format!("{} events", receipts.len()) };
+    format!(
+        "{events}; largest relative output change {change:.1e}, gradient norms within {off:.1e} of their prediction{cost}"
+    )
+}
+
+fn receipt_rows(receipt: &Receipt) -> Vec<String> {
+    let optional = |value: Option<f64>| value.map_or("-".into(), significant);
+    let row = |site: &gradmax::SiteReceipt| {
+        format!(
+            "<tr><td>{}</td><td>{}</td><td>{} → {}</td><td>{}</td><td>{}</td><td>{}</td><td>{} → {}</td><td>{}</td><td>{:.2}</td><td>{}</td></tr>",
+            receipt.step,
+            escaped(&site.site),
+            site.width - site.added,
+            site.width,
+            optional(site.gradient_norm),
+            significant(site.predicted_gradient_norm),
+            receipt.output_change.map_or("-".into(), |change| format!("{change:.1e}")),
+            significant(receipt.loss_before),
+            optional(receipt.loss_after),
+            grouped(receipt.parameters[1] as u64),
+            receipt.timing.growth,
+            receipt.timing.growth_in_steps.map_or("-".into(), |steps| format!("{steps:.2}")),
+        )
+    };
+    receipt.sites.iter().map(row).collect()
+}

@@ -1,0 +1,71 @@
+//! A run while it is in the trainer's hands, with what is timed along the way.
+
+use std::time::Instant;
+
+use burn::optim::ModuleOptimizer;
+
+use crate::growable::Growable;
+use crate::receipt::Receipt;
+use crate::run::Run;
+
+/// A run, and what is known about it since it was started or resumed.
+pub(crate) struct Session<N> {
+    pub(crate) run: Run<N>,
+    pub(crate) started: Instant,
+    step_seconds: Vec<f64>,
+    steps_since_growth: usize,
+}
+
+/// Steps that the median of a training step's time is taken over.
+const RECENT_STEPS: usize = 100;
+
+impl<N: Growable> Session<N> {
+    pub(crate) fn new(run: Run<N>) -> Self {
+        Self { run, started: Instant::now(), step_seconds: Vec::new(), steps_since_growth: 0 }
+    }
+
+    /// Counts a step that took until now.
+    pub(crate) fn took(&mut self, started: Instant) {
+        self.step_seconds.push(started.elapsed().as_secs_f64());
+        self.steps_since_growth += 1;
+    }
+
+    /// Goes on with the grown network.
+    pub(crate) fn grew(&mut self, network: N, optimizer: ModuleOptimizer, receipt: &Receipt, started: Instant) {
+        (self.run.network, self.run.optimizer, self.steps_since_growth) = (network, optimizer, 0);
+        let progress = &mut self.run.progress;
+        progress.events += 1;
+        for site in &receipt.sites {
+            progress.sites.iter_mut().filter(|at| at.site == site.site).for_each(|at| at.width = site.width);
+        }
+        progress.growth_seconds += started.elapsed().as_secs_f64();
+    }
+
+    /// Adds the time since the last call to the run's.
+    pub(crate) fn count_seconds(&mut self) {
+        self.run.progress.seconds += self.started.elapsed().as_secs_f64();
+        self.started = Instant::now();
+    }
+
+    /// Median milliseconds of the last steps of the network as it is.
+    pub(crate) fn recent_step_milliseconds(&self) -> Option<f64> {
+        let recent = self.steps_since_growth.min(RECENT_STEPS).min(self.step_seconds.len());
+        median(&self.step_seconds[self.step_seconds.len() - recent..]).map(|seconds| seconds * 1e3)
+    }
+
+    /// Median seconds of all steps of the session.
+    pub(crate) fn step_seconds_median(&self) -> f64 {
+        median(&self.step_seconds).unwrap_or(0.0)
+    }
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        even if even % 2 == 0 => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+        _ => Some(sorted[middle]),
+    }
+}
