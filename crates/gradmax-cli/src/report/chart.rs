@@ -41,7 +41,7 @@ pub fn svg(chart: &Chart<'_>, color_of: impl Fn(&str) -> String) -> Result<Strin
         replaced = replace(
             replaced,
             placeholder(index),
-            &format!("var(--{})", color_of(&series.methods.last().expect("a line stands for a method"))),
+            &format!("var(--{})", color_of(series.methods.last().expect("a line stands for a method"))),
         );
     }
     let label = format!("<svg role=\"img\" aria-label=\"{} against {}\" ", chart.y_label, chart.x_label);
