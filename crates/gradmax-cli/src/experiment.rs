@@ -76,6 +76,11 @@ pub fn check(experiment: &Experiment) -> Result<()> {
     let method = method::named(&experiment.method)?;
     let network = Networks::of(experiment)?.start(&method).init(Seed::new(0), &device)?;
     if let Some(policy) = policy(experiment, method)? {
+        if network.sites().is_empty() {
+            return Err(misuse(
+                "`network.hidden` is empty, so there is nothing to grow; name at least one hidden layer",
+            ));
+        }
         policy.grower.check(&network)?;
     }
     Ok(())

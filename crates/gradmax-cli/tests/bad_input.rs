@@ -31,6 +31,7 @@ fn configurations() {
         ("batch_size = 32", "batchsize = 32", 2, &["config.toml", "batchsize", "batch_size"]),
         ("steps = 60", "steps = \"many\"", 2, &["config.toml", "many"]),
         ("hidden = [6]", "hidden = [-6]", 2, &["config.toml", "-6"]),
+        ("hidden = [6]", "hidden = []", 2, &["hidden", "nothing to grow"]),
         ("hidden = [6]", "hidden = [0]", 2, &["hidden", "at least one neuron"]),
         ("[training]", "[training", 2, &["config.toml", "line"]),
         ("name = \"digits\"", "name = \"digit\"", 2, &["digit", "fashion_mnist"]),
@@ -70,6 +71,7 @@ fn command_lines() {
     refused(&["train", &config, "--device", "abacus"], 2, &["abacus", "flex"]);
     refused(&["train", &config, "--device", "cuda:0"], 2, &["without `cuda`", "--features cuda"]);
     refused(&["compare", &config, "--methods", "small,magic"], 2, &["magic"]);
+    refused(&["compare", &config, "--methods", "small,random,small"], 2, &["`small`", "twice"]);
     refused(&["compare", &config, "--seeds", "0"], 2, &["nothing to compare"]);
     refused(&["compare", &config, "--jobs", "0"], 2, &["--jobs 0"]);
     refused(&["resume", &out], 2, &["no folder"]);

@@ -23,7 +23,7 @@ impl Initializer for Twins {
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        let leading = request.operator()?.directions(request.count.div_ceil(2)).vectors;
+        let leading = request.operator()?.directions(request.count.div_ceil(2))?.vectors;
         let sign = |neuron: usize| if neuron.is_multiple_of(2) { 1.0 } else { -1.0 };
         let rows = Matrix::from_fn(request.count, request.fan_out, |neuron, j| sign(neuron) * leading[(j, neuron / 2)]);
         request.place(rows.as_ref())

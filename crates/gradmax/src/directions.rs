@@ -1,9 +1,11 @@
 //! The leading left singular directions of a growth operator (Evci et al. 2022, eq. 11 and 20), by two solvers behind one function.
 
+use faer::linalg::solvers::SelfAdjointEigen;
 use faer::{Mat, MatRef, Side};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
+use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::operator::LinearOperator;
 use crate::seed::Seed;
@@ -37,7 +39,10 @@ const EXPLICIT_SHARE: usize = 4;
 /// entry is positive. Directions beyond the rank are an orthonormal completion with value 0. Beyond `fan_out` there are
 /// no further orthogonal ones: the set is then repeated with its sign turned (the other half of a rectifier), and after
 /// that turned at random, so that no two new neurons are the same.
-pub fn leading_directions(operator: &dyn LinearOperator, count: usize) -> Directions {
+///
+/// # Errors
+/// [`Error::OperatorNotFinite`], if the gradients on the growth batch overflowed.
+pub fn leading_directions(operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let smaller = operator.fan_in().min(operator.fan_out());
     let solver = match smaller <= EXPLICIT_SIDE || (count + OVERSAMPLING) * EXPLICIT_SHARE >= smaller {
         true => Solver::Explicit,
@@ -47,21 +52,24 @@ pub fn leading_directions(operator: &dyn LinearOperator, count: usize) -> Direct
 }
 
 /// As [`leading_directions`], by the solver of your choice.
-pub fn leading_directions_by(solver: Solver, operator: &dyn LinearOperator, count: usize) -> Directions {
+///
+/// # Errors
+/// As [`leading_directions`].
+pub fn leading_directions_by(solver: Solver, operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let orthogonal = count.min(operator.fan_out());
     let (vectors, values) = match solver {
-        Solver::Explicit => explicit(operator, orthogonal),
-        Solver::BlockKrylov => block_krylov(operator, orthogonal),
+        Solver::Explicit => explicit(operator, orthogonal)?,
+        Solver::BlockKrylov => block_krylov(operator, orthogonal)?,
     };
-    let directions = with_fixed_signs(completed(vectors, values, orthogonal));
+    let directions = with_fixed_signs(completed(vectors, values, orthogonal)?);
     match count > orthogonal {
         true => repeated(directions, operator, count),
-        false => directions,
+        false => Ok(directions),
     }
 }
 
 /// Singular vectors and values from the operator's matrix, formed on its smaller side.
-fn explicit(operator: &dyn LinearOperator, count: usize) -> (Matrix, Vec<f64>) {
+fn explicit(operator: &dyn LinearOperator, count: usize) -> Result<(Matrix, Vec<f64>), Error> {
     let (fan_in, fan_out) = (operator.fan_in(), operator.fan_out());
     let matrix = match fan_out <= fan_in {
         true => operator.apply(Mat::identity(fan_out, fan_out).as_ref()),
@@ -80,35 +88,35 @@ const KRYLOV_DEPTH: usize = 12;
 const KRYLOV_REMAINDER: f64 = 4e-4;
 
 /// Singular vectors and values from the block Krylov space `[G V, (G G') G V, ...]`, grown until it captures the gradient norm.
-fn block_krylov(operator: &dyn LinearOperator, count: usize) -> (Matrix, Vec<f64>) {
+fn block_krylov(operator: &dyn LinearOperator, count: usize) -> Result<(Matrix, Vec<f64>), Error> {
     let (fan_in, fan_out) = (operator.fan_in(), operator.fan_out());
     let width = (count + OVERSAMPLING).min(fan_in).min(fan_out);
     let mut rng = Seed::new(0).fold("krylov").rng();
     let start = Mat::from_fn(width, fan_in, |_, _| if rng.random::<bool>() { 1.0 } else { -1.0 });
-    let mut basis = orthonormal(operator.adjoint(start.as_ref()));
+    let mut basis = orthonormal(operator.adjoint(start.as_ref()))?;
     if basis.ncols() == 0 {
-        return (basis, Vec::new());
+        return Ok((basis, Vec::new()));
     }
     let mut images = operator.apply(basis.as_ref());
     let (mut captured, mut last_gain, mut last) = (0.0, 1.0, basis.ncols());
     for _ in 0..KRYLOV_DEPTH {
         // The basis is orthonormal, so the best directions inside it are those of its images (Rayleigh and Ritz).
-        let (inside, values) = left_singular(images.as_ref(), count);
+        let (inside, values) = left_singular(images.as_ref(), count)?;
         let found = norm(&values);
         let gain = (found - captured) / found;
         let next = match is_enough(gain, last_gain) {
             true => Mat::zeros(fan_out, 0),
-            false => without(operator.adjoint(images.subrows(images.nrows() - last, last)).as_ref(), &basis),
+            false => without(operator.adjoint(images.subrows(images.nrows() - last, last)).as_ref(), &basis)?,
         };
         if next.ncols() == 0 {
-            return (&basis * inside, values);
+            return Ok((&basis * inside, values));
         }
         (captured, last_gain, last) = (found, gain, next.ncols());
         images = stacked_rows(&images, &operator.apply(next.as_ref()));
         basis = stacked_columns(&basis, &next);
     }
-    let (inside, values) = left_singular(images.as_ref(), count);
-    (&basis * inside, values)
+    let (inside, values) = left_singular(images.as_ref(), count)?;
+    Ok((&basis * inside, values))
 }
 
 /// Whether further blocks would raise the captured gradient norm by too little, if their gains go on to fall as they do now.
@@ -121,24 +129,33 @@ fn is_enough(gain: f64, last_gain: f64) -> bool {
 ///
 /// Squaring costs half of the digits of the smallest values; in double precision, for entries that were computed in single,
 /// none that mean anything. It is several times faster than a bidiagonalisation.
-fn left_singular(matrix: MatRef<'_, f64>, count: usize) -> (Matrix, Vec<f64>) {
+fn left_singular(matrix: MatRef<'_, f64>, count: usize) -> Result<(Matrix, Vec<f64>), Error> {
     let wide = matrix.nrows() <= matrix.ncols();
     let gram = if wide { matrix * matrix.transpose() } else { matrix.transpose() * matrix };
     let size = gram.nrows();
     let count = count.min(size);
-    let eigen = gram.self_adjoint_eigen(Side::Lower).expect("the eigenvalues of a finite matrix converge");
+    let eigen = eigen(&gram)?;
     let squares = eigen.S().column_vector();
     let values = (0..count).map(|i| squares[size - 1 - i].max(0.0).sqrt()).collect::<Vec<_>>();
     let leading = Mat::from_fn(size, count, |i, j| eigen.U()[(i, size - 1 - j)]);
     if wide {
-        return (leading, values);
+        return Ok((leading, values));
     }
-    // The images of the right singular vectors are orthogonal, but only as well as rounding lets them be.
+    // The images of the right singular vectors are orthogonal, but only as well as rounding lets them be; Q mends that
+    // without mixing them.
     let images = matrix * leading;
     let scaled = Mat::from_fn(images.nrows(), count, |i, j| images[(i, j)] / values[j].max(f64::MIN_POSITIVE));
     let floor = floor_of(&values);
     let rank = values.iter().take_while(|value| **value > floor).count();
-    (orthonormal(scaled.subcols(0, rank).to_owned()), values[..rank].to_vec())
+    Ok((scaled.subcols(0, rank).qr().compute_thin_Q(), values[..rank].to_vec()))
+}
+
+/// The eigenvectors of a Gram matrix.
+fn eigen(gram: &Matrix) -> Result<SelfAdjointEigen<f64>, Error> {
+    match gram.is_all_finite() {
+        true => Ok(gram.self_adjoint_eigen(Side::Lower).expect("the eigenvalues of a finite matrix converge")),
+        false => Err(Error::OperatorNotFinite),
+    }
 }
 
 /// Singular values below this are rounding.
@@ -148,26 +165,26 @@ fn floor_of(values: &[f64]) -> f64 {
 
 /// An orthonormal basis of the columns' span, by the eigenvectors of their Gram matrix (Stathopoulos and Wu 2002), twice,
 /// which is enough in floating point. Columns that depend on others leave no trace.
-fn orthonormal(columns: Matrix) -> Matrix {
-    orthonormal_once(&orthonormal_once(&columns))
+fn orthonormal(columns: Matrix) -> Result<Matrix, Error> {
+    orthonormal_once(&orthonormal_once(&columns)?)
 }
 
-fn orthonormal_once(columns: &Matrix) -> Matrix {
+fn orthonormal_once(columns: &Matrix) -> Result<Matrix, Error> {
     let size = columns.ncols();
     if size == 0 {
-        return columns.clone();
+        return Ok(columns.clone());
     }
     let gram = columns.transpose() * columns;
-    let eigen = gram.self_adjoint_eigen(Side::Lower).expect("the eigenvalues of a finite matrix converge");
+    let eigen = eigen(&gram)?;
     let squares = eigen.S().column_vector();
     let floor = squares[size - 1] * NOISE * NOISE;
     let first = (0..size).find(|i| squares[*i] > floor).unwrap_or(size);
     let kept = Mat::from_fn(size, size - first, |i, j| eigen.U()[(i, first + j)] / squares[first + j].sqrt());
-    columns * kept
+    Ok(columns * kept)
 }
 
 /// An orthonormal block from the columns, orthogonal to a basis; columns that lie in its span leave no trace.
-fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Matrix {
+fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Result<Matrix, Error> {
     let project = |columns: MatRef<'_, f64>| columns - basis * (basis.transpose() * columns);
     let left = project(columns);
     let outside = (0..left.ncols()).filter(|j| left.col(*j).norm_l2() > NOISE * columns.col(*j).norm_l2());
@@ -176,28 +193,25 @@ fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Matrix {
         let column = left.col(outside[j]);
         column[i] / column.norm_l2()
     });
-    orthonormal_once(&project(orthonormal_once(&unit).as_ref()))
+    orthonormal_once(&project(orthonormal_once(&unit)?.as_ref()))
 }
 
 /// Completes the vectors to `count` orthonormal columns, and gives the added ones the value 0.
-fn completed(vectors: Matrix, mut values: Vec<f64>, count: usize) -> Directions {
+fn completed(vectors: Matrix, mut values: Vec<f64>, count: usize) -> Result<Directions, Error> {
     let floor = floor_of(&values);
     let rank = values.iter().take_while(|value| **value > floor).count();
     values.resize(count, 0.0);
     values[rank..].fill(0.0);
     if rank == count {
-        return Directions { vectors, values };
+        return Ok(Directions { vectors, values });
     }
-    // The unit vectors span everything: what they add to the kept columns is the completion.
+    // More columns than are needed, so that those that are left are independent for sure.
     let kept = vectors.subcols(0, rank).to_owned();
-    let fan_out = kept.nrows();
     let mut rng = Seed::new(0).fold("completion").rng();
-    let fresh = Mat::from_fn(fan_out, count - rank, |_, _| StandardNormal.sample(&mut rng));
-    let added = match rank {
-        0 => orthonormal(fresh),
-        _ => without(fresh.as_ref(), &kept),
-    };
-    Directions { vectors: stacked_columns(&kept, &added), values }
+    let fresh = Mat::from_fn(kept.nrows(), count - rank + OVERSAMPLING, |_, _| StandardNormal.sample(&mut rng));
+    let added = without(fresh.as_ref(), &kept)?;
+    let added = added.subcols(0, count - rank).to_owned();
+    Ok(Directions { vectors: stacked_columns(&kept, &added), values })
 }
 
 /// Turns each direction so that its entry of largest magnitude is positive.
@@ -216,7 +230,7 @@ fn with_fixed_signs(mut directions: Directions) -> Directions {
 }
 
 /// More directions than the outgoing space has: the set again with its sign turned, then turned at random.
-fn repeated(set: Directions, operator: &dyn LinearOperator, count: usize) -> Directions {
+fn repeated(set: Directions, operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let fan_out = set.vectors.nrows();
     let mut rng = Seed::new(0).fold("repeated").rng();
     let (mut vectors, mut values) = (set.vectors.clone(), set.values.clone());
@@ -224,8 +238,8 @@ fn repeated(set: Directions, operator: &dyn LinearOperator, count: usize) -> Dir
         let block = match vectors.ncols() == fan_out {
             true => -&set.vectors,
             false => {
-                let fresh = Mat::from_fn(fan_out, fan_out, |_, _| StandardNormal.sample(&mut rng));
-                orthonormal(fresh)
+                let fresh: Matrix = Mat::from_fn(fan_out, fan_out, |_, _| StandardNormal.sample(&mut rng));
+                fresh.qr().compute_thin_Q()
             }
         };
         let block = block.subcols(0, fan_out.min(count - vectors.ncols())).to_owned();
@@ -233,7 +247,7 @@ fn repeated(set: Directions, operator: &dyn LinearOperator, count: usize) -> Dir
         values.extend((0..block.ncols()).map(|i| images.row(i).norm_l2()));
         vectors = stacked_columns(&vectors, &block);
     }
-    Directions { vectors, values }
+    Ok(Directions { vectors, values })
 }
 
 fn stacked_columns(left: &Matrix, right: &Matrix) -> Matrix {

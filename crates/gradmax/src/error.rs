@@ -85,6 +85,19 @@ pub enum Error {
         /// The site's name.
         site: String,
     },
+    /// The growth operator has entries that are not finite.
+    #[error(
+        "the gradients on the growth batch are not finite numbers, so there is nothing to grow along; lower the learning rate"
+    )]
+    OperatorNotFinite,
+    /// A site is named twice.
+    #[error(
+        "site `{site}` is named twice; the sites of a network need names of their own, and a plan names each at most once"
+    )]
+    RepeatedSite {
+        /// The name.
+        site: String,
+    },
     /// An initializer was given something that it cannot work with.
     #[error("`{initializer}` cannot initialize site `{site}`: {reason}")]
     Initializer {

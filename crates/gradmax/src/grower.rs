@@ -1,5 +1,6 @@
 //! A growth event: look, choose weights, widen, and verify.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use burn::module::ParamId;
@@ -169,6 +170,9 @@ impl Grower {
         let planned = self.planned_sites(network, plan, &device)?;
         let looked = look(network, parts);
         let probe = clock.lap();
+        if !looked.loss.is_finite() {
+            return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
+        }
 
         let seed = self.seed.at(context.event as u64);
         let chosen = planned.into_iter().map(|(site, count)| self.choose(site, count, &looked.evidence, seed));
@@ -227,6 +231,8 @@ impl Grower {
         device: &Device,
     ) -> Result<Vec<(Site, usize)>, Error> {
         let sites = network.sites();
+        check_names(sites.iter().map(|site| site.name.as_str()))?;
+        check_names(plan.iter().map(|planned| planned.site.as_str()))?;
         let find = |planned: &Planned| {
             if planned.count == 0 {
                 return Err(Error::NothingToGrow { site: planned.site.clone() });
@@ -286,6 +292,16 @@ fn extensions_of(site: &Site, neurons: &NewNeurons) -> Vec<Extension> {
 fn widen_pass<N: Growable>(pass: TrainingPass, grown: &N, chosen: &[Chosen]) -> TrainingPass {
     let new = chosen.iter().flat_map(|chosen| extensions_of(&chosen.site, &chosen.gradients)).collect::<Vec<_>>();
     TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new), ..pass }
+}
+
+fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(Error::RepeatedSite { site: name.to_string() });
+        }
+    }
+    Ok(())
 }
 
 fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Error> {

@@ -56,7 +56,10 @@ impl GrowthOperator {
 
     /// The leading left singular directions of the operator: the outgoing weights that GradMax gives `count` new
     /// neurons (eq. 11 and 20), and their singular values.
-    pub fn directions(&self, count: usize) -> Directions {
+    ///
+    /// # Errors
+    /// [`Error::OperatorNotFinite`], if the gradients on the growth batch overflowed.
+    pub fn directions(&self, count: usize) -> Result<Directions, Error> {
         leading_directions(self, count)
     }
 

@@ -222,7 +222,6 @@ impl<'a, N: Growable> Trainer<'a, N> {
         let grown = growth.grower.grow_on(&session.run.network, &session.run.optimizer, &plan, &parts, context)?;
         drop(parts);
         let Growth { network, optimizer, training_pass, receipt } = grown;
-        check_finite(receipt.loss_before, context.step)?;
         session.grew(network, optimizer, &receipt, started);
         self.observers.iter_mut().try_for_each(|observer| observer.grown(&receipt).map_err(Error::Observer))?;
         Ok(training_pass.filter(|_| context.batch_is_training_step))

@@ -123,6 +123,10 @@ fn plans_that_make_no_sense_are_refused() {
     };
     assert!(matches!(grow("hidden1", 0), Error::NothingToGrow { .. }));
     assert!(grow("hidden7", 1).to_string().contains("hidden1"));
+    let twice = [1, 2].map(|count| Planned { site: "hidden1".into(), count });
+    let optimizer = SgdConfig::new().init();
+    let refused = Grower::new(GradMax).grow(&network, &optimizer, &twice, |n, probe| batch.pass(n, probe));
+    assert!(matches!(refused.map(|_| ()), Err(Error::RepeatedSite { .. })));
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn both_solvers_find_the_same_directions() {
     let mut gradients = batch.pass(&network, &mut recorder).loss.backward();
     let operator = GrowthOperator::new(&network.sites()[0], &recorder.into_evidence(&mut gradients)).unwrap();
     let [exact, krylov] =
-        [Solver::Explicit, Solver::BlockKrylov].map(|solver| leading_directions_by(solver, &operator, 4));
+        [Solver::Explicit, Solver::BlockKrylov].map(|solver| leading_directions_by(solver, &operator, 4).unwrap());
     let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
     assert!(norm(&krylov.values) >= 0.999 * norm(&exact.values));
     assert!(norm(&krylov.values) <= (1.0 + 1e-6) * norm(&exact.values));
@@ -202,7 +202,7 @@ fn noise(rows: usize, columns: usize) -> Explicit {
 fn block_krylov_captures_white_noise() {
     let operator = noise(1000, 1000);
     let [exact, krylov] =
-        [Solver::Explicit, Solver::BlockKrylov].map(|solver| leading_directions_by(solver, &operator, 16));
+        [Solver::Explicit, Solver::BlockKrylov].map(|solver| leading_directions_by(solver, &operator, 16).unwrap());
     let captured = operator.apply(krylov.vectors.as_ref()).norm_l2() / operator.apply(exact.vectors.as_ref()).norm_l2();
     println!("captured {captured}");
     assert!(captured >= 0.99);
@@ -213,7 +213,7 @@ fn directions_beyond_the_rank_complete_an_orthonormal_set() {
     for solver in [Solver::Explicit, Solver::BlockKrylov] {
         let (left, right) = (noise(20, 3), noise(3, 30));
         let operator = Explicit(&left.0 * &right.0);
-        let found = leading_directions_by(solver, &operator, 10);
+        let found = leading_directions_by(solver, &operator, 10).unwrap();
         let gram = found.vectors.transpose() * &found.vectors;
         assert!((gram - Mat::<f64>::identity(10, 10)).norm_max() <= 1e-9);
         assert!(
@@ -225,7 +225,7 @@ fn directions_beyond_the_rank_complete_an_orthonormal_set() {
 #[test]
 fn more_directions_than_there_are_dimensions_are_all_different() {
     let operator = noise(3, 12);
-    let found = leading_directions_by(Solver::Explicit, &operator, 11);
+    let found = leading_directions_by(Solver::Explicit, &operator, 11).unwrap();
     for i in 0..11 {
         assert!((found.vectors.col(i).norm_l2() - 1.0).abs() < 1e-12);
         assert!((operator.apply(found.vectors.subcols(i, 1)).norm_l2() - found.values[i]).abs() < 1e-9);
@@ -236,7 +236,7 @@ fn more_directions_than_there_are_dimensions_are_all_different() {
 #[test]
 fn an_operator_of_zeros_still_gives_directions() {
     for solver in [Solver::Explicit, Solver::BlockKrylov] {
-        let found = leading_directions_by(solver, &Explicit(Mat::zeros(6, 5)), 4);
+        let found = leading_directions_by(solver, &Explicit(Mat::zeros(6, 5)), 4).unwrap();
         assert!(found.values.iter().all(|value| *value == 0.0));
         assert!((found.vectors.transpose() * &found.vectors - Mat::<f64>::identity(4, 4)).norm_max() <= 1e-9);
     }
@@ -330,4 +330,34 @@ fn verification_measures_as_much_as_it_is_asked_to() {
         (growth.receipt.output_change.is_some(), growth.receipt.sites[0].gradient_norm.is_some())
     });
     assert_eq!(measured, [(true, true), (true, false), (false, false)]);
+}
+
+#[test]
+fn every_direction_is_a_singular_direction_of_its_own() {
+    // Wide, tall and square; explicit and Krylov.
+    for (rows, columns) in [(12, 40), (40, 12), (30, 30)] {
+        let operator = noise(rows, columns);
+        let exact = operator.0.thin_svd().unwrap();
+        for solver in [Solver::Explicit, Solver::BlockKrylov] {
+            let found = leading_directions_by(solver, &operator, 6).unwrap();
+            let images = operator.apply(found.vectors.as_ref());
+            let products = &images * images.transpose();
+            for i in 0..6 {
+                let value = exact.S().column_vector()[i];
+                let close = if solver == Solver::Explicit { 1e-9 } else { 0.05 };
+                assert!((found.values[i] - value).abs() <= close * value, "{rows}x{columns} {solver:?} {i}");
+                assert!((products[(i, i)].sqrt() - found.values[i]).abs() <= 1e-9 * value);
+                assert!((0..i).all(|j| products[(i, j)].abs() <= 1e-9 * value * value));
+            }
+        }
+    }
+}
+
+#[test]
+fn operators_that_are_not_finite_are_refused() {
+    for solver in [Solver::Explicit, Solver::BlockKrylov] {
+        let mut operator = noise(9, 9);
+        operator.0[(4, 5)] = f64::INFINITY;
+        assert!(matches!(leading_directions_by(solver, &operator, 2), Err(gradmax::Error::OperatorNotFinite)));
+    }
 }

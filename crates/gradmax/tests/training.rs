@@ -222,6 +222,16 @@ fn a_loss_that_is_not_finite_ends_the_run_with_its_step() {
     let diverging = Settings { learning_rate: 1e18, ..settings(50) };
     let error = Trainer::new(diverging, Task::Classification, &data).train(run).map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::LossNotFinite { step: 1..10, .. }), "{error}");
+
+    // The same where it shows first at a growth event.
+    let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), SgdConfig::new().init());
+    let error =
+        Trainer::new(Settings { log_every: 1000, evaluate_every: None, ..diverging }, Task::Classification, &data)
+            .with_growth(policy(Box::new(GradMax), GrowthBatch::Training))
+            .train(run)
+            .map(|_| ())
+            .unwrap_err();
+    assert!(matches!(error, Error::LossNotFinite { step: 10, .. } | Error::OperatorNotFinite), "{error}");
 }
 
 #[test]

@@ -32,6 +32,11 @@ pub fn compare(arguments: Compare) -> Result<()> {
     if compare.methods.is_empty() || compare.seeds == 0 {
         return Err(misuse("there is nothing to compare: name at least one method and one seed"));
     }
+    if let Some((_, twice)) =
+        compare.methods.iter().enumerate().find(|(at, name)| compare.methods[..*at].contains(name))
+    {
+        return Err(misuse(format!("the method `{twice}` is named twice; name each once")));
+    }
     if !compare.methods.contains(&compare.reference) {
         compare.reference = compare.methods[0].clone();
     }

@@ -218,7 +218,7 @@ mod tests {
                 let operator = GrowthOperator::new(site, &evidence).unwrap();
                 for count in counts {
                     let norm = |solver| {
-                        let found = leading_directions_by(solver, &operator, count);
+                        let found = leading_directions_by(solver, &operator, count).unwrap();
                         operator.apply(found.vectors.as_ref()).norm_l2()
                     };
                     let captured = norm(Solver::BlockKrylov) / norm(Solver::Explicit);

@@ -26,7 +26,7 @@ impl Initializer for GradMax {
                 "its closed form needs zero incoming weights; set the zero side to `incoming`, or use another method",
             ));
         }
-        let directions = request.operator()?.directions(request.count);
+        let directions = request.operator()?.directions(request.count)?;
         let neurons = request.place(directions.vectors.transpose())?;
         Ok(NewNeurons { singular_values: directions.values, ..neurons })
     }
