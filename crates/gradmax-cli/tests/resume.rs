@@ -146,9 +146,12 @@ fn a_comparison_keeps_what_is_finished() {
     assert_eq!(first("small"), first("gradmax"));
 
     // A run that was cut off goes on with `resume` on the comparison.
-    fs::remove_file(out.join("small/seed1/summary.json")).unwrap();
+    let run = out.join("small/seed1");
+    let before = without_times(&run.join("metrics.csv"));
+    fs::remove_file(run.join("summary.json")).unwrap();
     succeed(&["resume", out.to_str().unwrap(), "--quiet"]);
-    assert!(out.join("small/seed1/summary.json").exists());
+    assert!(run.join("summary.json").exists());
+    assert_eq!(without_times(&run.join("metrics.csv")), before);
 
     // Another configuration does not mix with it.
     let other = write_config(&folder, &[("learning_rate = 0.05", "learning_rate = 0.02")]);

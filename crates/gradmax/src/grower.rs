@@ -121,11 +121,13 @@ impl Grower {
     /// Checks, before any training, that the network can be grown by this grower.
     ///
     /// # Errors
-    /// Those of [`Site::check_widths`] and, with zero incoming weights, [`Site::slope_at_zero`]; [`Error::BadOption`].
+    /// Those of [`Site::check_widths`] and, with zero incoming weights, [`Site::slope_at_zero`]; [`Error::RepeatedSite`];
+    /// [`Error::BadOption`].
     pub fn check<N: Growable>(&self, network: &N) -> Result<(), Error> {
         self.placement.check()?;
-        let device = device_of(network);
-        network.sites().iter().try_for_each(|site| self.check_site(site, &device))
+        let (sites, device) = (network.sites(), device_of(network));
+        check_names(sites.iter().map(|site| site.name.as_str()))?;
+        sites.iter().try_for_each(|site| self.check_site(site, &device))
     }
 
     fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
@@ -184,18 +186,15 @@ impl Grower {
         let grown = widen(network.clone(), &extensions)?;
         let preserves = chosen.iter().all(|chosen| chosen.neurons.preserves_function());
         let training_pass = looked.pass.filter(|_| preserves).map(|pass| widen_pass(pass, &grown, &chosen));
-        let widening = clock.lap();
+        let widen = clock.lap();
 
         let Carried { optimizer, reset } = carry(optimizer.clone(), &extensions, self.second_moments)?;
-        let carrying = clock.lap();
+        let carry = clock.lap();
 
         let tolerance = preserves.then_some(self.tolerance);
         let verified = verify(self.verification, &grown, parts, &looked.outputs, &chosen, tolerance)?;
-        let verifying = clock.lap();
+        let laps = [probe, initialize, widen, carry, clock.lap()];
 
-        let probe_is_training_step = context.batch_is_training_step && training_pass.is_some();
-        let own_probe = if probe_is_training_step { 0.0 } else { probe };
-        let growth = own_probe + initialize + widening + carrying;
         let receipt = Receipt {
             step: context.step,
             event: context.event,
@@ -208,17 +207,7 @@ impl Grower {
             parameters: [network.num_params(), grown.num_params()],
             flops: [network.flops(), grown.flops()],
             optimizer_reset: paths_of(&grown, &reset),
-            timing: Timing {
-                probe,
-                probe_is_training_step,
-                initialize,
-                widen: widening,
-                carry: carrying,
-                verify: verifying,
-                growth,
-                training_step: context.training_step,
-                growth_in_steps: context.training_step.map(|step| growth / step),
-            },
+            timing: timing(laps, context, training_pass.is_some()),
         };
         Ok(Growth { network: grown, optimizer, training_pass, receipt })
     }
@@ -342,6 +331,17 @@ fn site_receipts(chosen: &[Chosen], verified: &Verified) -> Vec<SiteReceipt> {
         outgoing_gradient_norm: verified.gradient_norms.get(index).map(|norms| norms.outgoing),
     };
     chosen.iter().enumerate().map(receipt).collect()
+}
+
+/// What the laps mean: the probed pass is part of the growth's cost unless a training step goes on from it.
+fn timing(laps: [f64; 5], context: EventContext, has_training_pass: bool) -> Timing {
+    let [probe, initialize, widen, carry, verify] = laps;
+    let probe_is_training_step = context.batch_is_training_step && has_training_pass;
+    let own_probe = if probe_is_training_step { 0.0 } else { probe };
+    let growth = own_probe + initialize + widen + carry;
+    let growth_in_steps = context.training_step.map(|step| growth / step);
+    let training_step = context.training_step;
+    Timing { probe, probe_is_training_step, initialize, widen, carry, verify, growth, training_step, growth_in_steps }
 }
 
 /// The device of a network's first parameter.

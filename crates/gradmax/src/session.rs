@@ -24,7 +24,7 @@ impl<N: Growable> Session<N> {
         Self { run, started: Instant::now(), step_seconds: Vec::new(), steps_since_growth: 0 }
     }
 
-    /// Counts a step that took until now.
+    /// Counts a whole step, forward and backward pass included, that took until now.
     pub(crate) fn took(&mut self, started: Instant) {
         self.step_seconds.push(started.elapsed().as_secs_f64());
         self.steps_since_growth += 1;

@@ -127,8 +127,10 @@ impl<'a, N: Growable> Trainer<'a, N> {
             }
             session = self.step(session, &mut order)?;
         }
-        let summary = self.finish(&mut session, &order)?;
+        // Before the last rows: a run that is killed while it evaluates writes them anew when it is resumed.
         self.checkpoint(&mut session)?;
+        let summary = self.finish(&mut session, &order)?;
+        session.count_seconds();
         Ok(Outcome { run: session.run, finished: Some(summary) })
     }
 
@@ -159,7 +161,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
         let batch = order.batch(self.train, step);
         let grown = self.grow_if_due(&mut session, &batch)?;
 
-        let started = Instant::now();
+        let (started, whole) = (Instant::now(), grown.is_none());
         let TrainingPass { output, loss, gradients } = match grown {
             Some(training_pass) => training_pass,
             None => training_pass(self.task, &session.run.network, &batch),
@@ -177,7 +179,9 @@ impl<'a, N: Growable> Trainer<'a, N> {
         let network = optimizer.step(self.settings.learning_rate, network, gradients);
         progress.step += 1;
         session.run = Run { network, optimizer, progress };
-        session.took(started);
+        if whole {
+            session.took(started);
+        }
         self.after_step(session)
     }
 
