@@ -46,9 +46,9 @@ fn heading(title: &str, runs: &[RecordedRun], groups: &[MethodRuns<'_>]) -> Stri
         true => "all finished".to_string(),
         false => format!("{finished} finished so far"),
     };
-    let methods = if groups.len() == 1 { "1 method".into() } else { format!("{} methods", groups.len()) };
-    let seeds = if seeds == 1 { "1 seed".into() } else { format!("{seeds} seeds") };
-    format!("<h1>{}</h1>\n<p class=\"sub\">{methods}, {seeds}; {} runs, {state}.</p>\n", escaped(title), runs.len())
+    let counted = |count: usize, noun: &str| if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") };
+    let what = [counted(groups.len(), "method"), counted(seeds, "seed"), counted(runs.len(), "run")].join(", ");
+    format!("<h1>{}</h1>\n<p class=\"sub\">{what}; {state}.</p>\n", escaped(title))
 }
 
 /// The style sheet's name of a method's colour; methods that it does not know share what is left.

@@ -43,7 +43,9 @@ fn verdict(receipts: &[&Receipt]) -> String {
     let cost = median(&costs).map_or(String::new(), |cost| format!(", median cost {cost:.2} training steps"));
     let events = if receipts.len() == 1 { "1 event".into() } else { format!("{} events", receipts.len()) };
     format!(
-        "{events}; largest relative output change {change:.1e}, gradient norms within {off:.1e} of their prediction{cost}"
+        "{events}; largest relative output change {}, gradient norms within {} of their prediction{cost}",
+        tiny(change),
+        tiny(off)
     )
 }
 
@@ -58,7 +60,7 @@ fn receipt_rows(receipt: &Receipt) -> Vec<String> {
             site.width,
             optional(site.gradient_norm),
             significant(site.predicted_gradient_norm),
-            receipt.output_change.map_or("-".into(), |change| format!("{change:.1e}")),
+            receipt.output_change.map_or("-".into(), tiny),
             significant(receipt.loss_before),
             optional(receipt.loss_after),
             grouped(receipt.parameters[1] as u64),
@@ -67,4 +69,9 @@ fn receipt_rows(receipt: &Receipt) -> Vec<String> {
         )
     };
     receipt.sites.iter().map(row).collect()
+}
+
+/// The size of an error: 0, or its order of magnitude.
+fn tiny(error: f64) -> String {
+    if error == 0.0 { "0".into() } else { format!("{error:.1e}") }
 }
