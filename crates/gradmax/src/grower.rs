@@ -170,7 +170,7 @@ impl Grower {
         let device = device_of(network);
         let mut clock = Clock::start(&device);
         let planned = self.planned_sites(network, plan, &device)?;
-        let looked = look(network, parts);
+        let mut looked = look(network, parts);
         let probe = clock.lap();
         if !looked.loss.is_finite() {
             return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
@@ -185,14 +185,14 @@ impl Grower {
             chosen.iter().flat_map(|chosen| extensions_of(&chosen.site, &chosen.neurons)).collect::<Vec<_>>();
         let grown = widen(network.clone(), &extensions)?;
         let preserves = chosen.iter().all(|chosen| chosen.neurons.preserves_function());
-        let training_pass = looked.pass.filter(|_| preserves).map(|pass| widen_pass(pass, &grown, &chosen));
+        let training_pass = looked.pass.take().filter(|_| preserves).map(|pass| widen_pass(pass, &grown, &chosen));
         let widen = clock.lap();
 
         let Carried { optimizer, reset } = carry(optimizer.clone(), &extensions, self.second_moments)?;
         let carry = clock.lap();
 
         let tolerance = preserves.then_some(self.tolerance);
-        let verified = verify(self.verification, &grown, parts, &looked.outputs, &chosen, tolerance)?;
+        let verified = verify(self.verification, &grown, parts, &looked, &chosen, tolerance)?;
         let laps = [probe, initialize, widen, carry, clock.lap()];
 
         let receipt = Receipt {

@@ -361,3 +361,17 @@ fn operators_that_are_not_finite_are_refused() {
         assert!(matches!(leading_directions_by(solver, &operator, 2), Err(gradmax::Error::OperatorNotFinite)));
     }
 }
+
+#[test]
+fn a_converged_network_can_still_grow() {
+    let input = normal([50, 4], 1);
+    let target = gradmax::Target::Values(input.clone().slice([0..50, 0..2]));
+    let batch = Batch { input, target };
+    let mut optimizer = SgdConfig::new().init();
+    let network = mlp(4, &[3], 2, Activation::Identity, false);
+    let network = (0..3000).fold(network, |network, _| batch.step(network, &mut optimizer, 0.2));
+    let growth = Grower::new(GradMax)
+        .grow(&network, &optimizer, &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
+        .unwrap();
+    assert!(growth.receipt.loss_before < 1e-10, "{}", growth.receipt.loss_before);
+}
