@@ -46,6 +46,7 @@ mod layer;
 mod matrix;
 mod network;
 mod observer;
+mod ongoing;
 mod operator;
 mod order;
 mod pass;
@@ -55,7 +56,6 @@ mod receipt;
 mod run;
 mod schedule;
 mod seed;
-mod session;
 mod site;
 mod task;
 mod trainer;
@@ -87,6 +87,9 @@ pub use site::{AtZero, Between, Site};
 pub use task::{Target, Task};
 pub use trainer::{GrowthBatch, GrowthPolicy, Settings, Trainer};
 pub use verify::Verification;
+
+/// The crates whose types appear in this one's: matrices, and generators.
+pub use {faer, rand};
 
 /// The README's code is compiled and run with the tests.
 #[cfg(doctest)]

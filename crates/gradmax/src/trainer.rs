@@ -14,13 +14,13 @@ use crate::evaluation::{Evaluation, PART, evaluate};
 use crate::growable::{Growable, training_flops};
 use crate::grower::{EventContext, Grower, Growth};
 use crate::observer::{Observer, Row, Split};
+use crate::ongoing::Ongoing;
 use crate::order::Order;
 use crate::pass::{Part, Pass, TrainingPass};
 use crate::probe::Probe;
 use crate::run::{Outcome, Run, Summary};
 use crate::schedule::{Observed, Schedule};
 use crate::seed::Seed;
-use crate::session::Session;
 use crate::task::Task;
 
 /// How long, on what batches, and what to log.
@@ -118,20 +118,20 @@ impl<'a, N: Growable> Trainer<'a, N> {
     /// [`Error::LossNotFinite`], any error of a growth event, [`Error::Observer`].
     pub fn train(mut self, run: Run<N>) -> Result<Outcome<N>, Error> {
         self.check(&run)?;
-        let mut session = Session::new(run);
+        let mut ongoing = Ongoing::new(run);
         let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
-        while session.run.progress.step < self.settings.steps {
+        while ongoing.run.progress.step < self.settings.steps {
             if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-                self.checkpoint(&mut session)?;
-                return Ok(Outcome { run: session.run, finished: None });
+                self.checkpoint(&mut ongoing)?;
+                return Ok(Outcome { run: ongoing.run, finished: None });
             }
-            session = self.step(session, &mut order)?;
+            ongoing = self.step(ongoing, &mut order)?;
         }
         // Before the last rows: a run that is killed while it evaluates writes them anew when it is resumed.
-        self.checkpoint(&mut session)?;
-        let summary = self.finish(&mut session, &order)?;
-        session.count_seconds();
-        Ok(Outcome { run: session.run, finished: Some(summary) })
+        self.checkpoint(&mut ongoing)?;
+        let summary = self.finish(&mut ongoing, &order)?;
+        ongoing.count_seconds();
+        Ok(Outcome { run: ongoing.run, finished: Some(summary) })
     }
 
     fn check(&self, run: &Run<N>) -> Result<(), Error> {
@@ -153,59 +153,59 @@ impl<'a, N: Growable> Trainer<'a, N> {
         }
     }
 
-    fn step(&mut self, mut session: Session<N>, order: &mut Order) -> Result<Session<N>, Error> {
-        let step = session.run.progress.step;
+    fn step(&mut self, mut ongoing: Ongoing<N>, order: &mut Order) -> Result<Ongoing<N>, Error> {
+        let step = ongoing.run.progress.step;
         if self.settings.evaluate_every.is_some_and(|every| step.is_multiple_of(every)) {
-            self.evaluate_test(&mut session, order)?;
+            self.evaluate_test(&mut ongoing, order)?;
         }
         let batch = order.batch(self.train, step);
-        let grown = self.grow_if_due(&mut session, &batch)?;
+        let grown = self.grow_if_due(&mut ongoing, &batch)?;
 
         let (started, whole) = (Instant::now(), grown.is_none());
         let TrainingPass { output, loss, gradients } = match grown {
             Some(training_pass) => training_pass,
-            None => training_pass(self.task, &session.run.network, &batch),
+            None => training_pass(self.task, &ongoing.run.network, &batch),
         };
         let [examples, _] = output.dims();
         if step.is_multiple_of(self.settings.log_every) {
             let loss = loss.into_scalar::<f64>();
             check_finite(loss, step)?;
             let score = self.task.correct(output, &batch.target).map(|correct| correct / examples as f64);
-            let gradient_norm = Some(gradient_norm(&session.run.network, &gradients));
-            self.row(&mut session, order, Split::Train, Evaluation { loss, score }, gradient_norm)?;
+            let gradient_norm = Some(gradient_norm(&ongoing.run.network, &gradients));
+            self.row(&mut ongoing, order, Split::Train, Evaluation { loss, score }, gradient_norm)?;
         }
-        let Run { network, mut optimizer, mut progress } = session.run;
+        let Run { network, mut optimizer, mut progress } = ongoing.run;
         progress.training_flops += training_flops(&network) * examples as u64;
         let network = optimizer.step(self.settings.learning_rate, network, gradients);
         progress.step += 1;
-        session.run = Run { network, optimizer, progress };
+        ongoing.run = Run { network, optimizer, progress };
         if whole {
-            session.took(started);
+            ongoing.took(started);
         }
-        self.after_step(session)
+        self.after_step(ongoing)
     }
 
     /// Tells the observers, and lets them save the run where a checkpoint is due.
-    fn after_step(&mut self, mut session: Session<N>) -> Result<Session<N>, Error> {
-        let step = session.run.progress.step;
+    fn after_step(&mut self, mut ongoing: Ongoing<N>) -> Result<Ongoing<N>, Error> {
+        let step = ongoing.run.progress.step;
         self.observers.iter_mut().try_for_each(|observer| observer.stepped(step).map_err(Error::Observer))?;
         let due = self.settings.checkpoint_every.is_some_and(|every| step.is_multiple_of(every));
         if due && step < self.settings.steps {
-            self.checkpoint(&mut session)?;
+            self.checkpoint(&mut ongoing)?;
         }
-        Ok(session)
+        Ok(ongoing)
     }
 
     /// Grows the network if the schedule says so; returns the pass over the batch, if growth took it on the training step's behalf.
     fn grow_if_due(
         &mut self,
-        session: &mut Session<N>,
+        ongoing: &mut Ongoing<N>,
         batch: &Batch<N::Input>,
     ) -> Result<Option<TrainingPass>, Error> {
         let Some(growth) = &self.growth else {
             return Ok(None);
         };
-        let progress = &session.run.progress;
+        let progress = &ongoing.run.progress;
         let plan = growth.schedule.plan(&Observed::new(progress.step, progress.events, &progress.sites));
         if plan.is_empty() {
             return Ok(None);
@@ -215,7 +215,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
             step: progress.step,
             event: progress.events,
             batch_is_training_step: growth.batch == GrowthBatch::Training,
-            training_step: session.recent_step_milliseconds(),
+            training_step: ongoing.recent_step_milliseconds(),
         };
         let task = self.task;
         let parts = self.growth_batch(growth.batch, batch, context.step).into_iter().map(|(weight, batch)| Part {
@@ -223,10 +223,10 @@ impl<'a, N: Growable> Trainer<'a, N> {
             pass: Box::new(move |network: &N, probe: &mut dyn Probe| pass(task, network, &batch, probe)),
         });
         let parts = parts.collect::<Vec<_>>();
-        let grown = growth.grower.grow_on(&session.run.network, &session.run.optimizer, &plan, &parts, context)?;
+        let grown = growth.grower.grow_on(&ongoing.run.network, &ongoing.run.optimizer, &plan, &parts, context)?;
         drop(parts);
         let Growth { network, optimizer, training_pass, receipt } = grown;
-        session.grew(network, optimizer, &receipt, started);
+        ongoing.grew(network, optimizer, &receipt, started);
         self.observers.iter_mut().try_for_each(|observer| observer.grown(&receipt).map_err(Error::Observer))?;
         Ok(training_pass.filter(|_| context.batch_is_training_step))
     }
@@ -253,33 +253,33 @@ impl<'a, N: Growable> Trainer<'a, N> {
         rand::seq::index::sample(&mut rng, available, count.min(available)).into_vec()
     }
 
-    fn evaluate_test(&mut self, session: &mut Session<N>, order: &Order) -> Result<Option<Evaluation>, Error> {
+    fn evaluate_test(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Option<Evaluation>, Error> {
         let Some(test) = self.test else {
             return Ok(None);
         };
-        let evaluation = evaluate(&session.run.network, self.task, test);
-        check_finite(evaluation.loss, session.run.progress.step)?;
-        self.row(session, order, Split::Test, evaluation, None)?;
+        let evaluation = evaluate(&ongoing.run.network, self.task, test);
+        check_finite(evaluation.loss, ongoing.run.progress.step)?;
+        self.row(ongoing, order, Split::Test, evaluation, None)?;
         Ok(Some(evaluation))
     }
 
-    fn finish(&mut self, session: &mut Session<N>, order: &Order) -> Result<Summary, Error> {
-        let train = evaluate(&session.run.network, self.task, self.train);
-        check_finite(train.loss, session.run.progress.step)?;
-        self.row(session, order, Split::Train, train, None)?;
-        let test = self.evaluate_test(session, order)?;
-        Ok(Summary { train, test, step_seconds_median: session.step_seconds_median() })
+    fn finish(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Summary, Error> {
+        let train = evaluate(&ongoing.run.network, self.task, self.train);
+        check_finite(train.loss, ongoing.run.progress.step)?;
+        self.row(ongoing, order, Split::Train, train, None)?;
+        let test = self.evaluate_test(ongoing, order)?;
+        Ok(Summary { train, test, step_seconds_median: ongoing.step_seconds_median() })
     }
 
     fn row(
         &mut self,
-        session: &mut Session<N>,
+        ongoing: &mut Ongoing<N>,
         order: &Order,
         split: Split,
         evaluation: Evaluation,
         gradient_norm: Option<f64>,
     ) -> Result<(), Error> {
-        let progress = &mut session.run.progress;
+        let progress = &mut ongoing.run.progress;
         progress.rows += 1;
         let row = Row {
             step: progress.step,
@@ -288,17 +288,17 @@ impl<'a, N: Growable> Trainer<'a, N> {
             loss: evaluation.loss,
             score: evaluation.score,
             learning_rate: self.settings.learning_rate,
-            parameters: session.run.network.num_params(),
+            parameters: ongoing.run.network.num_params(),
             flops: progress.training_flops,
             gradient_norm,
-            seconds: progress.seconds + session.started.elapsed().as_secs_f64(),
+            seconds: progress.seconds + ongoing.started.elapsed().as_secs_f64(),
         };
         self.observers.iter_mut().try_for_each(|observer| observer.logged(&row).map_err(Error::Observer))
     }
 
-    fn checkpoint(&mut self, session: &mut Session<N>) -> Result<(), Error> {
-        session.count_seconds();
-        let run = &session.run;
+    fn checkpoint(&mut self, ongoing: &mut Ongoing<N>) -> Result<(), Error> {
+        ongoing.count_seconds();
+        let run = &ongoing.run;
         self.observers.iter_mut().try_for_each(|observer| observer.checkpoint(run).map_err(Error::Observer))
     }
 }

@@ -9,7 +9,7 @@ use crate::receipt::Receipt;
 use crate::run::Run;
 
 /// A run, and what is known about it since it was started or resumed.
-pub(crate) struct Session<N> {
+pub(crate) struct Ongoing<N> {
     pub(crate) run: Run<N>,
     pub(crate) started: Instant,
     step_seconds: Vec<f64>,
@@ -19,7 +19,7 @@ pub(crate) struct Session<N> {
 /// Steps that the median of a training step's time is taken over.
 const RECENT_STEPS: usize = 100;
 
-impl<N: Growable> Session<N> {
+impl<N: Growable> Ongoing<N> {
     pub(crate) fn new(run: Run<N>) -> Self {
         Self { run, started: Instant::now(), step_seconds: Vec::new(), steps_since_growth: 0 }
     }
@@ -53,7 +53,7 @@ impl<N: Growable> Session<N> {
         median(&self.step_seconds[self.step_seconds.len() - recent..]).map(|seconds| seconds * 1e3)
     }
 
-    /// Median seconds of all steps of the session.
+    /// Median seconds of all steps since the run was started or resumed.
     pub(crate) fn step_seconds_median(&self) -> f64 {
         median(&self.step_seconds).unwrap_or(0.0)
     }
