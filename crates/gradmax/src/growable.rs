@@ -10,6 +10,33 @@ use crate::site::Site;
 ///
 /// A network gains two things: a line per site in [`sites`](Growable::sites), and a line per site in its forward pass. See
 /// the example `own_network`.
+///
+/// # Example
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::Linear;
+/// use burn::tensor::Tensor;
+/// use gradmax::{Activation, Growable, Probe, Site};
+///
+/// #[derive(Module, Debug)]
+/// struct Network {
+///     hidden: Linear,
+///     output: Linear,
+/// }
+///
+/// impl Growable for Network {
+///     type Input = Tensor<2>;
+///
+///     fn sites(&self) -> Vec<Site> {
+///         vec![Site::new("hidden", &self.hidden, [Activation::Relu], &self.output)]
+///     }
+///
+///     fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
+///         let neurons = Activation::Relu.apply(self.hidden.forward(input.clone()));
+///         probe.dense("hidden", &input, self.output.forward(neurons))
+///     }
+/// }
+/// ```
 pub trait Growable: Module {
     /// What the network reads: usually a tensor `[batch, inputs]`.
     type Input: Clone;

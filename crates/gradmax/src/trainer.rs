@@ -68,6 +68,39 @@ pub enum GrowthBatch {
 ///
 /// A run is a pure function of its settings, data and seed: stopped anywhere and resumed from its last checkpoint, it ends in
 /// the same weights, bit for bit, on a device that computes deterministically.
+///
+/// # Example
+/// ```
+/// use burn::optim::SgdConfig;
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use gradmax::*;
+///
+/// let device = Device::flex();
+/// let inputs = Tensor::<2>::random([200, 4], Distribution::Default, &device);
+/// let data = InMemory::new(inputs.clone(), Target::Values(inputs.powi_scalar(2)));
+/// let config = MlpConfig { inputs: 4, hidden: vec![2], outputs: 4, activation: Activation::Tanh, bias: true };
+/// let network = config.init(Seed::new(0), &device.autodiff())?;
+///
+/// let schedule = Periodic { start: 50, every: 50, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
+/// let growth = GrowthPolicy {
+///     schedule: Box::new(schedule),
+///     grower: Grower::new(GradMax),
+///     batch: GrowthBatch::Training,
+/// };
+/// let settings = Settings {
+///     steps: 300,
+///     batch_size: Some(50),
+///     learning_rate: 0.1,
+///     log_every: 10,
+///     evaluate_every: None,
+///     checkpoint_every: None,
+///     seed: Seed::new(0),
+/// };
+/// let trainer = Trainer::new(settings, Task::Regression, &data).with_growth(growth);
+/// let outcome = trainer.train(Run::new(network, SgdConfig::new().init()))?;
+/// assert_eq!(outcome.run.progress.sites[0].width, 2 + 3 * 2);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Trainer<'a, N: Growable> {
     settings: Settings,
     task: Task,
