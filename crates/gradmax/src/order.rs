@@ -37,6 +37,11 @@ impl Order {
         examples.batch(&self.permutation[from..(from + size).min(self.examples)])
     }
 
+    /// Whether every batch is all examples.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.batch_size.is_none()
+    }
+
     /// How many epochs a number of steps are.
     pub(crate) fn epochs(&self, steps: usize) -> f64 {
         match self.batch_size {

@@ -192,7 +192,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
             self.evaluate_test(&mut ongoing, order)?;
         }
         let batch = order.batch(self.train, step);
-        let grown = self.grow_if_due(&mut ongoing, &batch)?;
+        let grown = self.grow_if_due(&mut ongoing, order, &batch)?;
 
         let (started, whole) = (Instant::now(), grown.is_none());
         let TrainingPass { output, loss, gradients } = match grown {
@@ -233,6 +233,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
     fn grow_if_due(
         &mut self,
         ongoing: &mut Ongoing<N>,
+        order: &Order,
         batch: &Batch<N::Input>,
     ) -> Result<Option<TrainingPass>, Error> {
         let Some(growth) = &self.growth else {
@@ -244,14 +245,18 @@ impl<'a, N: Growable> Trainer<'a, N> {
             return Ok(None);
         }
         let started = Instant::now();
+        let which = match growth.batch {
+            GrowthBatch::All if order.is_whole() => GrowthBatch::Training,
+            other => other,
+        };
         let context = EventContext {
             step: progress.step,
             event: progress.events,
-            batch_is_training_step: growth.batch == GrowthBatch::Training,
+            batch_is_training_step: which == GrowthBatch::Training,
             training_step: ongoing.recent_step_milliseconds(),
         };
         let task = self.task;
-        let parts = self.growth_batch(growth.batch, batch, context.step).into_iter().map(|(weight, batch)| Part {
+        let parts = self.growth_batch(which, batch, context.step).into_iter().map(|(weight, batch)| Part {
             weight,
             pass: Box::new(move |network: &N, probe: &mut dyn Probe| pass(task, network, &batch, probe)),
         });

@@ -235,6 +235,28 @@ fn a_loss_that_is_not_finite_ends_the_run_with_its_step() {
 }
 
 #[test]
+fn growing_on_all_examples_costs_no_pass_where_every_step_takes_them_all() {
+    let data = data();
+    let mut timings = Vec::new();
+    for batch_size in [None, Some(16)] {
+        struct Timings<'a>(&'a mut Vec<bool>);
+        impl Observer<Mlp> for Timings<'_> {
+            fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
+                self.0.push(receipt.timing.probe_is_training_step);
+                Ok(())
+            }
+        }
+        let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
+        Trainer::new(Settings { batch_size, ..settings(11) }, Task::Classification, &data)
+            .with_growth(policy(Box::new(GradMax), GrowthBatch::All))
+            .with_observer(Timings(&mut timings))
+            .train(run)
+            .unwrap();
+    }
+    assert_eq!(timings, [true, false]);
+}
+
+#[test]
 fn data_that_is_not_finite_is_noticed_at_the_first_step() {
     let mut inputs = values(normal([90, 6], 4));
     inputs[77] = f32::NAN;
