@@ -126,7 +126,7 @@ fn means_of<E: Copy + Into<f64>>(entries: &[E], [outer, old, inner]: [usize; 3])
     let mut sums = vec![0.0; outer * inner];
     for (sums, slab) in sums.chunks_exact_mut(inner).zip(entries.chunks_exact(old * inner)) {
         match sums {
-            [sum] => *sum = slab.iter().map(|entry| (*entry).into()).sum(),
+            [sum] => *sum = sum_of(slab),
             _ => {
                 let add = |(sum, entry): (&mut f64, &E)| *sum += (*entry).into();
                 slab.chunks_exact(inner).for_each(|line| sums.iter_mut().zip(line).for_each(add));
@@ -134,6 +134,15 @@ fn means_of<E: Copy + Into<f64>>(entries: &[E], [outer, old, inner]: [usize; 3])
         }
     }
     sums.into_iter().map(|sum| sum / old as f64).collect()
+}
+
+/// The sum, in lanes: additions that do not wait for each other.
+fn sum_of<E: Copy + Into<f64>>(entries: &[E]) -> f64 {
+    let mut lanes = [0.0; 8];
+    for chunk in entries.chunks(lanes.len()) {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, entry)| *lane += (*entry).into());
+    }
+    lanes.iter().sum()
 }
 
 /// The parameters' paths in a module, sorted, for messages.
