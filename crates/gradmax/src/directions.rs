@@ -81,7 +81,7 @@ fn explicit(operator: &dyn LinearOperator, count: usize) -> Result<(Matrix, Vec<
 /// Relative size below which something is rounding, where operators compute in single precision.
 const NOISE: f64 = 1e-6;
 /// Neurons beyond those asked for in each Krylov block: they catch directions that the start nearly misses.
-const OVERSAMPLING: usize = 4;
+const OVERSAMPLING: usize = 2;
 /// Blocks at most; each costs one application of the operator and one of its adjoint.
 const KRYLOV_DEPTH: usize = 12;
 /// The share of the gradient norm that may be left uncaptured, as the falling gains of the blocks foretell it.
@@ -251,19 +251,17 @@ fn repeated(set: Directions, operator: &dyn LinearOperator, count: usize) -> Res
 }
 
 fn stacked_columns(left: &Matrix, right: &Matrix) -> Matrix {
-    let split = left.ncols();
-    Mat::from_fn(left.nrows(), split + right.ncols(), |i, j| match j < split {
-        true => left[(i, j)],
-        false => right[(i, j - split)],
-    })
+    let mut stacked = Mat::zeros(left.nrows(), left.ncols() + right.ncols());
+    stacked.subcols_mut(0, left.ncols()).copy_from(left);
+    stacked.subcols_mut(left.ncols(), right.ncols()).copy_from(right);
+    stacked
 }
 
 fn stacked_rows(top: &Matrix, bottom: &Matrix) -> Matrix {
-    let split = top.nrows();
-    Mat::from_fn(split + bottom.nrows(), top.ncols(), |i, j| match i < split {
-        true => top[(i, j)],
-        false => bottom[(i - split, j)],
-    })
+    let mut stacked = Mat::zeros(top.nrows() + bottom.nrows(), top.ncols());
+    stacked.subrows_mut(0, top.nrows()).copy_from(top);
+    stacked.subrows_mut(top.nrows(), bottom.nrows()).copy_from(bottom);
+    stacked
 }
 
 fn norm(values: &[f64]) -> f64 {
