@@ -199,9 +199,14 @@ impl Experiment {
         Ok(toml::to_string_pretty(self)?)
     }
 
-    fn checked(mut self) -> Result<Self> {
+    /// The configuration, if every value makes sense; needed again after a change.
+    pub fn checked(mut self) -> Result<Self> {
         method::check(&self.method)?;
-        self.compare.methods.iter().try_for_each(|name| method::check(name))?;
+        let methods = &self.compare.methods;
+        methods.iter().try_for_each(|name| method::check(name))?;
+        if let Some((_, twice)) = methods.iter().enumerate().find(|(at, name)| methods[..*at].contains(name)) {
+            return Err(misuse(format!("the method `{twice}` is named twice; name each once")));
+        }
         if !self.compare.methods.contains(&self.compare.reference)
             && let Some(first) = self.compare.methods.first()
         {

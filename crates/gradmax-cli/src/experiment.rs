@@ -5,8 +5,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use gradmax::{
-    Growable, Grower, GrowthPolicy, MlpConfig, Outcome, Run, Seed, Settings, SiteWidth, Trainer, checkpoint,
-    target_widths,
+    Growable, Grower, GrowthPolicy, MlpConfig, Outcome, Run, Seed, Settings, Trainer, checkpoint, target_widths,
 };
 use indicatif::ProgressBar;
 
@@ -45,12 +44,7 @@ impl Networks {
             activation: *activation,
             bias: *bias,
         };
-        let sites = hidden.iter().enumerate().map(|(index, width)| SiteWidth {
-            site: format!("hidden{}", index + 1),
-            seed: *width,
-            width: *width,
-        });
-        let sites = sites.collect::<Vec<_>>();
+        let sites = seed.site_widths();
         let target = match &experiment.growth {
             None => sites,
             Some(growth) => {

@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::Experiment;
 use crate::failure::misuse;
 
+/// The file that makes a folder a comparison: its configuration.
+pub fn comparison_file(folder: &Path) -> PathBuf {
+    folder.join("comparison.toml")
+}
+
 /// The folder of one run.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
@@ -38,6 +43,11 @@ impl RunFolder {
     /// A folder that may hold a run, or not.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
+    }
+
+    /// The folder of one run of a comparison.
+    pub fn in_comparison(comparison: &Path, method: &str, seed: u64) -> Self {
+        Self::at(comparison.join(method).join(format!("seed{seed}")))
     }
 
     /// Makes the folder for a new run and writes its configuration.
@@ -83,7 +93,7 @@ impl RunFolder {
 
     /// Whether there is a checkpoint to resume from.
     pub fn has_checkpoint(&self) -> bool {
-        self.checkpoint().exists() || self.path.join("checkpoint.old").exists()
+        checkpoint::exists(&self.checkpoint())
     }
 
     /// The run's configuration.

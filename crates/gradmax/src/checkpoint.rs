@@ -30,6 +30,11 @@ pub fn save<N: Growable>(run: &Run<N>, folder: &Path) -> Result<(), Error> {
     replace(folder, &files).map_err(|error| failed(format!("cannot be written: {error}; the one before is kept")))
 }
 
+/// Whether there is a checkpoint that [`load`] would read.
+pub fn exists(folder: &Path) -> bool {
+    complete(folder).exists()
+}
+
 /// Reads how far a checkpoint is, for the widths that its network has to be built with.
 ///
 /// # Errors

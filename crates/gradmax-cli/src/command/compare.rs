@@ -13,32 +13,21 @@ use crate::config::{CompareConfig, Experiment};
 use crate::data::DataSet;
 use crate::experiment::{self, Ending};
 use crate::failure::{Interrupted, misuse, sentence};
-use crate::folder::{RunFolder, RunSummary, write_whole};
+use crate::folder::{RunFolder, RunSummary, comparison_file, write_whole};
 use crate::progress::Bars;
 use crate::report::{self, comparison};
-
-const COMPARISON: &str = "comparison.toml";
 
 pub fn compare(arguments: Compare) -> Result<()> {
     let mut experiment = configured(&arguments.configured)?;
     if let Some(methods) = arguments.methods {
-        methods.iter().try_for_each(|name| crate::method::check(name))?;
         experiment.compare.methods = methods;
     }
     if let Some(seeds) = arguments.seeds {
         experiment.compare.seeds = seeds;
     }
-    let compare = &mut experiment.compare;
-    if compare.methods.is_empty() || compare.seeds == 0 {
+    let experiment = experiment.checked()?;
+    if experiment.compare.methods.is_empty() || experiment.compare.seeds == 0 {
         return Err(misuse("there is nothing to compare: name at least one method and one seed"));
-    }
-    if let Some((_, twice)) =
-        compare.methods.iter().enumerate().find(|(at, name)| compare.methods[..*at].contains(name))
-    {
-        return Err(misuse(format!("the method `{twice}` is named twice; name each once")));
-    }
-    if !compare.methods.contains(&compare.reference) {
-        compare.reference = compare.methods[0].clone();
     }
     let folder = arguments.out.unwrap_or_else(|| PathBuf::from("runs").join(stem(&arguments.configured.config)));
     run_all(&experiment, &folder, arguments.jobs, arguments.configured.quiet)
@@ -46,12 +35,12 @@ pub fn compare(arguments: Compare) -> Result<()> {
 
 /// Whether a folder holds a comparison.
 pub fn is_comparison(folder: &Path) -> bool {
-    folder.join(COMPARISON).exists()
+    comparison_file(folder).exists()
 }
 
 /// Goes on with the comparison in a folder.
 pub fn go_on(folder: &Path, jobs: Option<usize>, quiet: bool) -> Result<()> {
-    run_all(&Experiment::read(&folder.join(COMPARISON), &[])?, folder, jobs, quiet)
+    run_all(&Experiment::read(&comparison_file(folder), &[])?, folder, jobs, quiet)
 }
 
 /// One run of a comparison.
@@ -74,7 +63,7 @@ fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: b
     }
     let queue = queue(experiment, folder)?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    write_whole(&folder.join(COMPARISON), experiment.to_toml()?.as_bytes())?;
+    write_whole(&comparison_file(folder), experiment.to_toml()?.as_bytes())?;
 
     let stop = stop_on_interrupt()?;
     let crew = Crew::new(experiment, quiet, queue.len())?;
@@ -112,7 +101,7 @@ fn queue(experiment: &Experiment, folder: &Path) -> Result<Vec<Job>> {
         for method in &experiment.compare.methods {
             let compare = CompareConfig::default();
             let experiment = Experiment { method: method.clone(), seed, compare, ..experiment.clone() };
-            let folder = RunFolder::at(folder.join(method).join(format!("seed{seed}")));
+            let folder = RunFolder::in_comparison(folder, method, seed);
             if folder.config().exists() && folder.read_experiment()? != experiment {
                 return Err(misuse(format!(
                     "{} holds a run of another configuration; choose another folder with --out, or delete it",

@@ -15,8 +15,13 @@ struct Measure {
     of: fn(&RunSummary) -> f64,
 }
 
+/// Whether every run has a test score.
+fn scored(summaries: &[RunSummary]) -> bool {
+    summaries.iter().all(|summary| summary.final_test_score.is_some())
+}
+
 fn measure(summaries: &[RunSummary]) -> Measure {
-    match summaries.iter().all(|summary| summary.final_test_score.is_some()) {
+    match scored(summaries) {
         true => Measure {
             name: "test score in %",
             of: |summary| 100.0 * summary.final_test_score.expect("every run has a score"),
@@ -38,10 +43,9 @@ pub fn caption(compare: &CompareConfig, summaries: &[RunSummary]) -> String {
 
 /// The table of all methods, as Markdown.
 pub fn table(summaries: &[RunSummary], compare: &CompareConfig, folder: &Path) -> Result<String> {
-    let scored = measure(summaries).name != "final training loss";
     let difference = format!("difference to {}", compare.reference);
     let mut header = vec!["method", "n", "training loss", "test loss"];
-    header.extend(scored.then_some("test score, %"));
+    header.extend(scored(summaries).then_some("test score, %"));
     header.extend(["parameters", "training FLOPs", "growth, steps", &difference]);
     let rows = compare.methods.iter().filter_map(|method| {
         let runs = summaries.iter().filter(|summary| summary.method == *method).collect::<Vec<_>>();
@@ -59,7 +63,7 @@ fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, folder
     let mut row = vec![method.clone(), runs.len().to_string()];
     row.push(mean(&|run| Some(run.final_train_loss)));
     row.push(mean(&|run| run.final_test_loss));
-    if all.iter().all(|run| run.final_test_score.is_some()) {
+    if scored(all) {
         row.push(mean(&|run| run.final_test_score.map(|score| 100.0 * score)));
     }
     row.push(grouped(runs[0].parameters as u64));
@@ -84,7 +88,7 @@ pub fn with_error(mean: &Mean) -> String {
 fn growth_cost(runs: &[&RunSummary], folder: &Path) -> Result<Option<f64>> {
     let mut costs = Vec::new();
     for run in runs {
-        let folder = RunFolder::at(folder.join(&run.method).join(format!("seed{}", run.seed)));
+        let folder = RunFolder::in_comparison(folder, &run.method, run.seed);
         costs.extend(folder.read_receipts()?.iter().filter_map(|receipt| receipt.timing.growth_in_steps));
     }
     Ok(median(&costs))

@@ -12,7 +12,7 @@ use super::comparison::{self, with_error};
 use super::receipts::receipts;
 use super::series::{MethodRuns, Series, averaged, by_method, merged, staircase};
 use crate::config::{CompareConfig, Experiment};
-use crate::folder::RunSummary;
+use crate::folder::{RunSummary, comparison_file};
 use crate::statistics::Mean;
 use crate::table::grouped;
 
@@ -26,7 +26,7 @@ pub fn html(runs: &[RecordedRun], folders: &[PathBuf]) -> Result<String> {
         heading(&title, runs, &groups),
         legend(&groups),
         results(runs, &groups, folders)?,
-        charts(runs, &groups)?,
+        charts(runs, &groups, comparison_of(folders).unwrap_or_default().confidence)?,
         receipts(&groups),
         configuration(&runs[0].experiment)?,
     ]
@@ -109,7 +109,7 @@ fn results(runs: &[RecordedRun], groups: &[MethodRuns<'_>], folders: &[PathBuf])
 
 /// How the comparison in the first folder was set up, if there is one.
 fn comparison_of(folders: &[PathBuf]) -> Option<CompareConfig> {
-    let experiment = Experiment::read(&folders[0].join("comparison.toml"), &[]).ok()?;
+    let experiment = Experiment::read(&comparison_file(&folders[0]), &[]).ok()?;
     Some(experiment.compare)
 }
 
@@ -120,12 +120,15 @@ struct Figure {
     svg: String,
 }
 
-fn charts(runs: &[RecordedRun], groups: &[MethodRuns<'_>]) -> Result<String> {
-    let confidence = 0.95;
+fn charts(runs: &[RecordedRun], groups: &[MethodRuns<'_>], confidence: f64) -> Result<String> {
     let band = match groups.iter().any(|group| group.runs.len() > 1) {
-        true => "Mean over seeds; the band is the 95 % confidence interval of the mean (Student's t).",
-        false => "One run a method.",
+        true => format!(
+            "Mean over seeds; the band is the {} % confidence interval of the mean (Student's t).",
+            confidence * 100.0
+        ),
+        false => "One run a method.".into(),
     };
+    let band = band.as_str();
     let marks = growth_steps(groups);
     let lines = |split, x: fn(&gradmax::Row) -> f64, y: fn(&gradmax::Row) -> Option<f64>| {
         let series = groups.iter().map(|group| averaged(group, split, x, y, confidence));

@@ -10,6 +10,7 @@ use crate::activation::Activation;
 use crate::error::Error;
 use crate::growable::Growable;
 use crate::probe::Probe;
+use crate::schedule::SiteWidth;
 use crate::seed::Seed;
 use crate::site::Site;
 
@@ -54,6 +55,12 @@ impl MlpConfig {
     #[must_use]
     pub fn with_hidden(&self, hidden: Vec<usize>) -> Self {
         Self { hidden, ..self.clone() }
+    }
+
+    /// The sites of a seed network with this shape.
+    pub fn site_widths(&self) -> Vec<SiteWidth> {
+        let sites = self.hidden.iter().enumerate();
+        sites.map(|(index, width)| SiteWidth { site: site_name(index), seed: *width, width: *width }).collect()
     }
 
     fn widths(&self) -> Vec<usize> {
