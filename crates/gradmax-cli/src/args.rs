@@ -37,7 +37,7 @@ pub struct Configured {
     /// Change a value of the configuration, for example --set growth.times=3
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// The device to compute on: flex (CPU), cuda:0, wgpu, vulkan, rocm:0, metal
+    /// The device to compute on: flex (CPU), cuda:0, vulkan, webgpu, wgpu, rocm:0, metal
     #[arg(long)]
     pub device: Option<String>,
     /// Show no progress
@@ -127,7 +127,7 @@ pub enum DataCommand {
 
 #[derive(Debug, Args)]
 pub struct DataSet {
-    /// digits, mnist or fashion_mnist
+    /// digits, mnist, fashion_mnist, cifar10, cifar100 or image_folder
     pub name: String,
     /// The folder to look in
     #[arg(long, value_name = "DIR")]

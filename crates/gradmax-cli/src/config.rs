@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use gradmax::{
-    Activation, Amount, GrowthBatch, Order, Periodic, Placement, Scale, SecondMoments, Verification, ZeroSide,
+    Amount, Decay, GrowthBatch, LearningRate, Order, Periodic, Placement, Scale, SecondMoments, Verification, ZeroSide,
 };
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -12,6 +12,7 @@ use toml::{Table, Value};
 use crate::data::DataConfig;
 use crate::failure::misuse;
 use crate::method;
+use crate::network::NetworkConfig;
 use crate::optimizer::OptimizerConfig;
 
 /// Everything that is needed to repeat a run.
@@ -37,20 +38,6 @@ pub struct Experiment {
     pub compare: CompareConfig,
 }
 
-/// The seed network; inputs and outputs are the data's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
-pub enum NetworkConfig {
-    Mlp {
-        /// Width of each hidden layer of the seed network.
-        hidden: Vec<usize>,
-        #[serde(default = "default_activation")]
-        activation: Activation,
-        #[serde(default = "default_true")]
-        bias: bool,
-    },
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
@@ -63,6 +50,24 @@ pub struct TrainingConfig {
     /// Examples a step; all of them if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<usize>,
+    /// Steps in which the learning rate rises from 0.
+    #[serde(default)]
+    pub warm_up_steps: usize,
+    /// Epochs in which it does; or `warm_up_steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up_epochs: Option<f64>,
+    /// How it falls: `"constant"`, `"cosine"`, `"linear"` or `{ step = { at = [0.3, 0.6], factor = 0.1 } }`.
+    #[serde(default)]
+    pub decay: Decay,
+    /// The largest norm of all gradients together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_gradients: Option<f64>,
+    /// The share of each class's probability that is spread over all classes.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// Examples that are evaluated together.
+    #[serde(default = "default_evaluation_batch")]
+    pub evaluation_batch: usize,
     #[serde(default = "default_log_every")]
     pub log_every: usize,
     /// Steps between two evaluations on the test examples; every epoch (or a twentieth of the steps) if left out.
@@ -143,12 +148,8 @@ fn default_device() -> String {
     "flex".into()
 }
 
-fn default_activation() -> Activation {
-    Activation::Relu
-}
-
-fn default_true() -> bool {
-    true
+fn default_evaluation_batch() -> usize {
+    1000
 }
 
 fn default_log_every() -> usize {
@@ -220,6 +221,8 @@ impl Experiment {
         }
         self.optimizer.check()?;
         self.training.check()?;
+        self.training.learning_rate(self.optimizer.learning_rate(), 1).check()?;
+        self.data.check(self.training.batch_size)?;
         if let Some(growth) = &self.growth {
             growth.schedule()?;
             growth.placement().check()?;
@@ -241,9 +244,25 @@ impl TrainingConfig {
             _ => Ok(()),
         };
         zero("batch_size", self.batch_size)?;
+        zero("evaluation_batch", Some(self.evaluation_batch))?;
         zero("log_every", Some(self.log_every))?;
         zero("evaluate_every", self.evaluate_every)?;
         zero("checkpoint_every", self.checkpoint_every)?;
+        let positive = |name: &str, value: Option<f64>| match value {
+            Some(value) if !(value > 0.0 && value.is_finite()) => {
+                Err(misuse(format!("`training.{name}` is {value}; it must be a positive number, or be left out")))
+            }
+            _ => Ok(()),
+        };
+        positive("clip_gradients", self.clip_gradients)?;
+        positive("warm_up_epochs", self.warm_up_epochs)?;
+        if !(0.0..1.0).contains(&self.label_smoothing) {
+            let value = self.label_smoothing;
+            return Err(misuse(format!("`training.label_smoothing` is {value}; it must be at least 0 and below 1")));
+        }
+        if self.warm_up_steps > 0 && self.warm_up_epochs.is_some() {
+            return Err(misuse("`training` needs either `warm_up_steps` or `warm_up_epochs`, and not both"));
+        }
         match (self.steps, self.epochs) {
             (Some(_), None) | (None, Some(_)) => Ok(()),
             _ => Err(misuse("`training` needs either `steps` or `epochs`, and not both")),
@@ -253,6 +272,13 @@ impl TrainingConfig {
     /// Gradient steps for a number of training examples.
     pub fn steps(&self, examples: usize) -> usize {
         self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0) * self.steps_per_epoch(examples))
+    }
+
+    /// The learning rate of every step, for a number of training examples.
+    pub fn learning_rate(&self, base: f64, examples: usize) -> LearningRate {
+        let epochs =
+            self.warm_up_epochs.map(|epochs| (epochs * self.steps_per_epoch(examples) as f64).round() as usize);
+        LearningRate { base, warm_up: epochs.unwrap_or(self.warm_up_steps), decay: self.decay.clone() }
     }
 
     /// Gradient steps of a pass over a number of training examples.

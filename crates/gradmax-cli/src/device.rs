@@ -6,11 +6,12 @@ use burn::tensor::Device;
 use crate::failure::misuse;
 
 /// The names of all devices, and those that this binary can use, by its features.
-const KINDS: [(&str, bool); 6] = [
+const KINDS: [(&str, bool); 7] = [
     ("flex", cfg!(feature = "flex")),
     ("cuda", cfg!(feature = "cuda")),
     ("rocm", cfg!(feature = "rocm")),
     ("wgpu", cfg!(feature = "wgpu")),
+    ("webgpu", cfg!(feature = "webgpu")),
     ("vulkan", cfg!(feature = "vulkan")),
     ("metal", cfg!(feature = "metal")),
 ];
@@ -20,7 +21,7 @@ pub fn named(name: &str) -> Result<Device> {
     let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
     let Some((kind, built)) = KINDS.iter().find(|(known, _)| *known == kind) else {
         return Err(misuse(format!(
-            "there is no device `{name}`; the devices are: flex, cuda:N, rocm:N, wgpu, vulkan, metal"
+            "there is no device `{name}`; the devices are: flex, cuda:N, rocm:N, wgpu, webgpu, vulkan, metal"
         )));
     };
     if !built {
@@ -44,6 +45,8 @@ fn device(kind: &str, index: usize) -> Device {
         "rocm" => Device::rocm(index),
         #[cfg(feature = "wgpu")]
         "wgpu" => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+        #[cfg(feature = "webgpu")]
+        "webgpu" => Device::webgpu(burn::tensor::DeviceKind::DefaultDevice),
         #[cfg(feature = "vulkan")]
         "vulkan" => Device::vulkan(burn::tensor::DeviceKind::DefaultDevice),
         #[cfg(feature = "metal")]

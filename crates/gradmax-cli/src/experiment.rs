@@ -3,18 +3,19 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use gradmax::{
-    Growable, Grower, GrowthPolicy, MlpConfig, Outcome, Run, Seed, Settings, Trainer, checkpoint, target_widths,
+    Architecture, Growable, Grower, GrowthPolicy, Outcome, Run, Seed, Settings, Trainer, checkpoint, target_widths,
 };
 use indicatif::ProgressBar;
 
-use crate::config::{Experiment, GrowthConfig, NetworkConfig};
+use crate::config::{Experiment, GrowthConfig};
 use crate::data::DataSet;
 use crate::device;
 use crate::failure::misuse;
 use crate::folder::{Recording, RunFolder, RunSummary};
 use crate::method::{self, Method};
+use crate::network::{Network, Shape};
 use crate::progress::Steps;
 
 /// How a run ended.
@@ -27,23 +28,16 @@ pub enum Ending {
 /// The networks of an experiment.
 pub struct Networks {
     /// The network that growth starts from.
-    pub seed: MlpConfig,
+    pub seed: Shape,
     /// The network that growth leads to.
-    pub target: MlpConfig,
+    pub target: Shape,
 }
 
 impl Networks {
     /// The seed network, and where the schedule leads from there.
     pub fn of(experiment: &Experiment) -> Result<Self> {
-        let shape = experiment.data.shape();
-        let NetworkConfig::Mlp { hidden, activation, bias } = &experiment.network;
-        let seed = MlpConfig {
-            inputs: shape.inputs,
-            hidden: hidden.clone(),
-            outputs: shape.outputs,
-            activation: *activation,
-            bias: *bias,
-        };
+        let ends = experiment.data.shape()?;
+        let seed = experiment.network.shape(ends.input, ends.outputs)?;
         let sites = seed.site_widths();
         let target = match &experiment.growth {
             None => sites,
@@ -51,12 +45,12 @@ impl Networks {
                 target_widths(&growth.schedule()?, &sites, experiment.training.steps(experiment.data.examples()))
             }
         };
-        let target = seed.with_hidden(target.iter().map(|site| site.width).collect());
+        let target = seed.with_site_widths(&target.iter().map(|site| site.width).collect::<Vec<_>>());
         Ok(Self { seed, target })
     }
 
     /// The network that a run of this method starts with.
-    fn start(self, method: &Method) -> MlpConfig {
+    fn start(self, method: &Method) -> Shape {
         match method {
             Method::Big => self.target,
             Method::Small | Method::Grow(_) => self.seed,
@@ -71,9 +65,7 @@ pub fn check(experiment: &Experiment) -> Result<()> {
     let network = Networks::of(experiment)?.start(&method).init(Seed::new(0), &device)?;
     if let Some(policy) = policy(experiment, method)? {
         if network.sites().is_empty() {
-            return Err(misuse(
-                "`network.hidden` is empty, so there is nothing to grow; name at least one hidden layer",
-            ));
+            return Err(misuse("the network has no hidden layers, so there is nothing to grow; name at least one"));
         }
         policy.grower.check(&network)?;
     }
@@ -90,11 +82,11 @@ pub fn run(
 ) -> Result<Ending> {
     let device = device::named(&experiment.device)?;
     let method = method::named(&experiment.method)?;
-    let settings = settings(experiment, gradmax::Examples::count(&data.train));
+    let settings = settings(experiment, data.train.count());
     let run = start(experiment, &method, folder, &device)?;
     bar.set_length(settings.steps as u64);
-    let mut trainer = Trainer::new(settings, data.task, &data.train)
-        .with_test(&data.test)
+    let mut trainer = Trainer::new(settings, data.task, &*data.train)
+        .with_test(&*data.test)
         .with_observer(Recording::new(folder)?)
         .with_observer(Steps::new(bar))
         .with_stop(stop);
@@ -125,12 +117,7 @@ pub fn run(
 }
 
 /// The run as its checkpoint has it, or at its beginning; the folder's files are cut back to match.
-fn start(
-    experiment: &Experiment,
-    method: &Method,
-    folder: &RunFolder,
-    device: &Device,
-) -> Result<Run<impl Growable<Input = Tensor<2>> + use<>>> {
+fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &Device) -> Result<Run<Network>> {
     let init = Seed::new(experiment.seed).fold("init");
     let config = Networks::of(experiment)?.start(method);
     let optimizer = experiment.optimizer.init();
@@ -138,8 +125,8 @@ fn start(
         false => Run::new(config.init(init, device)?, optimizer),
         true => {
             let progress = checkpoint::load_progress(&folder.checkpoint())?;
-            let widths = progress.sites.iter().map(|site| site.width).collect();
-            let network = config.with_hidden(widths).init(init, device)?;
+            let widths = progress.sites.iter().map(|site| site.width).collect::<Vec<_>>();
+            let network = config.with_site_widths(&widths).init(init, device)?;
             checkpoint::load(&folder.checkpoint(), network, optimizer)?
         }
     };
@@ -158,7 +145,11 @@ fn settings(experiment: &Experiment, examples: usize) -> Settings {
     Settings {
         steps,
         batch_size: training.batch_size,
-        learning_rate: experiment.optimizer.learning_rate(),
+        learning_rate: training.learning_rate(experiment.optimizer.learning_rate(), examples),
+        weight_decay: experiment.optimizer.weight_decay(),
+        clip_gradients: training.clip_gradients,
+        label_smoothing: training.label_smoothing,
+        evaluation_batch: training.evaluation_batch,
         log_every: training.log_every,
         evaluate_every: Some(training.evaluate_every.unwrap_or(evaluate_every)),
         checkpoint_every: Some(training.checkpoint_every.unwrap_or(rare(10))),

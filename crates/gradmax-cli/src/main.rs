@@ -9,6 +9,7 @@ mod experiment;
 mod failure;
 mod folder;
 mod method;
+mod network;
 mod optimizer;
 mod progress;
 mod report;

@@ -1,9 +1,9 @@
 //! The optimizers that configurations can name.
 
 use anyhow::Result;
-use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdaGradConfig, AdamConfig, AdamWConfig, LionConfig, ModuleOptimizer, RmsPropConfig, SgdConfig};
+use burn::optim::{AdaGradConfig, AdamConfig, LionConfig, ModuleOptimizer, RmsPropConfig, SgdConfig};
+use gradmax::{Decayed, WeightDecay};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::misuse;
@@ -19,19 +19,28 @@ pub enum OptimizerConfig {
         momentum: f64,
         #[serde(default)]
         nesterov: bool,
+        /// Added to the gradient, times the weight.
         #[serde(default)]
-        weight_decay: f32,
+        weight_decay: f64,
+        /// Which parameters decay.
+        #[serde(default)]
+        decay_on: Decayed,
     },
     Adam {
         learning_rate: f64,
         #[serde(default)]
-        weight_decay: f32,
+        weight_decay: f64,
+        #[serde(default)]
+        decay_on: Decayed,
     },
+    /// Adam with decoupled weight decay.
     #[serde(rename = "adamw")]
     AdamW {
         learning_rate: f64,
         #[serde(default = "default_decoupled_decay")]
-        weight_decay: f32,
+        weight_decay: f64,
+        #[serde(default)]
+        decay_on: Decayed,
     },
     #[serde(rename = "rmsprop")]
     RmsProp {
@@ -46,7 +55,7 @@ pub enum OptimizerConfig {
     },
 }
 
-fn default_decoupled_decay() -> f32 {
+fn default_decoupled_decay() -> f64 {
     1e-4
 }
 
@@ -84,20 +93,31 @@ impl OptimizerConfig {
         Ok(())
     }
 
-    pub fn init(&self) -> ModuleOptimizer {
-        let decay = |penalty: f32| (penalty > 0.0).then_some(WeightDecayConfig { penalty });
+    /// How weights are drawn to zero, which the trainer does for every optimizer.
+    pub fn weight_decay(&self) -> Option<WeightDecay> {
         match self {
-            Self::Sgd { momentum, nesterov, weight_decay, .. } => {
+            Self::Sgd { weight_decay, decay_on, .. }
+            | Self::Adam { weight_decay, decay_on, .. }
+            | Self::AdamW { weight_decay, decay_on, .. } => {
+                Some(WeightDecay { rate: *weight_decay, on: *decay_on, decoupled: matches!(self, Self::AdamW { .. }) })
+            }
+            Self::RmsProp { .. } | Self::AdaGrad { .. } | Self::Lion { .. } => None,
+        }
+        .filter(|decay| decay.rate > 0.0)
+    }
+
+    pub fn init(&self) -> ModuleOptimizer {
+        match self {
+            Self::Sgd { momentum, nesterov, .. } => {
                 // Burn's default dampening of 0.1 is not the momentum of the paper, nor of other frameworks.
                 let momentum = (*momentum > 0.0).then_some(MomentumConfig {
                     momentum: *momentum,
                     dampening: 0.0,
                     nesterov: *nesterov,
                 });
-                SgdConfig::new().with_momentum(momentum).with_weight_decay(decay(*weight_decay)).init()
+                SgdConfig::new().with_momentum(momentum).init()
             }
-            Self::Adam { weight_decay, .. } => AdamConfig::new().with_weight_decay(decay(*weight_decay)).init(),
-            Self::AdamW { weight_decay, .. } => AdamWConfig::new().with_weight_decay(*weight_decay).init(),
+            Self::Adam { .. } | Self::AdamW { .. } => AdamConfig::new().init(),
             Self::RmsProp { .. } => RmsPropConfig::new().init(),
             Self::AdaGrad { .. } => AdaGradConfig::new().init(),
             Self::Lion { .. } => LionConfig::new().init(),

@@ -10,8 +10,8 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
 use gradmax::{
-    Activation, Amount, GradMax, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, MlpConfig, Observer,
-    ObserverError, Order, Periodic, Random, Receipt, Run, Seed, Settings, Task, Timing, Trainer,
+    Activation, Amount, Architecture, GradMax, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, MlpConfig,
+    Observer, ObserverError, Order, Periodic, Random, Receipt, Run, Seed, Settings, Task, Timing, Trainer,
 };
 use rand::RngExt;
 
@@ -112,23 +112,9 @@ fn timing(case: &Case, repeat: u64) -> Timing {
     let pixels = (0..case.examples * case.inputs).map(|_| rng.random::<f32>()).collect();
     let classes = (0..case.examples).map(|_| rng.random_range(0..10)).collect::<Vec<u8>>();
     let data = InMemory::classes(pixels, &classes, &device.clone().inner());
-    let config = MlpConfig {
-        inputs: case.inputs,
-        hidden: case.hidden.to_vec(),
-        outputs: 10,
-        activation: Activation::Relu,
-        bias: true,
-    };
+    let config = MlpConfig::new(case.inputs, case.hidden, 10, Activation::Relu);
     let grow_at = 120;
-    let settings = Settings {
-        steps: grow_at + 1,
-        batch_size: case.batch,
-        learning_rate: 0.01,
-        log_every: 1000,
-        evaluate_every: None,
-        checkpoint_every: None,
-        seed,
-    };
+    let settings = Settings { batch_size: case.batch, log_every: 1000, seed, ..Settings::new(grow_at + 1, 0.01) };
     let schedule = Periodic {
         start: grow_at,
         every: grow_at,

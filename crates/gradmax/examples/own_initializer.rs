@@ -5,8 +5,8 @@
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Distribution, Tensor};
 use gradmax::{
-    Activation, Error, GradMax, Growable, Grower, Initializer, Matrix, Mlp, MlpConfig, Needs, NewNeurons, Pass,
-    Planned, Probe, Request, Seed, Target, Task,
+    Activation, Architecture, Error, GradMax, Growable, Grower, Initializer, Matrix, Mlp, MlpConfig, Needs, NewNeurons,
+    Pass, Planned, Probe, Request, Seed, Target, Task,
 };
 
 /// Neurons in pairs: each leading direction once with either sign, so that after the first step one of the two is active on
@@ -34,7 +34,7 @@ fn main() -> Result<(), Error> {
     let device = Device::flex();
     let input = Tensor::<2>::random([500, 12], Distribution::Normal(0.0, 1.0), &device);
     let target = Target::Values(input.clone().slice([0..500, 0..6]).abs());
-    let config = MlpConfig { inputs: 12, hidden: vec![4], outputs: 6, activation: Activation::Relu, bias: true };
+    let config = MlpConfig::new(12, &[4], 6, Activation::Relu);
     let network = config.init(Seed::new(1), &device.autodiff())?;
     let pass = |network: &Mlp, probe: &mut dyn Probe| {
         let output = network.forward_probed(input.clone(), probe);

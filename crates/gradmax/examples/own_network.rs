@@ -36,9 +36,9 @@ impl Growable for Network {
 
     fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
         let first = Activation::Relu.apply(self.first.forward(input.clone()));
-        let second = probe.dense("first", &input, self.second.forward(first.clone()));
+        let second = probe.site("first", &input, self.second.forward(first.clone()));
         let second = Activation::Tanh.apply(second);
-        let output = probe.dense("second", &first, self.output.forward(second));
+        let output = probe.site("second", &first, self.output.forward(second));
         output + self.shortcut.forward(input)
     }
 }

@@ -1,16 +1,21 @@
 //! The branch that a new neuron adds to a network: the producer's arithmetic, what lies between, the consumer's arithmetic.
 
-use burn::tensor::Tensor;
+use std::collections::BTreeMap;
+
+use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
 
+use crate::addition::{BlockValues, FreshAt, fresh_between, fresh_leaves};
+use crate::between::{Between, FreshLeaves};
 use crate::error::Error;
 use crate::initializer::NewNeurons;
 use crate::matrix::{from_tensor, to_tensor};
 use crate::probe::{Evidence, Passage};
+use crate::signal::{Signal, map_tensor};
 use crate::site::Site;
 
-/// A site's branch on the growth batch: `<delta, branch(h, w_in, w_out)>` for weights of your choice, where `h` is the
-/// producer's input and `delta` the gradient of the loss at the consumer's output.
+/// The branch of one block of a site on the growth batch: `<delta, branch(h, w_in, w_out)>` for weights of your choice, where `h`
+/// is the producer's input and `delta` the gradient of the loss at the consumer's output.
 #[derive(Debug)]
 pub(crate) struct Branch {
     pub(crate) site: Site,
@@ -19,60 +24,141 @@ pub(crate) struct Branch {
 
 /// What happens between producer and consumer.
 #[derive(Clone, Copy)]
-pub(crate) enum Response {
-    /// Multiplication by this slope at zero: the form is then bilinear.
-    Linear(f64),
-    /// The functions themselves: what a neuron with these weights really does.
-    Actual,
+pub(crate) enum Response<'a> {
+    /// The linearisation at zero, with the slopes there: the form is then bilinear.
+    Linear(&'a [Vec<f64>]),
+    /// The layers themselves, with their new entries: what a neuron with these weights really does.
+    Actual(&'a FreshLeaves),
 }
 
 impl Branch {
-    pub(crate) fn new(site: &Site, evidence: &Evidence) -> Result<Self, Error> {
-        site.check_widths()?;
-        Ok(Self { site: site.clone(), passages: evidence.passages(site)?.to_vec() })
+    /// The branch of the block with this index.
+    pub(crate) fn new(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
+        site.check()?;
+        let passages = evidence.passages(site)?.iter().map(|passage| of_block(site, block, passage)).collect();
+        let branch = Self { site: site.clone(), passages };
+        branch.check_shapes()?;
+        Ok(branch)
     }
 
-    /// The form on one passage, summed over a block of neurons: `incoming` `[n, fan_in]`, `outgoing` `[fan_out, n]`, `bias` `[1, n]`.
+    /// Runs the branch on one example: what it adds must have the shape of what the consumer computes.
+    fn check_shapes(&self) -> Result<(), Error> {
+        for passage in &self.passages {
+            let first = |signal: &Signal| map_tensor!(signal.clone(), tensor => tensor.narrow(0, 0, 1));
+            let (input, delta) = (first(&passage.input), first(&passage.delta));
+            let device = input.device();
+            let weights = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device);
+            let count = self.site.growth_unit() / self.site.blocks();
+            let passage = Passage { consumer: passage.consumer, input, delta: delta.clone() };
+            let fresh = fresh_leaves(&fresh_between(&self.site), count, &device);
+            let incoming = weights([count, self.site.fan_in()]);
+            let added =
+                self.added(&passage, Response::Actual(&fresh), &incoming, &weights([self.site.fan_out(), count]), None);
+            let (branch, consumer) = (added.shape(), delta.shape());
+            if branch != consumer {
+                return Err(Error::BranchMismatch { site: self.site.name.clone(), branch, consumer });
+            }
+        }
+        Ok(())
+    }
+
+    /// The form on one passage, summed over a block of neurons: `incoming` `[n, fan_in]`, `outgoing` `[fan_out, n]`, `bias` `[n]`.
     pub(crate) fn form(
         &self,
         passage: &Passage,
-        response: Response,
+        response: Response<'_>,
         [incoming, outgoing]: [&Tensor<2>; 2],
-        bias: Option<&Tensor<2>>,
+        bias: Option<&Tensor<1>>,
     ) -> Tensor<1> {
-        let produced = self.site.producer.produce(passage.input.clone(), incoming.clone());
-        let produced = match bias {
-            Some(bias) => produced + bias.clone(),
-            None => produced,
-        };
-        let neurons = match response {
-            Response::Linear(1.0) => produced,
-            Response::Linear(slope) => produced.mul_scalar(slope),
-            Response::Actual => self.site.apply_between(produced),
-        };
-        let added = self.site.consumer.consume(neurons, outgoing.clone());
-        (added * passage.delta.clone()).sum()
+        self.added(passage, response, incoming, outgoing, bias).inner_product(passage.delta.clone())
     }
 
-    /// The gradients that new neurons with these weights will receive: weights, and bias, of the same shapes.
+    /// What the neurons add to the consumer's output.
+    fn added(
+        &self,
+        passage: &Passage,
+        response: Response<'_>,
+        incoming: &Tensor<2>,
+        outgoing: &Tensor<2>,
+        bias: Option<&Tensor<1>>,
+    ) -> Signal {
+        let (path, width) = (&self.site.paths[passage.consumer], self.site.width());
+        let produced = self.site.producer.produce(passage.input.clone(), incoming.clone());
+        let produced = match bias {
+            Some(bias) => produced.plus_bias(bias.clone()),
+            None => produced,
+        };
+        let neurons = path.between.iter().enumerate().fold(produced, |neurons, (index, between)| match response {
+            Response::Linear(slopes) => between.linearised(neurons, slopes[passage.consumer][index]),
+            Response::Actual(fresh) => between.applied(neurons, fresh),
+        });
+        let before = self.site.paths[..passage.consumer].iter().map(|path| path.fan_out(width)).sum::<usize>();
+        let rows = path.fan_out(width);
+        path.consumer.consume(neurons, outgoing.clone().narrow(0, before, rows))
+    }
+
+    /// What gradients of new weights are sums of, in size: the product of the norms of `h`, `delta`, the neurons' weights and
+    /// the factors of norms. Gradients far below it are what cancellation leaves of them.
+    pub(crate) fn magnitude(&self, neurons: &NewNeurons) -> f64 {
+        let weights = neurons.incoming.norm_l2().max(neurons.outgoing.norm_l2());
+        let of = |passage: &Passage| {
+            let between = self.site.paths[passage.consumer].between.iter();
+            let gain = between.filter_map(Between::norm_gain).product::<f64>();
+            gain * passage.input.norm() * passage.delta.norm()
+        };
+        weights * self.passages.iter().map(of).sum::<f64>()
+    }
+
+    /// The gradients that new neurons with these weights will receive, of the same shapes, and those of their entries between.
     ///
     /// Exact where the neurons leave the output unchanged, since `delta` is then unchanged too.
-    pub(crate) fn gradients(&self, neurons: &NewNeurons) -> NewNeurons {
+    pub(crate) fn gradients(&self, neurons: &NewNeurons) -> BlockValues {
         let (count, fan_in) = neurons.incoming.shape();
-        let bias = Mat::from_fn(1, count, |_, j| neurons.bias[j]);
-        let weights = [neurons.incoming.as_ref(), neurons.outgoing.as_ref(), bias.as_ref()];
-        let mut totals = [Mat::zeros(count, fan_in), Mat::zeros(neurons.outgoing.nrows(), count), Mat::zeros(1, count)];
+        let mut totals = [Mat::zeros(count, fan_in), Mat::zeros(neurons.outgoing.nrows(), count)];
+        let mut bias_total = vec![0.0; count];
+        let between: Vec<FreshAt> = fresh_between(&self.site);
+        let mut fresh_totals: BTreeMap<_, Vec<f32>> = BTreeMap::new();
         for passage in &self.passages {
             let device = passage.input.device();
-            let leaves = weights.map(|matrix| to_tensor(matrix, &device).autodiff().require_grad());
-            let [incoming, outgoing, bias] = &leaves;
-            let gradients = self.form(passage, Response::Actual, [incoming, outgoing], Some(bias)).backward();
-            for (leaf, total) in leaves.iter().zip(&mut totals) {
+            let weights = [&neurons.incoming, &neurons.outgoing];
+            let weights = weights.map(|matrix| to_tensor(matrix.as_ref(), &device).autodiff().require_grad());
+            let bias = TensorData::new(neurons.bias.iter().map(|b| *b as f32).collect(), [count]);
+            let bias = Tensor::<1>::from_data(bias, &device).autodiff().require_grad();
+            let fresh = fresh_leaves(&between, count, &device);
+            let [incoming, outgoing] = &weights;
+            let form = self.form(passage, Response::Actual(&fresh), [incoming, outgoing], Some(&bias));
+            let gradients = form.backward();
+            for (leaf, total) in weights.iter().zip(&mut totals) {
                 *total += from_tensor(leaf.grad(&gradients).expect("every weight of the branch is part of the form"));
             }
+            let entries = |leaf: &Tensor<1>| {
+                let gradient = leaf.grad(&gradients).unwrap_or_else(|| leaf.clone().inner().zeros_like());
+                crate::matrix::values(&gradient.into_data())
+            };
+            bias_total.iter_mut().zip(entries(&bias)).for_each(|(total, entry)| *total += entry);
+            for (parameter, leaf) in &fresh {
+                let entries = entries(leaf);
+                let total = fresh_totals.entry(*parameter).or_insert_with(|| vec![0.0; entries.len()]);
+                total.iter_mut().zip(entries).for_each(|(total, entry)| *total += entry as f32);
+            }
         }
-        let [incoming, outgoing, bias] = totals;
-        let bias = (0..count).map(|j| bias[(0, j)]).collect();
-        NewNeurons { incoming, outgoing, bias, singular_values: Vec::new() }
+        let [incoming, outgoing] = totals;
+        let neurons = NewNeurons { incoming, outgoing, bias: bias_total, singular_values: Vec::new() };
+        BlockValues { neurons, fresh: fresh_totals }
+    }
+}
+
+/// The part of a passage that belongs to one block: one group of the producer's inputs and one of the consumer's outputs.
+fn of_block(site: &Site, block: usize, passage: &Passage) -> Passage {
+    let blocks = site.blocks();
+    let group = |signal: Signal, groups: usize| {
+        let width = signal.width() / groups;
+        signal.narrow(block * groups / blocks * width, width)
+    };
+    let consumer = &site.paths[passage.consumer].consumer;
+    Passage {
+        consumer: passage.consumer,
+        input: group(passage.input.clone(), site.producer.groups()),
+        delta: group(passage.delta.clone(), consumer.groups()),
     }
 }

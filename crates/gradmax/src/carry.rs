@@ -91,22 +91,26 @@ pub fn carry(optimizer: ModuleOptimizer, extensions: &[Extension], second: Secon
     Ok(Carried { optimizer, reset: reset.into_iter().collect() })
 }
 
-/// The state with new entries along one axis: zeros, or the mean of the old ones along it. Old entries are copied as bytes.
+/// The state with new entries along one axis: zeros, or the mean of the others along it. Old entries are copied as bytes.
 fn padded(data: TensorData, extension: &Extension, mean: bool) -> TensorData {
     let (dtype, mut shape) = (data.dtype(), data.shape().to_vec());
-    let (axis, old, added) = (extension.axis, extension.at, extension.added());
+    // The axis may have grown already, at later places; the mean of entries and of their mean is the same mean.
+    let (axis, old, added) = (extension.axis, shape[extension.axis], extension.added());
     let inner = shape[axis + 1..].iter().product::<usize>();
     let outer = shape[..axis].iter().product::<usize>();
     let line = inner * dtype.size();
-    let (slab, grown_slab) = (old * line, (old + added) * line);
+    let (slab, grown_slab, before) = (old * line, (old + added) * line, extension.at * line);
     let mut grown = vec![0; outer * grown_slab];
     for (index, slab_of_old) in data.as_bytes().chunks_exact(slab.max(1)).enumerate() {
-        grown[index * grown_slab..][..slab].copy_from_slice(slab_of_old);
+        let (first, last) = slab_of_old.split_at(before);
+        let grown = &mut grown[index * grown_slab..][..grown_slab];
+        grown[..before].copy_from_slice(first);
+        grown[grown_slab - last.len()..].copy_from_slice(last);
     }
     if mean && old > 0 {
         let fill = TensorData::new(means(&data, [outer, old, inner]), [outer, inner]).convert_dtype(dtype);
         for (index, fill) in fill.as_bytes().chunks_exact(line).enumerate() {
-            let fresh = &mut grown[index * grown_slab + slab..(index + 1) * grown_slab];
+            let fresh = &mut grown[index * grown_slab + before..][..added * line];
             fresh.chunks_exact_mut(line).for_each(|entry| entry.copy_from_slice(fill));
         }
     }

@@ -23,7 +23,8 @@ const OPTIMIZER: &str = "optimizer.bpk";
 /// [`load`] finds it.
 pub fn save<N: Growable>(run: &Run<N>, folder: &Path) -> Result<(), Error> {
     let failed = |reason: String| Error::Checkpoint { path: folder.to_path_buf(), reason };
-    let network = run.network.clone().into_record().into_bytes().map_err(|error| failed(error.to_string()))?;
+    // Running statistics hold back their last update until a network is taken to evaluation mode.
+    let network = run.network.valid().into_record().into_bytes().map_err(|error| failed(error.to_string()))?;
     let optimizer = run.optimizer.into_bytes().map_err(|error| failed(error.to_string()))?;
     let progress = serde_json::to_vec_pretty(&run.progress).map_err(|error| failed(error.to_string()))?;
     let files: [(&str, &[u8]); 3] = [(PROGRESS, &progress), (NETWORK, &network), (OPTIMIZER, &optimizer)];

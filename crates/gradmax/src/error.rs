@@ -32,18 +32,78 @@ pub enum Error {
         /// The activation's name.
         activation: String,
     },
-    /// The producer's outputs are not the consumer's inputs.
+    /// A layer of a site does not read as many features as reach it.
     #[error(
-        "site `{site}` does not fit together: its producer has {produced} outputs, its consumer reads {consumed} inputs; \
-         check the layers that `sites()` names"
+        "site `{site}` does not fit together: its {layer} is made for {reads} features, but {offered} reach it; \
+         check the layers that `sites()` names, and their order"
     )]
     SiteMismatch {
         /// The site's name.
         site: String,
-        /// Outputs of the producer.
-        produced: usize,
-        /// Inputs of the consumer.
-        consumed: usize,
+        /// The layer.
+        layer: String,
+        /// Features that it reads.
+        reads: usize,
+        /// Features that the layers before it give.
+        offered: usize,
+    },
+    /// A layer of a site is given maps where it reads vectors, or the other way round.
+    #[error(
+        "site `{site}` does not fit together: its {layer} reads {reads}; name the pooling or `Between::Flatten` that makes vectors \
+         of maps where the forward pass does so, and nowhere else"
+    )]
+    SiteRank {
+        /// The site's name.
+        site: String,
+        /// The layer.
+        layer: String,
+        /// What it reads.
+        reads: &'static str,
+    },
+    /// A site's neurons, or those it should gain, do not fall evenly into groups.
+    #[error(
+        "site `{site}`: {width} neurons do not fall into groups evenly; its layers need multiples of {unit} \
+         (groups grow by the same number of neurons each, and a group norm's groups are whole)"
+    )]
+    UnevenGroups {
+        /// The site's name.
+        site: String,
+        /// The neurons.
+        width: usize,
+        /// What their number must be a multiple of.
+        unit: usize,
+    },
+    /// New neurons change the statistics of a layer norm, and so the output.
+    #[error(
+        "site `{site}` has a layer norm over its neurons: new ones change its statistics and so the output; use batch norm or \
+         group norm, or accept the change with `OutputChange::Accepted`"
+    )]
+    LayerNormAcrossNeurons {
+        /// The site's name.
+        site: String,
+    },
+    /// What a site's layers compute has another shape than what its consumer showed.
+    #[error(
+        "site `{site}`: the layers that `sites()` names give outputs of shape {branch:?} an example where the forward pass showed \
+         {consumer:?}; name everything between producer and consumer, in order"
+    )]
+    BranchMismatch {
+        /// The site's name.
+        site: String,
+        /// The shape by the site's layers.
+        branch: Vec<usize>,
+        /// The shape that was shown.
+        consumer: Vec<usize>,
+    },
+    /// The forward pass showed a consumer that the site does not have.
+    #[error("site `{site}` was shown with consumer {consumer}, but it has {consumers}, counted from 0")]
+    UnknownConsumer {
+        /// The site's name.
+        site: String,
+        /// The consumer shown.
+        consumer: usize,
+        /// Consumers of the site.
+        consumers: usize,
     },
     /// A plan or schedule names a site that the network does not have.
     #[error("the network has no site `{site}`; its sites are: {known}")]
@@ -55,17 +115,20 @@ pub enum Error {
     },
     /// The forward pass never showed a site to the probe.
     #[error(
-        "site `{site}` was not shown to the probe: call the probe for it in `forward_probed`, with the producer's \
-         input and the consumer's output"
+        "site `{site}` was not shown to the probe: call the probe for it (consumer {consumer}) in `forward_probed`, with the \
+         producer's input and the consumer's output"
     )]
     SiteNotShown {
         /// The site's name.
         site: String,
+        /// Which of its consumers, counted from 0.
+        consumer: usize,
     },
     /// A site was shown with tensors that do not fit its layers.
     #[error(
         "site `{site}` was shown a producer input of width {input} and a consumer output of width {output}, but its layers \
-         have {inputs} and {outputs}; show the input of the producer and the output of the consumer"
+         have {inputs} and {outputs}; show the input of the producer and the output of the consumer (maps of convolutions, \
+         vectors of dense layers)"
     )]
     ShownWrongTensors {
         /// The site's name.
@@ -174,6 +237,14 @@ pub enum Error {
         /// What it should be.
         remedy: &'static str,
     },
+    /// A stage of a network cannot follow those before it.
+    #[error("stage {stage} of the network: {reason}")]
+    BadStage {
+        /// Which one, counted from 1.
+        stage: usize,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// An optimizer's state could not be read or written.
     #[error("the optimizer state cannot be carried across growth: {reason}")]
     OptimizerState {
@@ -188,6 +259,9 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// Examples could not be read.
+    #[error("{0}")]
+    Examples(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An observer failed.
     #[error("{0}")]
     Observer(#[source] Box<dyn std::error::Error + Send + Sync>),

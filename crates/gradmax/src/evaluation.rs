@@ -16,15 +16,20 @@ pub struct Evaluation {
     pub score: Option<f64>,
 }
 
-/// Examples that are looked at together where there are many: a bound on memory.
-pub(crate) const PART: usize = 1000;
-
-/// Mean loss and score of a network over examples, without gradients.
-pub fn evaluate<N: Growable>(network: &N, task: Task, examples: &dyn Examples<Input = N::Input>) -> Evaluation {
+/// Mean loss and score of a network over examples, without gradients, `part` of them at a time.
+pub fn evaluate<N: Growable>(
+    network: &N,
+    task: Task,
+    examples: &dyn Examples<Input = N::Input>,
+    part: usize,
+) -> Evaluation {
     let network = network.valid();
     let indices = (0..examples.count()).collect::<Vec<_>>();
     let (mut loss, mut correct) = (0.0, None::<f64>);
-    for part in indices.chunks(PART) {
+    let mut parts = indices.chunks(part.max(1)).peekable();
+    while let Some(part) = parts.next() {
+        examples.announce(part, None);
+        parts.peek().into_iter().for_each(|next| examples.announce(next, None));
         let batch = if part.len() == indices.len() { examples.all() } else { examples.batch(part) };
         let output: Tensor<2> = network.forward(batch.input);
         loss += task.loss(output.clone(), &batch.target).into_scalar::<f64>() * part.len() as f64;

@@ -1,4 +1,4 @@
-//! Extensions: entries to append to parameters, the only currency of growth. One list widens the module, pads its
+//! Extensions: entries to insert into parameters, the only currency of growth. One list widens the module, pads its
 //! gradients and its optimizer state, and is what a receipt counts.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,19 +9,22 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::error::Error;
 
-/// Entries to append to one parameter along one axis.
+/// Entries to insert into one parameter along one axis; usually at its end.
 ///
 /// `values` has the parameter's *old* shape but for the axis, where it has the number of new entries. Extensions of one
-/// parameter along several axes are all stated against its old shape; where they meet, entries are zero.
+/// parameter along several axes, or at several places of one, are all stated against its old shape; where axes meet, entries
+/// are zero.
 #[derive(Debug, Clone)]
 pub struct Extension {
     /// The parameter.
     pub parameter: ParamId,
-    /// The axis to append along.
+    /// The axis that gains entries.
     pub axis: usize,
     /// The old length of that axis.
+    pub length: usize,
+    /// The old index that the new entries come before; the old length to append.
     pub at: usize,
-    /// What to append.
+    /// What to insert.
     pub values: TensorData,
 }
 
@@ -34,12 +37,12 @@ impl Extension {
     /// The parameter's shape before.
     pub fn old_shape(&self) -> Vec<usize> {
         let mut shape = self.values.shape().to_vec();
-        shape[self.axis] = self.at;
+        shape[self.axis] = self.length;
         shape
     }
 
     fn check(&self, name: &str, shape: &[usize]) -> Result<(), Error> {
-        if self.old_shape() == shape {
+        if self.old_shape() == shape && self.at <= self.length {
             return Ok(());
         }
         Err(Error::ExtensionMismatch {
@@ -50,16 +53,21 @@ impl Extension {
     }
 }
 
-/// Extensions by the parameter that they are for.
+/// Extensions by the parameter that they are for, in the order in which they can be inserted one after another: places that
+/// come later first, so that no insertion moves the next one's place.
 pub(crate) fn by_parameter(extensions: &[Extension]) -> BTreeMap<ParamId, Vec<&Extension>> {
     let mut grouped = BTreeMap::<_, Vec<_>>::new();
     for extension in extensions {
         grouped.entry(extension.parameter).or_default().push(extension);
     }
+    for of_parameter in grouped.values_mut() {
+        of_parameter.reverse();
+        of_parameter.sort_by_key(|extension| (extension.axis, std::cmp::Reverse(extension.at)));
+    }
     grouped
 }
 
-/// Appends the extensions to the module's parameters; ids, and everything else, stay as they are.
+/// Inserts the extensions into the module's parameters; ids, and everything else, stay as they are.
 ///
 /// # Errors
 /// [`Error::ExtensionMismatch`], if an extension's parameter is not in the module or has another shape. The module is
@@ -111,7 +119,7 @@ impl ModuleMapper for Widening<'_> {
         param.map(|old| {
             let tracked = old.is_require_grad();
             let autodiff = old.is_autodiff();
-            let grown = appended(old.inner(), extensions);
+            let grown = extended(old.inner(), extensions);
             match autodiff {
                 true => grown.autodiff().set_require_grad(tracked),
                 false => grown,
@@ -120,7 +128,7 @@ impl ModuleMapper for Widening<'_> {
     }
 }
 
-/// Appends gradients of new entries to the gradients of a module that has been widened by extensions of the same shapes.
+/// Inserts gradients of new entries to the gradients of a module that has been widened by extensions of the same shapes.
 pub(crate) fn widen_gradients<M: Module>(
     module: &M,
     gradients: GradientsParams,
@@ -143,27 +151,47 @@ impl ModuleVisitor for GradientWidening<'_> {
         };
         // A frozen parameter has no gradient, and needs none.
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            self.gradients.register(param.id, appended(gradient, extensions));
+            self.gradients.register(param.id, extended(gradient, extensions));
         }
     }
 }
 
-/// The tensor with all its extensions appended, zero where they meet.
-fn appended<const D: usize>(old: Tensor<D>, extensions: &[&Extension]) -> Tensor<D> {
-    let device = old.device();
-    let dtype = old.dtype();
-    extensions.iter().fold(old, |tensor, extension| {
+/// The tensor with all its extensions inserted, zero where they meet.
+fn extended<const D: usize>(old: Tensor<D>, extensions: &[&Extension]) -> Tensor<D> {
+    let (device, dtype) = (old.device(), old.dtype());
+    let mut tensor = old;
+    for (index, extension) in extensions.iter().enumerate() {
         let mut values = Tensor::<D>::from_data(extension.values.clone(), (&device, dtype));
-        for axis in (0..D).filter(|axis| *axis != extension.axis) {
-            let missing = tensor.dims()[axis] - values.dims()[axis];
-            if missing > 0 {
-                let mut corner = values.dims();
-                corner[axis] = missing;
-                values = Tensor::cat(vec![values, Tensor::zeros(corner, (&device, dtype))], axis);
-            }
+        // The values are stated against the old shape; along other axes the tensor may have grown by now.
+        for other in extensions[..index].iter().filter(|other| other.axis != extension.axis) {
+            let mut corner = values.dims();
+            corner[other.axis] = other.added();
+            values = inserted(values, Tensor::zeros(corner, (&device, dtype)), other.axis, other.at);
         }
-        Tensor::cat(vec![tensor, values], extension.axis)
-    })
+        tensor = inserted(tensor, values, extension.axis, extension.at);
+    }
+    tensor
+}
+
+fn inserted<const D: usize>(tensor: Tensor<D>, values: Tensor<D>, axis: usize, at: usize) -> Tensor<D> {
+    let length = tensor.dims()[axis];
+    if length == 0 {
+        return values;
+    }
+    if values.dims().contains(&0) {
+        // A layer without neurons, whose other axis grows.
+        let mut dims = tensor.dims();
+        dims[axis] += values.dims()[axis];
+        return Tensor::zeros(dims, (&tensor.device(), tensor.dtype()));
+    }
+    let mut parts = vec![values];
+    if at > 0 {
+        parts.insert(0, tensor.clone().narrow(axis, 0, at));
+    }
+    if at < length {
+        parts.push(tensor.narrow(axis, at, length - at));
+    }
+    Tensor::cat(parts, axis)
 }
 
 #[cfg(test)]
@@ -172,9 +200,9 @@ mod tests {
     use burn::nn::LinearConfig;
     use burn::tensor::Device;
 
-    fn extension(parameter: ParamId, axis: usize, at: usize, shape: [usize; 2]) -> Extension {
+    fn extension(parameter: ParamId, axis: usize, length: usize, shape: [usize; 2]) -> Extension {
         let values = TensorData::new(vec![2.0_f32; shape[0] * shape[1]], shape);
-        Extension { parameter, axis, at, values }
+        Extension { parameter, axis, length, at: length, values }
     }
 
     #[test]
@@ -192,6 +220,26 @@ mod tests {
         assert_eq!(values.clone().slice([2..3, 0..3]).sum().into_scalar::<f32>(), 6.0);
         assert_eq!(values.clone().slice([0..2, 3..5]).sum().into_scalar::<f32>(), 8.0);
         assert_eq!(values.slice([2..3, 3..5]).abs().sum().into_scalar::<f32>(), 0.0);
+    }
+
+    #[test]
+    fn extensions_go_before_the_old_indices_that_they_name() {
+        let mut linear = LinearConfig::new(2, 3).with_bias(false).init(&Device::flex());
+        let id = linear.weight.id;
+        let rows = |rows: &[[f32; 3]]| {
+            Tensor::<2>::from_data(TensorData::new(rows.concat(), [rows.len(), 3]), &Device::flex())
+        };
+        linear.weight = linear.weight.map(|_| rows(&[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]));
+        let column = |at: usize, value: f32| {
+            let values = TensorData::new(vec![value; 2], [2, 1]);
+            Extension { parameter: id, axis: 1, length: 3, at, values }
+        };
+        let row = Extension { at: 1, ..extension(id, 0, 2, [1, 3]) };
+        let grown = widen(linear, &[column(1, 7.0), column(3, 8.0), row, column(1, 9.0)]).unwrap();
+
+        let expected =
+            [[1.0_f32, 7.0, 9.0, 2.0, 3.0, 8.0], [2.0, 0.0, 0.0, 2.0, 2.0, 0.0], [4.0, 7.0, 9.0, 5.0, 6.0, 8.0]];
+        assert_eq!(grown.weight.val().into_data(), TensorData::new(expected.concat(), [3, 6]));
     }
 
     #[test]

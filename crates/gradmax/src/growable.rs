@@ -33,7 +33,7 @@ use crate::site::Site;
 ///
 ///     fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
 ///         let neurons = Activation::Relu.apply(self.hidden.forward(input.clone()));
-///         probe.dense("hidden", &input, self.output.forward(neurons))
+///         probe.site("hidden", &input, self.output.forward(neurons))
 ///     }
 /// }
 /// ```

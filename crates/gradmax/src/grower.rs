@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use burn::module::ParamId;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 
+use crate::addition::{Addition, BlockValues, addition, gradient_addition};
 use crate::branch::Branch;
 use crate::carry::{Carried, SecondMoments, carry, paths_of};
 use crate::error::Error;
-use crate::extension::{Extension, widen, widen_gradients};
+use crate::extension::{widen, widen_gradients};
 use crate::growable::Growable;
 use crate::initializer::{Initializer, Needs, NewNeurons, Request};
 use crate::operator::GrowthOperator;
@@ -21,7 +21,7 @@ use crate::receipt::{Receipt, SiteReceipt, Timing};
 use crate::schedule::Planned;
 use crate::seed::Seed;
 use crate::site::Site;
-use crate::verify::{Verification, Verified, verify};
+use crate::verify::{Before, Verification, Verified, verify};
 
 /// Grows networks with one initializer.
 pub struct Grower {
@@ -53,8 +53,9 @@ pub struct Growth<N> {
     /// The optimizer, its state carried.
     pub optimizer: ModuleOptimizer,
     /// The pass over the growth batch, as the grown network would have given it: growth leaves output, loss and the old
-    /// gradients as they are, and the new ones are the branch's own derivatives. A training step can go on from it. None if
-    /// the growth batch has several parts, or if the method does not preserve the function.
+    /// gradients as they are, and the new ones are the branch's own derivatives. A training step can go on from it. None unless
+    /// the growth batch is [the training step's](EventContext::batch_is_training_step), in one part, and the function is
+    /// preserved.
     pub training_pass: Option<TrainingPass>,
     /// What was done.
     pub receipt: Receipt,
@@ -121,7 +122,7 @@ impl Grower {
     /// Checks, before any training, that the network can be grown by this grower.
     ///
     /// # Errors
-    /// Those of [`Site::check_widths`] and, with zero incoming weights, [`Site::slope_at_zero`]; [`Error::RepeatedSite`];
+    /// Those of [`Site::check`] and, with zero incoming weights, [`Site::slopes_at_zero`]; [`Error::RepeatedSite`];
     /// [`Error::BadOption`].
     pub fn check<N: Growable>(&self, network: &N) -> Result<(), Error> {
         self.placement.check()?;
@@ -131,10 +132,10 @@ impl Grower {
     }
 
     fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
-        site.check_widths()?;
-        let needs_slope = self.needs_operator() || self.placement.zero_side == ZeroSide::Incoming;
+        site.check()?;
+        let needs_slope = self.needs_operator() || self.placement.zero_side_of(site) == ZeroSide::Incoming;
         if needs_slope {
-            site.slope_at_zero(device)?;
+            site.slopes_at_zero(device)?;
         }
         Ok(())
     }
@@ -170,7 +171,10 @@ impl Grower {
         let device = device_of(network);
         let mut clock = Clock::start(&device);
         let planned = self.planned_sites(network, plan, &device)?;
-        let mut looked = look(network, parts);
+        // Batch norm's running statistics change in every training pass, in all clones of a network: `independent` ones do not
+        // share them, so that the network itself stays as it is.
+        let looking = independent(network);
+        let mut looked = look(&looking, parts);
         let probe = clock.lap();
         if !looked.loss.is_finite() {
             return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
@@ -181,18 +185,21 @@ impl Grower {
         let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
         let initialize = clock.lap();
 
-        let extensions =
-            chosen.iter().flat_map(|chosen| extensions_of(&chosen.site, &chosen.neurons)).collect::<Vec<_>>();
-        let grown = widen(network.clone(), &extensions)?;
-        let preserves = chosen.iter().all(|chosen| chosen.neurons.preserves_function());
-        let training_pass = looked.pass.take().filter(|_| preserves).map(|pass| widen_pass(pass, &grown, &chosen));
+        let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
+        let extensions = additions.iter().flat_map(Addition::all).cloned().collect::<Vec<_>>();
+        let preserves = chosen.iter().all(Chosen::preserves_function);
+        let pass = looked.pass.take().filter(|_| preserves && context.batch_is_training_step);
+        // A pass that training goes on from counts in the running statistics; any other does not.
+        let grown = widen(independent(if pass.is_some() { &looking } else { network }), &extensions)?;
+        let training_pass = pass.map(|pass| widen_pass(pass, &grown, &chosen));
         let widen = clock.lap();
 
         let Carried { optimizer, reset } = carry(optimizer.clone(), &extensions, self.second_moments)?;
         let carry = clock.lap();
 
         let tolerance = preserves.then_some(self.tolerance);
-        let verified = verify(self.verification, &grown, parts, &looked, &chosen, tolerance)?;
+        let before = Before { network, looked: &looked };
+        let verified = verify(self.verification, &before, &grown, parts, &chosen, &additions, tolerance)?;
         let laps = [probe, initialize, widen, carry, clock.lap()];
 
         let receipt = Receipt {
@@ -231,6 +238,7 @@ impl Grower {
                 return Err(Error::UnknownSite { site: planned.site.clone(), known });
             };
             self.check_site(site, device)?;
+            check_count(site, planned.count)?;
             Ok((site.clone(), planned.count))
         };
         plan.iter().map(find).collect()
@@ -240,47 +248,105 @@ impl Grower {
         self.initializer.needs() >= Needs::Operator || self.placement.scale == Scale::Joint
     }
 
-    /// The weights of new neurons at one site, and the gradients they will receive.
+    /// The weights of new neurons at one site, block by block, and the gradients they will receive.
     fn choose(&self, site: Site, count: usize, evidence: &Evidence, seed: Seed) -> Result<Chosen, Error> {
-        let operator = match self.needs_operator() {
-            true => Some(GrowthOperator::new(&site, evidence)?),
-            false => None,
+        let seed = seed.fold(&site.name);
+        let placement = Placement { zero_side: self.placement.zero_side_of(&site), ..self.placement };
+        let blocks = site.blocks();
+        let choose_block = |block: usize| {
+            let operator = match self.needs_operator() {
+                true => Some(GrowthOperator::of_block(&site, block, evidence)?),
+                false => None,
+            };
+            let request = Request {
+                site: &site.name,
+                count: count / blocks,
+                fan_in: site.fan_in(),
+                fan_out: site.fan_out(),
+                placement,
+                seed: if blocks == 1 { seed } else { seed.at(block as u64) },
+                initializer: self.method(),
+                layers: &site,
+                operator: operator.as_ref(),
+            };
+            let neurons = self.initializer.neurons(&request)?;
+            check_neurons(&neurons, &request)?;
+            let branch = Branch::new(&site, block, evidence)?;
+            let (gradients, magnitude) = (branch.gradients(&neurons), branch.magnitude(&neurons));
+            Ok(ChosenBlock { neurons, gradients, magnitude })
         };
-        let request = Request {
-            site: &site.name,
-            count,
-            fan_in: site.fan_in(),
-            fan_out: site.fan_out(),
-            placement: self.placement,
-            seed: seed.fold(&site.name),
-            initializer: self.method(),
-            layers: &site,
-            operator: operator.as_ref(),
-        };
-        let neurons = self.initializer.neurons(&request)?;
-        check_neurons(&neurons, &request)?;
-        let gradients = Branch::new(&site, evidence)?.gradients(&neurons);
-        Ok(Chosen { site, neurons, gradients })
+        let chosen = (0..blocks).map(choose_block).collect::<Result<Vec<_>, Error>>()?;
+        Ok(Chosen { site, blocks: chosen })
     }
 }
 
-/// New neurons at a site, and the gradients that they will receive.
+/// New neurons at a site, block by block, and the gradients that they will receive.
 pub(crate) struct Chosen {
     pub(crate) site: Site,
-    pub(crate) neurons: NewNeurons,
-    pub(crate) gradients: NewNeurons,
+    pub(crate) blocks: Vec<ChosenBlock>,
 }
 
-fn extensions_of(site: &Site, neurons: &NewNeurons) -> Vec<Extension> {
-    let mut extensions = site.producer.extend_as_producer(neurons.incoming.as_ref(), &neurons.bias);
-    extensions.push(site.consumer.extend_as_consumer(neurons.outgoing.as_ref()));
-    extensions
+/// New neurons of one block of a site, and the gradients that they will receive.
+pub(crate) struct ChosenBlock {
+    pub(crate) neurons: NewNeurons,
+    pub(crate) gradients: BlockValues,
+    /// What these gradients are sums of, in size.
+    pub(crate) magnitude: f64,
+}
+
+impl Chosen {
+    fn count(&self) -> usize {
+        self.blocks.iter().map(|block| block.neurons.count()).sum()
+    }
+
+    fn addition(&self) -> Addition {
+        addition(&self.site, &self.blocks.iter().map(|block| &block.neurons).collect::<Vec<_>>())
+    }
+
+    fn gradient_addition(&self) -> Addition {
+        gradient_addition(&self.site, &self.blocks.iter().map(|block| &block.gradients).collect::<Vec<_>>())
+    }
+
+    fn preserves_function(&self) -> bool {
+        self.site.preserves_function() && self.blocks.iter().all(|block| block.neurons.preserves_function())
+    }
+
+    /// The norm that the gradients of the new incoming and outgoing weights will have.
+    pub(crate) fn gradient_norms(&self) -> [f64; 2] {
+        let norm = |of: fn(&NewNeurons) -> f64| {
+            self.blocks.iter().map(|block| of(&block.gradients.neurons).powi(2)).sum::<f64>().sqrt()
+        };
+        [norm(|neurons| neurons.incoming.norm_l2()), norm(|neurons| neurons.outgoing.norm_l2())]
+    }
+
+    /// The gradient norm of the new incoming weights by singular values and scale where there are any, or else by the branch.
+    fn predicted_gradient_norm(&self) -> f64 {
+        let predicted = self.blocks.iter().map(|block| block.neurons.predicted_gradient_norm());
+        match predicted.collect::<Option<Vec<_>>>().filter(|_| self.site.neurons_are_independent()) {
+            Some(norms) => norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt(),
+            None => self.gradient_norms()[0],
+        }
+    }
+}
+
+/// A copy that does not share running statistics with the network.
+fn independent<N: Growable>(network: &N) -> N {
+    network.valid().train()
 }
 
 /// The pass at the network before growth, as it is at the grown one.
 fn widen_pass<N: Growable>(pass: TrainingPass, grown: &N, chosen: &[Chosen]) -> TrainingPass {
-    let new = chosen.iter().flat_map(|chosen| extensions_of(&chosen.site, &chosen.gradients)).collect::<Vec<_>>();
-    TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new), ..pass }
+    let new = chosen.iter().flat_map(|chosen| chosen.gradient_addition().all().cloned().collect::<Vec<_>>());
+    TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new.collect::<Vec<_>>()), ..pass }
+}
+
+/// Checks that new neurons fall evenly into the site's groups.
+fn check_count(site: &Site, count: usize) -> Result<(), Error> {
+    let unit = site.growth_unit();
+    match count.is_multiple_of(unit) {
+        true => Ok(()),
+        false => Err(Error::UnevenGroups { site: site.name.clone(), width: count, unit }),
+    }
 }
 
 fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
@@ -320,13 +386,10 @@ fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Erro
 fn site_receipts(chosen: &[Chosen], verified: &Verified) -> Vec<SiteReceipt> {
     let receipt = |(index, chosen): (usize, &Chosen)| SiteReceipt {
         site: chosen.site.name.clone(),
-        added: chosen.neurons.count(),
-        width: chosen.site.width() + chosen.neurons.count(),
-        singular_values: chosen.neurons.singular_values.clone(),
-        predicted_gradient_norm: chosen
-            .neurons
-            .predicted_gradient_norm()
-            .unwrap_or_else(|| chosen.gradients.incoming.norm_l2()),
+        added: chosen.count(),
+        width: chosen.site.width() + chosen.count(),
+        singular_values: chosen.blocks.iter().flat_map(|block| block.neurons.singular_values.clone()).collect(),
+        predicted_gradient_norm: chosen.predicted_gradient_norm(),
         gradient_norm: verified.gradient_norms.get(index).map(|norms| norms.incoming),
         outgoing_gradient_norm: verified.gradient_norms.get(index).map(|norms| norms.outgoing),
     };
@@ -367,12 +430,4 @@ impl<'a> Clock<'a> {
         self.last = Instant::now();
         milliseconds
     }
-}
-
-/// The parameters that a site's neurons lie in, and along which axes.
-pub(crate) fn neuron_axes(site: &Site) -> [(ParamId, usize, usize); 2] {
-    [
-        (site.producer.weight(), site.producer.producer_axis(), site.producer.outputs()),
-        (site.consumer.weight(), site.consumer.consumer_axis(), site.consumer.inputs()),
-    ]
 }

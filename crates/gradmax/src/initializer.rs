@@ -90,7 +90,7 @@ pub struct Request<'a> {
     pub fan_in: usize,
     /// Outgoing weights of each.
     pub fan_out: usize,
-    /// Which side is zero, and how large the other one is.
+    /// Which side is zero (never [`ZeroSide::Automatic`]), and how large the other one is.
     pub placement: Placement,
     /// The seed of this growth of this site.
     pub seed: Seed,
@@ -111,12 +111,12 @@ impl Request<'_> {
 
     /// Mean L2 norm of the existing neurons' incoming weights.
     pub fn mean_incoming_norm(&self) -> f64 {
-        self.layers.producer.mean_incoming_norm()
+        self.layers.mean_incoming_norm()
     }
 
     /// Mean L2 norm of the existing neurons' outgoing weights.
     pub fn mean_outgoing_norm(&self) -> f64 {
-        self.layers.consumer.mean_outgoing_norm()
+        self.layers.mean_outgoing_norm(self.count)
     }
 
     /// A generator for this growth of this site.
@@ -136,7 +136,7 @@ impl Request<'_> {
     /// Weights drawn entry by entry for the side that is not zero, a neuron a row: `[count, fan]`.
     pub fn draw(&self, mut entry: impl FnMut(&mut ChaCha8Rng) -> f64) -> Matrix {
         let fan = match self.placement.zero_side {
-            ZeroSide::Incoming => self.fan_out,
+            ZeroSide::Incoming | ZeroSide::Automatic => self.fan_out,
             ZeroSide::Outgoing => self.fan_in,
         };
         let mut rng = self.rng();
@@ -163,7 +163,7 @@ impl Request<'_> {
             rows_of_norm(drawn.as_ref(), self.placement.epsilon)
         };
         let (incoming, outgoing) = match self.placement.zero_side {
-            ZeroSide::Incoming => (small(self.fan_in), weights.transpose().to_owned()),
+            ZeroSide::Incoming | ZeroSide::Automatic => (small(self.fan_in), weights.transpose().to_owned()),
             ZeroSide::Outgoing => (weights, small(self.fan_out).transpose().to_owned()),
         };
         Ok(NewNeurons { incoming, outgoing, bias: vec![0.0; self.count], singular_values: Vec::new() })
@@ -172,7 +172,7 @@ impl Request<'_> {
     fn scaled(&self, directions: MatRef<'_, f64>) -> Result<Matrix, Error> {
         let reference = match (self.placement.scale, self.placement.zero_side) {
             (Scale::Fixed, _) => 1.0,
-            (_, ZeroSide::Incoming) => self.mean_outgoing_norm(),
+            (_, ZeroSide::Incoming | ZeroSide::Automatic) => self.mean_outgoing_norm(),
             (_, ZeroSide::Outgoing) => self.mean_incoming_norm(),
         };
         if reference == 0.0 {
@@ -192,7 +192,7 @@ impl Request<'_> {
     fn scaled_jointly(&self, unit: Matrix, c: f64) -> Result<Matrix, Error> {
         let operator = self.operator()?;
         let gradient = match self.placement.zero_side {
-            ZeroSide::Incoming => operator.apply(unit.transpose()),
+            ZeroSide::Incoming | ZeroSide::Automatic => operator.apply(unit.transpose()),
             ZeroSide::Outgoing => operator.adjoint(unit.as_ref()),
         };
         let norm = gradient.norm_l2();

@@ -1,12 +1,13 @@
 //! A layer that produces or consumes neurons: where its weights lie, and its own arithmetic with other weights.
 
-use burn::module::ParamId;
+use burn::module::{Param, ParamId};
 use burn::nn::Linear;
+use burn::nn::conv::Conv2d;
 use burn::tensor::{Tensor, TensorData};
-use faer::MatRef;
 
 use crate::extension::Extension;
-use crate::matrix::to_data;
+use crate::matrix::{Matrix, entries};
+use crate::signal::Signal;
 
 /// A layer at one end of a site, held by value: its parameter ids say which parameters of the network are meant.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ use crate::matrix::to_data;
 pub enum Layer {
     /// A dense layer; a neuron is a unit.
     Dense(Linear),
+    /// A two-dimensional convolution of any kernel, stride, padding, dilation and groups; a neuron is a channel.
+    Conv2d(Conv2d),
 }
 
 impl From<&Linear> for Layer {
@@ -22,11 +25,18 @@ impl From<&Linear> for Layer {
     }
 }
 
+impl From<&Conv2d> for Layer {
+    fn from(conv: &Conv2d) -> Self {
+        Self::Conv2d(conv.clone())
+    }
+}
+
 impl Layer {
-    /// Number of neurons that the layer reads.
+    /// Number of features or channels that the layer reads.
     pub fn inputs(&self) -> usize {
         match self {
             Self::Dense(linear) => linear.weight.lazy_shape()[0],
+            Self::Conv2d(conv) => conv.weight.lazy_shape()[1] * conv.groups,
         }
     }
 
@@ -34,27 +44,41 @@ impl Layer {
     pub fn outputs(&self) -> usize {
         match self {
             Self::Dense(linear) => linear.weight.lazy_shape()[1],
+            Self::Conv2d(conv) => conv.weight.lazy_shape()[0],
         }
     }
 
-    /// Incoming weights of one neuron of this layer, as a producer (bias not counted).
+    /// Number of groups that its inputs and outputs fall into, each read and computed apart from the others.
+    pub fn groups(&self) -> usize {
+        match self {
+            Self::Dense(_) => 1,
+            Self::Conv2d(conv) => conv.groups,
+        }
+    }
+
+    /// Weights between one input and one output.
+    fn taps(&self) -> usize {
+        match self {
+            Self::Dense(_) => 1,
+            Self::Conv2d(conv) => conv.kernel_size.iter().product(),
+        }
+    }
+
+    /// Incoming weights of one neuron of this layer, as a producer, kernel sizes included (bias not counted).
     pub fn fan_in(&self) -> usize {
-        match self {
-            Self::Dense(_) => self.inputs(),
-        }
+        self.inputs() / self.groups() * self.taps()
     }
 
-    /// Outgoing weights of one neuron that this layer reads, as a consumer.
+    /// Weights out of one input of this layer, as a consumer, kernel sizes included.
     pub fn fan_out(&self) -> usize {
-        match self {
-            Self::Dense(_) => self.outputs(),
-        }
+        self.outputs() / self.groups() * self.taps()
     }
 
     /// The id of the weight.
     pub fn weight(&self) -> ParamId {
         match self {
             Self::Dense(linear) => linear.weight.id,
+            Self::Conv2d(conv) => conv.weight.id,
         }
     }
 
@@ -62,88 +86,136 @@ impl Layer {
     pub fn bias(&self) -> Option<ParamId> {
         match self {
             Self::Dense(linear) => linear.bias.as_ref().map(|bias| bias.id),
+            Self::Conv2d(conv) => conv.bias.as_ref().map(|bias| bias.id),
         }
     }
 
-    /// The axis of the weight along which this layer's own neurons lie.
-    pub fn producer_axis(&self) -> usize {
+    /// Whether a signal has the rank that the layer reads and writes.
+    pub(crate) fn fits(&self, signal: &Signal) -> bool {
+        matches!((self, signal), (Self::Dense(_), Signal::Vectors(_)) | (Self::Conv2d(_), Signal::Maps(_)))
+    }
+
+    /// Incoming weights of the existing neurons, as a producer: `[outputs, fan_in]`.
+    pub(crate) fn incoming_weights(&self) -> Tensor<2> {
+        let shape = [self.outputs(), self.fan_in()];
         match self {
-            Self::Dense(_) => 1,
+            Self::Dense(linear) => linear.weight.val().inner().transpose(),
+            Self::Conv2d(conv) => conv.weight.val().inner().reshape(shape),
         }
     }
 
-    /// The axis of the weight along which the neurons that it reads lie.
-    pub fn consumer_axis(&self) -> usize {
+    /// Weights out of each input, as a consumer: `[inputs, fan_out]`.
+    pub(crate) fn outgoing_weights(&self) -> Tensor<2> {
         match self {
-            Self::Dense(_) => 0,
+            Self::Dense(linear) => linear.weight.val().inner(),
+            Self::Conv2d(conv) => {
+                let [outputs, inputs, height, width] = conv.weight.dims();
+                let grouped = [conv.groups, outputs / conv.groups, inputs, height * width];
+                let weight = conv.weight.val().inner().reshape(grouped).permute([0, 2, 1, 3]);
+                weight.reshape([self.inputs(), self.fan_out()])
+            }
         }
     }
 
-    /// Mean L2 norm of the incoming weights of the existing neurons, as a producer.
-    pub fn mean_incoming_norm(&self) -> f64 {
-        match self {
-            Self::Dense(linear) => mean_norm(linear.weight.val(), self.producer_axis()),
-        }
-    }
-
-    /// Mean L2 norm of the outgoing weights of the existing neurons, as a consumer.
-    pub fn mean_outgoing_norm(&self) -> f64 {
-        match self {
-            Self::Dense(linear) => mean_norm(linear.weight.val(), self.consumer_axis()),
-        }
-    }
-
-    /// Extensions that give this producer new neurons: `incoming` `[count, fan_in]` and a bias each.
-    pub(crate) fn extend_as_producer(&self, incoming: MatRef<'_, f64>, bias: &[f64]) -> Vec<Extension> {
-        let at = self.outputs();
+    /// Extensions that give this producer new neurons before the output `at`: `incoming` `[count, fan_in]` and a bias each.
+    pub(crate) fn extend_as_producer(
+        &self,
+        at: usize,
+        incoming: &Matrix,
+        bias: &[f64],
+    ) -> (Extension, Option<Extension>) {
+        let (parameter, length, count) = (self.weight(), self.outputs(), incoming.nrows());
         let weight = match self {
-            Self::Dense(_) => Extension {
-                parameter: self.weight(),
-                axis: self.producer_axis(),
-                at,
-                values: to_data(incoming.transpose()),
-            },
+            Self::Dense(_) => {
+                let values = TensorData::new(entries(incoming.transpose()), [incoming.ncols(), count]);
+                Extension { parameter, axis: 1, length, at, values }
+            }
+            Self::Conv2d(conv) => {
+                let [_, inputs, height, width] = conv.weight.dims();
+                let values = TensorData::new(entries(incoming.as_ref()), [count, inputs, height, width]);
+                Extension { parameter, axis: 0, length, at, values }
+            }
         };
         let bias = self.bias().map(|parameter| Extension {
             parameter,
             axis: 0,
+            length,
             at,
-            values: TensorData::new(bias.iter().map(|b| *b as f32).collect(), [bias.len()]),
+            values: TensorData::new(bias.iter().map(|b| *b as f32).collect(), [count]),
         });
-        std::iter::once(weight).chain(bias).collect()
+        (weight, bias)
     }
 
-    /// The extension that makes this consumer read new neurons: `outgoing` `[fan_out, count]`.
-    pub(crate) fn extend_as_consumer(&self, outgoing: MatRef<'_, f64>) -> Extension {
+    /// The extension that makes this consumer read new neurons before the input `at` of each group.
+    ///
+    /// `outgoing` has a matrix for each group, `[fan_out * positions, count]`, where `positions` features of a neuron lie side
+    /// by side.
+    pub(crate) fn extend_as_consumer(&self, at: usize, outgoing: &[&Matrix], positions: usize) -> Extension {
+        let parameter = self.weight();
+        let count = outgoing[0].ncols();
         match self {
-            Self::Dense(_) => Extension {
-                parameter: self.weight(),
-                axis: self.consumer_axis(),
-                at: self.inputs(),
-                values: to_data(outgoing.transpose()),
-            },
+            Self::Dense(linear) => {
+                let [length, outputs] = linear.weight.dims();
+                let values = TensorData::new(entries(outgoing[0].transpose()), [count * positions, outputs]);
+                Extension { parameter, axis: 0, length, at, values }
+            }
+            Self::Conv2d(conv) => {
+                let [outputs, length, height, width] = conv.weight.dims();
+                let taps = height * width;
+                let mut values = Vec::with_capacity(outputs * count * taps);
+                for output in 0..outputs {
+                    let (group, within) = (output * conv.groups / outputs, output % (outputs / conv.groups));
+                    for neuron in 0..count {
+                        let weight = |tap: usize| outgoing[group][(within * taps + tap, neuron)] as f32;
+                        values.extend((0..taps).map(weight));
+                    }
+                }
+                let values = TensorData::new(values, [outputs, count, height, width]);
+                Extension { parameter, axis: 1, length, at, values }
+            }
         }
     }
 
-    /// The layer's arithmetic as a producer with other weights: `[batch, inputs]` and `[count, fan_in]` to `[batch, count]`.
-    pub(crate) fn produce(&self, input: Tensor<2>, incoming: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Dense(_) => input.matmul(incoming.transpose()),
+    /// The arithmetic of one group of this producer with other weights: a signal and `[count, fan_in]` to one of width `count`.
+    pub(crate) fn produce(&self, input: Signal, incoming: Tensor<2>) -> Signal {
+        match (self, input) {
+            (Self::Dense(_), Signal::Vectors(input)) => Signal::Vectors(input.matmul(incoming.transpose())),
+            (Self::Conv2d(conv), Signal::Maps(input)) => {
+                let [_, inputs, height, width] = conv.weight.dims();
+                let weight = incoming.clone().reshape([incoming.dims()[0], inputs, height, width]);
+                Signal::Maps(with_weight(conv, weight).forward(input))
+            }
+            (_, input) => wrong_signal(&input),
         }
     }
 
-    /// The layer's arithmetic as a consumer with other weights: `[batch, count]` and `[fan_out, count]` to `[batch, outputs]`.
-    pub(crate) fn consume(&self, input: Tensor<2>, outgoing: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Dense(_) => input.matmul(outgoing.transpose()),
+    /// The arithmetic of one group of this consumer with other weights: a signal of width `count` and
+    /// `[fan_out * positions, count]` to the group's outputs.
+    pub(crate) fn consume(&self, input: Signal, outgoing: Tensor<2>) -> Signal {
+        let [fan, count] = outgoing.dims();
+        match (self, input) {
+            (Self::Dense(_), Signal::Vectors(input)) => {
+                let outputs = self.outputs();
+                Signal::Vectors(input.matmul(outgoing.transpose().reshape([count * fan / outputs, outputs])))
+            }
+            (Self::Conv2d(conv), Signal::Maps(input)) => {
+                let [outputs, _, height, width] = conv.weight.dims();
+                let weight = outgoing.reshape([outputs / conv.groups, height, width, count]).permute([0, 3, 1, 2]);
+                Signal::Maps(with_weight(conv, weight).forward(input))
+            }
+            (_, input) => wrong_signal(&input),
         }
     }
 }
 
-/// Mean L2 norm of a weight's slices along the neurons' axis; 0 where there are none.
-fn mean_norm(weight: Tensor<2>, axis: usize) -> f64 {
-    if weight.dims()[axis] == 0 {
-        return 0.0;
-    }
-    weight.inner().square().sum_dim(1 - axis).sqrt().mean().into_scalar::<f64>()
+/// The convolution's geometry with another weight, without groups and bias.
+fn with_weight(conv: &Conv2d, weight: Tensor<4>) -> Conv2d {
+    Conv2d { weight: Param::initialized(ParamId::new(), weight), bias: None, groups: 1, ..conv.clone() }
+}
+
+fn wrong_signal(signal: &Signal) -> ! {
+    panic!(
+        "the layer does not read signals of shape {:?}; sites and evidence are checked before they are used",
+        signal.shape()
+    )
 }

@@ -13,11 +13,11 @@
 //! ```
 //! use burn::optim::SgdConfig;
 //! use burn::tensor::{Device, Tensor};
-//! use gradmax::{Activation, GradMax, Growable, Grower, MlpConfig, Pass, Planned, Seed, Target, Task};
+//! use gradmax::{Activation, Architecture, GradMax, Growable, Grower, MlpConfig, Pass, Planned, Seed, Target, Task};
 //!
 //! let device = Device::flex();
 //! let (input, target) = (Tensor::<2>::ones([4, 3], &device), Target::Values(Tensor::ones([4, 2], &device)));
-//! let config = MlpConfig { inputs: 3, hidden: vec![5], outputs: 2, activation: Activation::Tanh, bias: true };
+//! let config = MlpConfig::new(3, &[5], 2, Activation::Tanh);
 //! let network = config.init(Seed::new(0), &device.autodiff())?;
 //!
 //! let plan = [Planned { site: "hidden1".into(), count: 2 }];
@@ -31,6 +31,9 @@
 //! ```
 
 mod activation;
+mod addition;
+mod anatomy;
+mod between;
 mod branch;
 mod carry;
 pub mod checkpoint;
@@ -39,11 +42,14 @@ mod directions;
 mod error;
 mod evaluation;
 mod extension;
+mod gradients;
 mod growable;
 mod grower;
 mod initializer;
 mod layer;
+mod learning_rate;
 mod matrix;
+mod modules;
 mod network;
 mod observer;
 mod ongoing;
@@ -56,24 +62,33 @@ mod receipt;
 mod run;
 mod schedule;
 mod seed;
+mod signal;
 mod site;
 mod task;
 mod trainer;
 mod verify;
 
 pub use activation::Activation;
+pub use anatomy::{Described, LayerSummary};
+pub use between::{AtZero, Between, OutputChange, global_average};
 pub use carry::{Carried, SecondMoments, carry};
 pub use data::{Batch, Examples, InMemory};
 pub use directions::{Directions, Solver, leading_directions, leading_directions_by};
 pub use error::Error;
 pub use evaluation::{Evaluation, evaluate};
 pub use extension::{Extension, widen};
+pub use gradients::{Decayed, WeightDecay};
 pub use growable::{Growable, training_flops};
 pub use grower::{EventContext, Grower, Growth};
 pub use initializer::{GradMax, Initializer, Needs, NewNeurons, Random, RandomPositive, Request};
 pub use layer::Layer;
+pub use learning_rate::{Decay, LearningRate};
 pub use matrix::Matrix;
-pub use network::{Mlp, MlpConfig};
+pub use modules::{DepthwiseConv2d, GroupNorm, Norm, NormKind};
+pub use network::{
+    Architecture, ConvNet, ConvNetConfig, Downsampling, HiddenPath, Mlp, MlpConfig, MobileNetV1Config, Stage, Strides,
+    VggConfig, WideResNet, WideResNetConfig,
+};
 pub use observer::{Observer, ObserverError, Row, Split};
 pub use operator::{GrowthOperator, LinearOperator};
 pub use pass::{Part, Pass, TrainingPass};
@@ -83,7 +98,8 @@ pub use receipt::{Receipt, SiteReceipt, Timing};
 pub use run::{Outcome, Progress, Run, Summary};
 pub use schedule::{Amount, Observed, Order, Periodic, Planned, Schedule, SiteWidth, target_widths};
 pub use seed::Seed;
-pub use site::{AtZero, Between, Site};
+pub use signal::{Activations, Signal};
+pub use site::{Path, Site};
 pub use task::{Target, Task};
 pub use trainer::{GrowthBatch, GrowthPolicy, Settings, Trainer};
 pub use verify::Verification;

@@ -13,12 +13,17 @@ pub(crate) fn to_tensor(matrix: MatRef<'_, f64>, device: &Device) -> Tensor<2> {
 
 /// The matrix as tensor data `[rows, columns]` in single precision.
 pub(crate) fn to_data(matrix: MatRef<'_, f64>) -> TensorData {
+    TensorData::new(entries(matrix), [matrix.nrows(), matrix.ncols()])
+}
+
+/// The entries row by row, in single precision.
+pub(crate) fn entries(matrix: MatRef<'_, f64>) -> Vec<f32> {
     let (rows, columns) = matrix.shape();
     let mut values = vec![0.0_f32; rows * columns];
     for j in 0..columns {
         matrix.col(j).iter().enumerate().for_each(|(i, entry)| values[i * columns + j] = *entry as f32);
     }
-    TensorData::new(values, [rows, columns])
+    values
 }
 
 /// The tensor `[rows, columns]` as a matrix on the host.

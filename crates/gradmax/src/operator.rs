@@ -38,20 +38,28 @@ pub trait LinearOperator {
 #[derive(Debug)]
 pub struct GrowthOperator {
     branch: Branch,
-    slope: f64,
+    slopes: Vec<Vec<f64>>,
 }
 
 impl GrowthOperator {
-    /// The operator of a site, from evidence taken on the growth batch.
+    /// The operator of a site without groups, or of the first of its [blocks](Site::blocks), from evidence taken on the growth
+    /// batch.
     ///
     /// # Errors
-    /// [`Error::SiteNotShown`] and [`Error::ShownWrongTensors`] if the evidence does not fit the site;
-    /// [`Error::SiteMismatch`], [`Error::ActivationNotZeroAtZero`] and [`Error::ActivationFlatAtZero`] if the site cannot
-    /// grow with zero incoming weights.
+    /// [`Error::SiteNotShown`], [`Error::ShownWrongTensors`] and [`Error::BranchMismatch`] if the evidence does not fit the site;
+    /// those of [`Site::check`] and [`Site::slopes_at_zero`] if the site cannot grow with zero incoming weights.
     pub fn new(site: &Site, evidence: &Evidence) -> Result<Self, Error> {
-        let branch = Branch::new(site, evidence)?;
+        Self::of_block(site, 0, evidence)
+    }
+
+    /// As [`new`](Self::new), of the site's block with this index.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_block(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
+        let branch = Branch::new(site, block, evidence)?;
         let device = branch.passages[0].input.device();
-        Ok(Self { slope: site.slope_at_zero(&device)?, branch })
+        Ok(Self { slopes: site.slopes_at_zero(&device)?, branch })
     }
 
     /// The leading left singular directions of the operator: the outgoing weights that GradMax gives `count` new
@@ -74,7 +82,7 @@ impl GrowthOperator {
                 Side::Incoming => [&free, &fixed],
                 Side::Outgoing => [&fixed, &free],
             };
-            let form = self.branch.form(passage, Response::Linear(self.slope), weights, None);
+            let form = self.branch.form(passage, Response::Linear(&self.slopes), weights, None);
             total += from_tensor(free.grad(&form.backward()).expect("the free side is part of the form"));
         }
         total
@@ -103,5 +111,26 @@ impl LinearOperator for GrowthOperator {
 
     fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix {
         self.derivative(incoming, Side::Outgoing, [self.fan_out(), incoming.nrows()])
+    }
+}
+
+/// An operator with incoming and outgoing weights exchanged: its left singular directions are the other's right ones.
+pub(crate) struct Transposed<'a>(pub(crate) &'a dyn LinearOperator);
+
+impl LinearOperator for Transposed<'_> {
+    fn fan_in(&self) -> usize {
+        self.0.fan_out()
+    }
+
+    fn fan_out(&self) -> usize {
+        self.0.fan_in()
+    }
+
+    fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix {
+        self.0.adjoint(outgoing.transpose()).transpose().to_owned()
+    }
+
+    fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix {
+        self.0.apply(incoming.transpose()).transpose().to_owned()
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::site::Site;
 
 /// Zero side, scale and epsilon: what all initializers have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -19,9 +20,10 @@ pub struct Placement {
 }
 
 impl Default for Placement {
-    /// The authors' settings for image networks: zero incoming weights, half the mean norm of the existing neurons.
+    /// The authors' settings for image networks: half the mean norm of the existing neurons; zero incoming weights, or zero
+    /// outgoing ones where a norm follows the producer.
     fn default() -> Self {
-        Self { zero_side: ZeroSide::Incoming, scale: Scale::Mean, factor: 0.5, epsilon: 0.0 }
+        Self { zero_side: ZeroSide::Automatic, scale: Scale::Mean, factor: 0.5, epsilon: 0.0 }
     }
 }
 
@@ -47,6 +49,15 @@ impl Placement {
         }
         Ok(())
     }
+
+    /// The side that is zero at a site.
+    pub(crate) fn zero_side_of(&self, site: &Site) -> ZeroSide {
+        match self.zero_side {
+            ZeroSide::Automatic if site.has_norm() => ZeroSide::Outgoing,
+            ZeroSide::Automatic => ZeroSide::Incoming,
+            chosen => chosen,
+        }
+    }
 }
 
 /// The side of new neurons that is zero.
@@ -54,6 +65,10 @@ impl Placement {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ZeroSide {
+    /// Outgoing where a norm follows the producer, incoming elsewhere. A norm divides a neuron by its spread: with zero incoming
+    /// weights it multiplies the first gradient by `1/sqrt(epsilon)`, and after the first step blows the neuron up to unit
+    /// variance, while its outgoing weights are not trained yet (Evci et al. 2022, appendix C).
+    Automatic,
     /// Incoming weights are zero; the paper's default. Needs `f(0) = 0`.
     Incoming,
     /// Outgoing weights are zero ("inverse"); works under any activation.

@@ -2,23 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::Gradients;
 
 use crate::error::Error;
+use crate::signal::{Activations, Signal, map_tensor};
 use crate::site::Site;
 
 /// Sees the producer's input and the consumer's output of every site during a forward pass.
 ///
-/// A network calls it once for each site (twice, if it uses the site's layers twice) and goes on with what it returns.
-/// Ordinary training passes the empty probe `()`, which costs nothing.
+/// A network calls [`site`](trait.Probe.html#method.site) once for each site (twice, if it uses the site's layers twice) and goes
+/// on with what it returns. Ordinary training passes the empty probe `()`, which costs nothing.
 pub trait Probe {
-    /// Sees a site with a dense consumer: the producer's input `[batch, inputs]` and the consumer's output
-    /// `[batch, outputs]`; returns the consumer's output.
-    fn dense(&mut self, site: &str, input: &Tensor<2>, output: Tensor<2>) -> Tensor<2>;
+    /// Sees a passage through a site: the producer's input and the output of one of the site's consumers, counted from 0;
+    /// returns the consumer's output.
+    fn passage(&mut self, site: &str, consumer: usize, input: Signal, output: Signal) -> Signal;
+}
+
+impl dyn Probe + '_ {
+    /// Shows a site: the producer's input and the consumer's output; returns the consumer's output.
+    ///
+    /// # Shapes
+    /// `[batch, inputs]` at dense layers, `[batch, channels, height, width]` at convolutions; the two may differ in rank.
+    pub fn site<P: Activations, C: Activations>(&mut self, site: &str, input: &P, output: C) -> C {
+        self.consumer(site, 0, input, output)
+    }
+
+    /// As [`site`](Self::site), for one of several consumers of the site's neurons, in the order of
+    /// [`Site::paths`].
+    pub fn consumer<P: Activations, C: Activations>(&mut self, site: &str, consumer: usize, input: &P, output: C) -> C {
+        C::from_signal(self.passage(site, consumer, input.clone().into_signal(), output.into_signal()))
+    }
 }
 
 impl Probe for () {
-    fn dense(&mut self, _site: &str, _input: &Tensor<2>, output: Tensor<2>) -> Tensor<2> {
+    fn passage(&mut self, _site: &str, _consumer: usize, _input: Signal, output: Signal) -> Signal {
         output
     }
 }
@@ -26,10 +43,12 @@ impl Probe for () {
 /// What one use of a site's layers in a forward pass showed.
 #[derive(Debug, Clone)]
 pub(crate) struct Passage {
-    /// The producer's input `h`, `[batch, inputs]`.
-    pub(crate) input: Tensor<2>,
-    /// The gradient of the loss at the consumer's output, `[batch, outputs]`.
-    pub(crate) delta: Tensor<2>,
+    /// Which of the site's consumers.
+    pub(crate) consumer: usize,
+    /// The producer's input `h`.
+    pub(crate) input: Signal,
+    /// The gradient of the loss at the consumer's output.
+    pub(crate) delta: Signal,
 }
 
 /// Keeps the producer inputs and, after the backward pass, the gradients at the consumer outputs.
@@ -44,9 +63,10 @@ pub struct Recorder {
 #[derive(Debug)]
 struct Seen {
     site: String,
-    input: Tensor<2>,
+    consumer: usize,
+    input: Signal,
     /// A zero added to the consumer's output: its gradient is the gradient there.
-    tap: Tensor<2>,
+    tap: Signal,
 }
 
 impl Recorder {
@@ -58,20 +78,23 @@ impl Recorder {
     /// Takes the evidence out of the gradients of the loss, leaving the parameters' gradients in place.
     pub fn into_evidence(self, gradients: &mut Gradients) -> Evidence {
         let mut evidence = Evidence::default();
-        for Seen { site, input, tap } in self.seen {
+        for Seen { site, consumer, input, tap } in self.seen {
             // No gradient means that the loss does not depend on this output.
-            let delta = tap.grad_remove(gradients).unwrap_or_else(|| tap.inner().zeros_like());
-            evidence.sites.entry(site).or_default().push(Passage { input, delta });
+            let delta = map_tensor!(tap, tap => {
+                tap.grad_remove(gradients).unwrap_or_else(|| tap.inner().zeros_like())
+            });
+            evidence.sites.entry(site).or_default().push(Passage { consumer, input, delta });
         }
         evidence
     }
 }
 
 impl Probe for Recorder {
-    fn dense(&mut self, site: &str, input: &Tensor<2>, output: Tensor<2>) -> Tensor<2> {
-        let tap = output.clone().inner().zeros_like().autodiff().require_grad();
-        self.seen.push(Seen { site: site.to_string(), input: input.clone().inner(), tap: tap.clone() });
-        output + tap
+    fn passage(&mut self, site: &str, consumer: usize, input: Signal, output: Signal) -> Signal {
+        let tap = output.zero_leaf();
+        let input = input.inner();
+        self.seen.push(Seen { site: site.to_string(), consumer, input, tap: tap.clone() });
+        output.plus(tap)
     }
 }
 
@@ -87,22 +110,35 @@ impl Evidence {
     /// For a mean loss over a growth batch of `n` examples that is seen in parts of `n_i`, the weights are `n_i / n`.
     pub fn accumulate(&mut self, other: Evidence, weight: f64) {
         for (site, passages) in other.sites {
-            let scaled = |delta: Tensor<2>| if weight == 1.0 { delta } else { delta.mul_scalar(weight) };
-            let weighted = passages.into_iter().map(|Passage { input, delta }| Passage { input, delta: scaled(delta) });
+            let weighted =
+                passages.into_iter().map(|passage| Passage { delta: passage.delta.scaled(weight), ..passage });
             self.sites.entry(site).or_default().extend(weighted);
         }
     }
 
     /// The passages of a site, checked against its layers.
     pub(crate) fn passages(&self, site: &Site) -> Result<&[Passage], Error> {
-        let passages = self.sites.get(&site.name).ok_or_else(|| Error::SiteNotShown { site: site.name.clone() })?;
+        let not_shown = |consumer| Error::SiteNotShown { site: site.name.clone(), consumer };
+        let passages = self.sites.get(&site.name).ok_or_else(|| not_shown(0))?;
         for passage in passages {
-            let (input, output) = (passage.input.dims()[1], passage.delta.dims()[1]);
-            let (inputs, outputs) = (site.producer.inputs(), site.consumer.outputs());
-            if input != inputs || output != outputs {
+            let Some(path) = site.paths.get(passage.consumer) else {
+                return Err(Error::UnknownConsumer {
+                    site: site.name.clone(),
+                    consumer: passage.consumer,
+                    consumers: site.paths.len(),
+                });
+            };
+            let (input, output) = (passage.input.width(), passage.delta.width());
+            let (inputs, outputs) = (site.producer.inputs(), path.consumer.outputs());
+            let ranks = [(&site.producer, &passage.input), (&path.consumer, &passage.delta)];
+            let ranks = ranks.iter().all(|(layer, signal)| layer.fits(signal));
+            if input != inputs || output != outputs || !ranks {
                 return Err(Error::ShownWrongTensors { site: site.name.clone(), input, output, inputs, outputs });
             }
         }
-        Ok(passages)
+        match (0..site.paths.len()).find(|consumer| passages.iter().all(|passage| passage.consumer != *consumer)) {
+            Some(consumer) => Err(not_shown(consumer)),
+            None => Ok(passages),
+        }
     }
 }

@@ -2,20 +2,27 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::activation::Activation;
+use crate::between::{Between, OutputChange};
 use crate::error::Error;
 use crate::layer::Layer;
 
-/// A place where neurons live: the layer that computes them, what lies between, and the layer that reads them.
+/// A place where neurons live: the layer that computes them, what lies between, and the layers that read them.
 ///
 /// To add a neuron is to add *incoming* weights (and a bias) to the producer, an entry to each layer between,
-/// and *outgoing* weights to the consumer.
+/// and *outgoing* weights to every consumer.
 #[derive(Debug, Clone)]
 pub struct Site {
     /// The name by which plans, schedules, receipts and the probe know the site; unique in a network.
     pub name: String,
     /// The layer whose outputs are the neurons.
     pub producer: Layer,
+    /// The ways from the neurons to the layers that read them; usually one.
+    pub paths: Vec<Path>,
+}
+
+/// A way from a site's neurons to one of the layers that read them.
+#[derive(Debug, Clone)]
+pub struct Path {
     /// What is applied to the neurons before they are read, in order.
     pub between: Vec<Between>,
     /// The layer that reads the neurons.
@@ -23,7 +30,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site from its layers.
+    /// A site with one consumer, from its layers.
     ///
     /// # Example
     /// ```
@@ -40,12 +47,14 @@ impl Site {
         between: impl IntoIterator<Item = impl Into<Between>>,
         consumer: impl Into<Layer>,
     ) -> Self {
-        Self {
-            name: name.into(),
-            producer: producer.into(),
-            between: between.into_iter().map(Into::into).collect(),
-            consumer: consumer.into(),
-        }
+        Self { name: name.into(), producer: producer.into(), paths: Vec::new() }.and(between, consumer)
+    }
+
+    /// Adds a further consumer of the same neurons. A layer between that several consumers share is named in each path.
+    #[must_use]
+    pub fn and(mut self, between: impl IntoIterator<Item = impl Into<Between>>, consumer: impl Into<Layer>) -> Self {
+        self.paths.push(Path { between: between.into_iter().map(Into::into).collect(), consumer: consumer.into() });
+        self
     }
 
     /// Number of neurons at the site.
@@ -58,106 +67,199 @@ impl Site {
         self.producer.fan_in()
     }
 
-    /// Outgoing weights of one neuron.
+    /// Outgoing weights of one neuron, to all consumers.
     pub fn fan_out(&self) -> usize {
-        self.consumer.fan_out()
+        self.paths.iter().map(|path| path.fan_out(self.width())).sum()
     }
 
-    /// Checks that the producer's outputs are the consumer's inputs.
+    /// The site falls into so many blocks of equal width, each between one group of the producer and one of every consumer;
+    /// they grow by the same number of neurons. 1 where no layer is grouped.
+    pub fn blocks(&self) -> usize {
+        let consumers = self.paths.iter().map(|path| path.consumer.groups());
+        consumers.fold(self.producer.groups(), least_common_multiple)
+    }
+
+    /// New neurons come in multiples of this, so that groups stay even.
+    pub(crate) fn growth_unit(&self) -> usize {
+        let between = self.paths.iter().flat_map(|path| &path.between);
+        let in_block = between.fold(1, |unit, between| match between {
+            Between::GroupNorm(norm) => least_common_multiple(unit, norm.group_size),
+            _ => unit,
+        });
+        self.blocks() * in_block
+    }
+
+    /// Whether a norm follows the producer.
+    pub fn has_norm(&self) -> bool {
+        self.paths.iter().flat_map(|path| &path.between).any(Between::is_norm)
+    }
+
+    /// Whether the growth operator tells the gradient of several new neurons exactly: they do not share a norm's group.
+    pub(crate) fn neurons_are_independent(&self) -> bool {
+        let shares = |between: &Between| match between {
+            Between::GroupNorm(norm) => norm.group_size > 1,
+            Between::LayerNorm(..) => true,
+            _ => false,
+        };
+        !self.paths.iter().flat_map(|path| &path.between).any(shares)
+    }
+
+    /// Whether a new neuron that is zero leaves the output as it is.
+    pub(crate) fn preserves_function(&self) -> bool {
+        !self.paths.iter().flat_map(|path| &path.between).any(|between| matches!(between, Between::LayerNorm(..)))
+    }
+
+    /// Checks that the layers fit together: ranks, widths and groups.
     ///
     /// # Errors
-    /// [`Error::SiteMismatch`].
-    pub fn check_widths(&self) -> Result<(), Error> {
-        let (produced, consumed) = (self.producer.outputs(), self.consumer.inputs());
-        if produced == consumed {
-            return Ok(());
-        }
-        Err(Error::SiteMismatch { site: self.name.clone(), produced, consumed })
+    /// [`Error::SiteMismatch`], [`Error::SiteRank`], [`Error::UnevenGroups`] and [`Error::LayerNormAcrossNeurons`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.paths.iter().try_for_each(|path| self.check_path(path))
     }
 
-    /// The slope at zero of everything between producer and consumer, measured on the given device.
+    fn check_path(&self, path: &Path) -> Result<(), Error> {
+        let mismatch = |layer: &str, reads: usize, offered: usize| {
+            Err(Error::SiteMismatch { site: self.name.clone(), layer: layer.into(), reads, offered })
+        };
+        let wrong_rank = |layer: &str, reads: &'static str| {
+            Err(Error::SiteRank { site: self.name.clone(), layer: layer.into(), reads })
+        };
+        let (width, blocks) = (self.width(), self.blocks());
+        let uneven = |unit: usize| Error::UnevenGroups { site: self.name.clone(), width, unit };
+        if !width.is_multiple_of(blocks) {
+            return Err(uneven(blocks));
+        }
+        let mut maps = matches!(self.producer, Layer::Conv2d(_));
+        let (mut neighbours, mut before) = (0_usize, 0_usize);
+        let positions = path.positions(width);
+        for between in &path.between {
+            let name = between.name();
+            match between {
+                Between::LayerNorm(_, OutputChange::Refused) => {
+                    return Err(Error::LayerNormAcrossNeurons { site: self.name.clone() });
+                }
+                Between::GroupNorm(norm)
+                    if !(width / blocks).is_multiple_of(norm.group_size) || !before.is_multiple_of(norm.group_size) =>
+                {
+                    return Err(uneven(norm.group_size));
+                }
+                Between::Beside { .. } if blocks > 1 => return Err(uneven(blocks)),
+                Between::Beside { before: first, after } => {
+                    (before, neighbours) = (before + first, neighbours + first + after)
+                }
+                Between::Depthwise(_)
+                | Between::AvgPool2d(_)
+                | Between::AdaptiveAvgPool2d(_)
+                | Between::MaxPool2d(_)
+                    if !maps =>
+                {
+                    return wrong_rank(name, "maps");
+                }
+                Between::GlobalAverage | Between::Flatten if !maps => return wrong_rank(name, "maps"),
+                Between::GlobalAverage | Between::Flatten => maps = false,
+                _ => {}
+            }
+            let offered = (neighbours + width) * if maps { 1 } else { positions };
+            if let Some(features) = between.features()
+                && features != offered
+            {
+                return mismatch(name, features, offered);
+            }
+        }
+        if maps != matches!(path.consumer, Layer::Conv2d(_)) {
+            return wrong_rank("consumer", if maps { "vectors" } else { "maps" });
+        }
+        match (neighbours + width) * positions == path.consumer.inputs() {
+            true => Ok(()),
+            false => mismatch("consumer", path.consumer.inputs(), neighbours + width),
+        }
+    }
+
+    /// The slopes at zero of what lies between, path by path, measured on the given device.
     ///
     /// # Errors
     /// [`Error::ActivationNotZeroAtZero`] and [`Error::ActivationFlatAtZero`], for activations under which a neuron with
     /// zero incoming weights would change the output or receive no gradient.
-    pub fn slope_at_zero(&self, device: &Device) -> Result<f64, Error> {
-        self.between.iter().try_fold(1.0, |slope, between| {
-            let at_zero = between.at_zero(device);
-            let (site, activation) = (self.name.clone(), between.name().to_string());
-            if at_zero.value != 0.0 {
-                return Err(Error::ActivationNotZeroAtZero { site, activation, value: at_zero.value });
-            }
-            if at_zero.slope == 0.0 {
-                return Err(Error::ActivationFlatAtZero { site, activation });
-            }
-            Ok(slope * at_zero.slope)
+    pub fn slopes_at_zero(&self, device: &Device) -> Result<Vec<Vec<f64>>, Error> {
+        self.paths.iter().map(|path| path.between.iter().map(|between| self.slope(between, device)).collect()).collect()
+    }
+
+    fn slope(&self, between: &Between, device: &Device) -> Result<f64, Error> {
+        let Some(at_zero) = between.at_zero(device) else {
+            return Ok(1.0);
+        };
+        let (site, activation) = (self.name.clone(), between.name().to_string());
+        match at_zero {
+            _ if at_zero.value != 0.0 => Err(Error::ActivationNotZeroAtZero { site, activation, value: at_zero.value }),
+            _ if at_zero.slope == 0.0 => Err(Error::ActivationFlatAtZero { site, activation }),
+            _ => Ok(at_zero.slope),
+        }
+    }
+
+    /// Mean L2 norm of the incoming weights of the existing neurons; for a site without neurons, the norm that a layer
+    /// with `count` neurons would start with (He et al. 2015).
+    pub fn mean_incoming_norm(&self) -> f64 {
+        match self.width() {
+            0 => 2.0_f64.sqrt(),
+            _ => mean_norm(self.producer.incoming_weights()),
+        }
+    }
+
+    /// As [`mean_incoming_norm`](Self::mean_incoming_norm), of the outgoing weights to all consumers.
+    pub fn mean_outgoing_norm(&self, count: usize) -> f64 {
+        if self.width() == 0 {
+            let taps = |path: &Path| path.fan_out(0) as f64 / path.consumer.outputs() as f64;
+            let squared = |path: &Path| 2.0 * path.fan_out(0) as f64 / (count as f64 * taps(path));
+            return self.paths.iter().map(squared).sum::<f64>().sqrt();
+        }
+        let weights = self.paths.iter().map(|path| {
+            let (before, positions) = (path.before(), path.positions(self.width()));
+            let weights = path.consumer.outgoing_weights();
+            let fan = weights.dims()[1];
+            let own = weights.narrow(0, before * positions, self.width() * positions);
+            own.reshape([self.width(), positions * fan])
+        });
+        mean_norm(Tensor::cat(weights.collect(), 1))
+    }
+}
+
+impl Path {
+    /// Channels of others before the neurons, where they are read.
+    pub(crate) fn before(&self) -> usize {
+        self.beside().0
+    }
+
+    fn beside(&self) -> (usize, usize) {
+        self.between.iter().fold((0, 0), |(before, all), between| match between {
+            Between::Beside { before: first, after } => (before + first, all + first + after),
+            _ => (before, all),
         })
     }
 
-    /// Applies everything between producer and consumer.
-    pub(crate) fn apply_between(&self, neurons: Tensor<2>) -> Tensor<2> {
-        self.between.iter().fold(neurons, |neurons, between| between.apply(neurons))
-    }
-}
-
-/// Something between a producer and a consumer.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Between {
-    /// One of this crate's activations.
-    Activation(Activation),
-    /// An elementwise function of the user's own.
-    Elementwise {
-        /// The name to use in messages.
-        name: &'static str,
-        /// The function, on a flat tensor.
-        function: fn(Tensor<1>) -> Tensor<1>,
-    },
-}
-
-impl From<Activation> for Between {
-    fn from(activation: Activation) -> Self {
-        Self::Activation(activation)
-    }
-}
-
-/// A function's value and slope at zero.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AtZero {
-    /// `f(0)`.
-    pub value: f64,
-    /// `f'(0)`, as automatic differentiation gives it.
-    pub slope: f64,
-}
-
-impl Between {
-    /// The name to use in messages.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Activation(activation) => activation.name(),
-            Self::Elementwise { name, .. } => name,
+    /// Features that a neuron has where it is read: more than one where maps were flattened.
+    pub(crate) fn positions(&self, width: usize) -> usize {
+        let flattened = self.between.iter().any(|between| matches!(between, Between::Flatten));
+        match (flattened, width + self.beside().1) {
+            (false, _) | (_, 0) => 1,
+            (true, channels) => (self.consumer.inputs() / channels).max(1),
         }
     }
 
-    /// Applies it to neurons of any rank.
-    pub fn apply<const D: usize>(&self, neurons: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::Activation(activation) => activation.apply(neurons),
-            Self::Elementwise { function, .. } => {
-                let dims = neurons.dims();
-                function(neurons.reshape([dims.iter().product::<usize>()])).reshape(dims)
-            }
-        }
+    /// Outgoing weights of a neuron on this path, at a site of the given width.
+    pub(crate) fn fan_out(&self, width: usize) -> usize {
+        self.consumer.fan_out() * self.positions(width)
     }
+}
 
-    /// Value and slope at zero, measured by running the function: nothing about it is taken on trust.
-    pub fn at_zero(&self, device: &Device) -> AtZero {
-        let zero = Tensor::<1>::zeros([1], &device.clone().inner()).autodiff().require_grad();
-        let value = self.apply(zero.clone());
-        let slope = match value.is_tracked() {
-            true => zero.grad(&value.clone().sum().backward()).map_or(0.0, |slope| slope.into_scalar::<f64>()),
-            false => 0.0,
-        };
-        AtZero { value: value.inner().into_scalar::<f64>(), slope }
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let mut divisors = (a, b);
+    while divisors.1 != 0 {
+        divisors = (divisors.1, divisors.0 % divisors.1);
     }
+    a / divisors.0 * b
+}
+
+/// Mean L2 norm of rows.
+fn mean_norm(rows: Tensor<2>) -> f64 {
+    rows.square().sum_dim(1).sqrt().mean().into_scalar::<f64>()
 }

@@ -1,6 +1,6 @@
 //! What a network is trained to do: its loss and its score.
 
-use burn::tensor::{Int, Tensor, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 /// A kind of supervised learning.
@@ -23,7 +23,29 @@ pub enum Target {
     Classes(Tensor<1, Int>),
 }
 
+impl Target {
+    /// Class indices on a device.
+    pub fn classes(classes: impl Iterator<Item = u32>, device: &Device) -> Self {
+        let classes = classes.map(|class| class as i32).collect::<Vec<_>>();
+        let count = classes.len();
+        Self::Classes(Tensor::from_data(TensorData::new(classes, [count]), device))
+    }
+}
+
 impl Task {
+    /// As [`loss`](Self::loss), with a share of each class's probability spread evenly over all classes (label smoothing, Szegedy
+    /// et al. 2016); 0 for none.
+    ///
+    /// # Panics
+    /// As [`loss`](Self::loss).
+    pub fn smoothed_loss(&self, output: Tensor<2>, target: &Target, smoothing: f64) -> Tensor<1> {
+        if smoothing == 0.0 || *self == Self::Regression {
+            return self.loss(output, target);
+        }
+        let even = activation::log_softmax(output.clone(), 1).mean().neg();
+        self.loss(output, target).mul_scalar(1.0 - smoothing) + even.mul_scalar(smoothing)
+    }
+
     /// The mean loss of outputs `[batch, outputs]`.
     ///
     /// # Panics

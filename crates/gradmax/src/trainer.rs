@@ -3,16 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::module::{ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Examples};
 use crate::error::Error;
-use crate::evaluation::{Evaluation, PART, evaluate};
+use crate::evaluation::{Evaluation, evaluate};
+use crate::gradients::{WeightDecay, clipped, gradient_norm};
 use crate::growable::{Growable, training_flops};
 use crate::grower::{EventContext, Grower, Growth};
+use crate::learning_rate::LearningRate;
 use crate::observer::{Observer, Row, Split};
 use crate::ongoing::Ongoing;
 use crate::order::Order;
@@ -24,22 +24,49 @@ use crate::seed::Seed;
 use crate::task::Task;
 
 /// How long, on what batches, and what to log.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Gradient steps in all.
     pub steps: usize,
     /// Examples a step; none for all of them, in order.
     pub batch_size: Option<usize>,
-    /// Learning rate.
-    pub learning_rate: f64,
+    /// Learning rate of every step.
+    pub learning_rate: LearningRate,
+    /// How weights are drawn to zero.
+    pub weight_decay: Option<WeightDecay>,
+    /// The largest norm of all gradients together; larger ones are scaled down to it.
+    pub clip_gradients: Option<f64>,
+    /// The share of each class's probability that is spread over all classes, in training.
+    pub label_smoothing: f64,
     /// Steps between two logged training losses.
     pub log_every: usize,
     /// Steps between two evaluations on the test examples; none for only one at the end.
     pub evaluate_every: Option<usize>,
     /// Steps between two checkpoints; none for only one at the end.
     pub checkpoint_every: Option<usize>,
+    /// Examples that are evaluated together, and the most that a growth batch passes at once: a bound on memory.
+    pub evaluation_batch: usize,
     /// The seed of the order of examples.
     pub seed: Seed,
+}
+
+impl Settings {
+    /// So many steps at a learning rate, on all examples at once, logging every tenth and evaluating at the end.
+    pub fn new(steps: usize, learning_rate: impl Into<LearningRate>) -> Self {
+        Self {
+            steps,
+            batch_size: None,
+            learning_rate: learning_rate.into(),
+            weight_decay: None,
+            clip_gradients: None,
+            label_smoothing: 0.0,
+            log_every: 10,
+            evaluate_every: None,
+            checkpoint_every: None,
+            evaluation_batch: 1000,
+            seed: Seed::new(0),
+        }
+    }
 }
 
 /// When and how a run grows.
@@ -78,7 +105,7 @@ pub enum GrowthBatch {
 /// let device = Device::flex();
 /// let inputs = Tensor::<2>::random([200, 4], Distribution::Default, &device);
 /// let data = InMemory::new(inputs.clone(), Target::Values(inputs.powi_scalar(2)));
-/// let config = MlpConfig { inputs: 4, hidden: vec![2], outputs: 4, activation: Activation::Tanh, bias: true };
+/// let config = MlpConfig::new(4, &[2], 4, Activation::Tanh);
 /// let network = config.init(Seed::new(0), &device.autodiff())?;
 ///
 /// let schedule = Periodic { start: 50, every: 50, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
@@ -87,15 +114,7 @@ pub enum GrowthBatch {
 ///     grower: Grower::new(GradMax),
 ///     batch: GrowthBatch::Training,
 /// };
-/// let settings = Settings {
-///     steps: 300,
-///     batch_size: Some(50),
-///     learning_rate: 0.1,
-///     log_every: 10,
-///     evaluate_every: None,
-///     checkpoint_every: None,
-///     seed: Seed::new(0),
-/// };
+/// let settings = Settings { batch_size: Some(50), ..Settings::new(300, 0.1) };
 /// let trainer = Trainer::new(settings, Task::Regression, &data).with_growth(growth);
 /// let outcome = trainer.train(Run::new(network, SgdConfig::new().init()))?;
 /// assert_eq!(outcome.run.progress.sites[0].width, 2 + 3 * 2);
@@ -169,9 +188,13 @@ impl<'a, N: Growable> Trainer<'a, N> {
 
     fn check(&self, run: &Run<N>) -> Result<(), Error> {
         let bad = |option, remedy| Err(Error::BadOption { option, value: "0".into(), remedy });
+        self.settings.learning_rate.check()?;
         match self.settings {
             _ if self.train.count() == 0 => bad("examples", "there is nothing to train on"),
             Settings { batch_size: Some(0), .. } => bad("batch_size", "a batch needs at least one example"),
+            Settings { evaluation_batch: 0, .. } => {
+                bad("evaluation_batch", "evaluation looks at one example at least at a time")
+            }
             Settings { log_every: 0, .. } => bad("log_every", "log at least every so many steps"),
             Settings { evaluate_every: Some(0), .. } => {
                 bad("evaluate_every", "leave it out to evaluate at the end only")
@@ -191,13 +214,14 @@ impl<'a, N: Growable> Trainer<'a, N> {
         if self.settings.evaluate_every.is_some_and(|every| step.is_multiple_of(every)) {
             self.evaluate_test(&mut ongoing, order)?;
         }
-        let batch = order.batch(self.train, step);
+        let batch = order.batch(self.train, step, self.settings.steps);
+        check_readable(self.train)?;
         let grown = self.grow_if_due(&mut ongoing, order, &batch)?;
 
         let (started, whole) = (Instant::now(), grown.is_none());
         let TrainingPass { output, loss, gradients } = match grown {
             Some(training_pass) => training_pass,
-            None => training_pass(self.task, &ongoing.run.network, &batch),
+            None => self.training_pass(&ongoing.run.network, &batch),
         };
         let [examples, _] = output.dims();
         if step.is_multiple_of(self.settings.log_every) {
@@ -209,13 +233,37 @@ impl<'a, N: Growable> Trainer<'a, N> {
         }
         let Run { network, mut optimizer, mut progress } = ongoing.run;
         progress.training_flops += training_flops(&network) * examples as u64;
-        let network = optimizer.step(self.settings.learning_rate, network, gradients);
+        let rate = self.settings.learning_rate.at(step, self.settings.steps);
+        let gradients = self.regularised(&network, gradients);
+        let network = match self.settings.weight_decay {
+            Some(decay) => decay.applied(network, rate),
+            None => network,
+        };
+        let network = optimizer.step(rate, network, gradients);
         progress.step += 1;
         ongoing.run = Run { network, optimizer, progress };
         if whole {
             ongoing.took(started);
         }
         self.after_step(ongoing)
+    }
+
+    fn training_pass(&self, network: &N, batch: &Batch<N::Input>) -> TrainingPass {
+        let Pass { output, loss } = pass(self.task, self.settings.label_smoothing, network, batch, &mut ());
+        let gradients = GradientsParams::from_grads(loss.backward(), network);
+        TrainingPass { output: output.inner(), loss: loss.inner(), gradients }
+    }
+
+    /// Gradients as the optimizer sees them.
+    fn regularised(&self, network: &N, gradients: GradientsParams) -> GradientsParams {
+        let gradients = match self.settings.clip_gradients {
+            Some(largest) => clipped(network, gradients, largest),
+            None => gradients,
+        };
+        match self.settings.weight_decay {
+            Some(decay) => decay.added(network, gradients),
+            None => gradients,
+        }
     }
 
     /// Tells the observers, and lets them save the run where a checkpoint is due.
@@ -255,10 +303,10 @@ impl<'a, N: Growable> Trainer<'a, N> {
             batch_is_training_step: which == GrowthBatch::Training,
             training_step: ongoing.recent_step_milliseconds(),
         };
-        let task = self.task;
+        let (task, smoothing) = (self.task, self.settings.label_smoothing);
         let parts = self.growth_batch(which, batch, context.step).into_iter().map(|(weight, batch)| Part {
             weight,
-            pass: Box::new(move |network: &N, probe: &mut dyn Probe| pass(task, network, &batch, probe)),
+            pass: Box::new(move |network: &N, probe: &mut dyn Probe| pass(task, smoothing, network, &batch, probe)),
         });
         let parts = parts.collect::<Vec<_>>();
         let grown = growth.grower.grow_on(&ongoing.run.network, &ongoing.run.optimizer, &plan, &parts, context)?;
@@ -273,20 +321,27 @@ impl<'a, N: Growable> Trainer<'a, N> {
     fn growth_batch(&self, which: GrowthBatch, batch: &Batch<N::Input>, step: usize) -> Vec<(f64, Batch<N::Input>)> {
         match which {
             GrowthBatch::Training => vec![(1.0, batch.clone())],
-            GrowthBatch::Examples(count) => self.parts(self.drawn(count, step)),
-            GrowthBatch::All => self.parts((0..self.train.count()).collect()),
+            GrowthBatch::Examples(count) => {
+                let seed = self.settings.seed.fold("growth batch").at(step as u64);
+                self.parts(self.drawn(count, seed), Some(seed.fold("augment")))
+            }
+            GrowthBatch::All => self.parts((0..self.train.count()).collect(), None),
         }
     }
 
     /// The examples with these indices, in parts of the evaluation's size, with their shares.
-    fn parts(&self, indices: Vec<usize>) -> Vec<(f64, Batch<N::Input>)> {
-        let parts = indices.chunks(PART);
-        parts.map(|part| (part.len() as f64 / indices.len() as f64, self.train.batch(part))).collect()
+    fn parts(&self, indices: Vec<usize>, augmentation: Option<Seed>) -> Vec<(f64, Batch<N::Input>)> {
+        let batch = |part: &[usize]| match augmentation {
+            Some(seed) => self.train.augmented(part, seed),
+            None => self.train.batch(part),
+        };
+        let parts = indices.chunks(self.settings.evaluation_batch);
+        parts.map(|part| (part.len() as f64 / indices.len() as f64, batch(part))).collect()
     }
 
     /// Examples for one growth event, without repetition.
-    fn drawn(&self, count: usize, step: usize) -> Vec<usize> {
-        let mut rng = self.settings.seed.fold("growth batch").at(step as u64).rng();
+    fn drawn(&self, count: usize, seed: Seed) -> Vec<usize> {
+        let mut rng = seed.rng();
         let available = self.train.count();
         rand::seq::index::sample(&mut rng, available, count.min(available)).into_vec()
     }
@@ -295,14 +350,16 @@ impl<'a, N: Growable> Trainer<'a, N> {
         let Some(test) = self.test else {
             return Ok(None);
         };
-        let evaluation = evaluate(&ongoing.run.network, self.task, test);
+        let evaluation = evaluate(&ongoing.run.network, self.task, test, self.settings.evaluation_batch);
+        check_readable(test)?;
         check_finite(evaluation.loss, ongoing.run.progress.step)?;
         self.row(ongoing, order, Split::Test, evaluation, None)?;
         Ok(Some(evaluation))
     }
 
     fn finish(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Summary, Error> {
-        let train = evaluate(&ongoing.run.network, self.task, self.train);
+        let train = evaluate(&ongoing.run.network, self.task, self.train, self.settings.evaluation_batch);
+        check_readable(self.train)?;
         check_finite(train.loss, ongoing.run.progress.step)?;
         self.row(ongoing, order, Split::Train, train, None)?;
         let test = self.evaluate_test(ongoing, order)?;
@@ -325,7 +382,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
             split,
             loss: evaluation.loss,
             score: evaluation.score,
-            learning_rate: self.settings.learning_rate,
+            learning_rate: self.settings.learning_rate.at(progress.step, self.settings.steps),
             parameters: ongoing.run.network.num_params(),
             flops: progress.training_flops,
             gradient_norm,
@@ -341,15 +398,9 @@ impl<'a, N: Growable> Trainer<'a, N> {
     }
 }
 
-fn pass<N: Growable>(task: Task, network: &N, batch: &Batch<N::Input>, probe: &mut dyn Probe) -> Pass {
+fn pass<N: Growable>(task: Task, smoothing: f64, network: &N, batch: &Batch<N::Input>, probe: &mut dyn Probe) -> Pass {
     let output = network.forward_probed(batch.input.clone(), probe);
-    Pass { loss: task.loss(output.clone(), &batch.target), output }
-}
-
-fn training_pass<N: Growable>(task: Task, network: &N, batch: &Batch<N::Input>) -> TrainingPass {
-    let Pass { output, loss } = pass(task, network, batch, &mut ());
-    let gradients = GradientsParams::from_grads(loss.backward(), network);
-    TrainingPass { output: output.inner(), loss: loss.inner(), gradients }
+    Pass { loss: task.smoothed_loss(output.clone(), &batch.target, smoothing), output }
 }
 
 fn check_finite(loss: f64, step: usize) -> Result<(), Error> {
@@ -359,22 +410,6 @@ fn check_finite(loss: f64, step: usize) -> Result<(), Error> {
     }
 }
 
-/// The norm of all gradients of a network together.
-fn gradient_norm<N: Growable>(network: &N, gradients: &GradientsParams) -> f64 {
-    let mut norm = SquaredNorm { gradients, sum: 0.0 };
-    network.visit(&mut norm);
-    norm.sum.sqrt()
-}
-
-struct SquaredNorm<'a> {
-    gradients: &'a GradientsParams,
-    sum: f64,
-}
-
-impl ModuleVisitor for SquaredNorm<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.sum += gradient.square().sum().into_scalar::<f64>();
-        }
-    }
+fn check_readable<I: Clone>(examples: &dyn Examples<Input = I>) -> Result<(), Error> {
+    examples.failure().map_or(Ok(()), |failure| Err(Error::Examples(failure)))
 }

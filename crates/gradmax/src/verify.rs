@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Slice, Tensor};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::addition::Addition;
 use crate::error::Error;
+use crate::extension::Extension;
 use crate::growable::Growable;
-use crate::grower::{Chosen, neuron_axes};
+use crate::grower::Chosen;
 use crate::matrix::norm;
 use crate::pass::{Looked, Part};
 
@@ -49,46 +51,99 @@ const GRADIENT_TOLERANCE: f64 = 1e-2;
 /// differently; near convergence that moves loss and gradients, which are then differences of nearly equal numbers.
 const ROUNDING_ALLOWANCE: f64 = 10.0;
 
+/// The network before growth, and what a look at it gave.
+pub(crate) struct Before<'a, N> {
+    pub(crate) network: &'a N,
+    pub(crate) looked: &'a Looked,
+}
+
+/// The part of the sizes of what is summed below which a gradient is rounding.
+const CANCELLATION: f64 = 1e-6;
+
 /// Measures the grown network on the growth batch; with a tolerance, checks what was measured.
+///
+/// Where the network draws at random in training mode (dropout), two of its passes differ by themselves: outputs are then compared
+/// in evaluation mode, and gradients are measured but not checked.
 ///
 /// # Errors
 /// [`Error::OutputChanged`] and [`Error::GradientMismatch`].
 pub(crate) fn verify<N: Growable>(
     verification: Verification,
+    before: &Before<'_, N>,
     grown: &N,
     parts: &[Part<'_, N>],
-    before: &Looked,
     chosen: &[Chosen],
+    additions: &[Addition],
     tolerance: Option<f64>,
 ) -> Result<Verified, Error> {
     if verification == Verification::Off {
         return Ok(Verified::default());
     }
+    let measured = grown.valid().train();
+    let mut entries = NewEntries::of(additions);
     let mut loss = 0.0;
-    let (mut largest_change, mut largest_output) = (0.0_f64, 0.0_f64);
-    let mut gradients = NewEntries::of(chosen);
-    for (part, output) in parts.iter().zip(&before.outputs) {
-        let after = (part.pass)(grown, &mut ());
-        let change = (after.output.inner() - output.clone()).abs().max().into_scalar::<f64>();
-        largest_change = largest_change.max(change);
-        largest_output = largest_output.max(output.clone().abs().max().into_scalar::<f64>());
+    let mut change = Change::default();
+    for (part, output) in parts.iter().zip(&before.looked.outputs) {
+        let after = (part.pass)(&measured, &mut ());
+        change.count(output.clone(), after.output.inner());
         if verification == Verification::Full {
-            gradients.add(grown, GradientsParams::from_grads(after.loss.backward(), grown), part.weight);
+            entries.add(&measured, GradientsParams::from_grads(after.loss.backward(), &measured), part.weight);
         }
         loss += part.weight * after.loss.into_scalar::<f64>();
     }
-    let output_change = largest_change / largest_output.max(f64::MIN_POSITIVE);
+    let random = tolerance.is_some_and(|tolerance| change.relative() > tolerance) && is_random(before, parts);
+    if random {
+        change = change_in_evaluation(before.network, grown, parts);
+    }
     let gradient_norms = match verification {
-        Verification::Full => chosen.iter().map(|chosen| gradients.norms(chosen)).collect(),
+        Verification::Full => (0..chosen.len()).map(|site| entries.norms(site)).collect(),
         _ => Vec::new(),
     };
     if let Some(tolerance) = tolerance {
-        check_output(chosen, output_change, tolerance)?;
-        let drift = (loss - before.loss).abs() / loss.max(before.loss).max(f64::MIN_POSITIVE);
+        check_output(chosen, change.relative(), tolerance)?;
+        let drift = (loss - before.looked.loss).abs() / loss.max(before.looked.loss).max(f64::MIN_POSITIVE);
         let allowed = GRADIENT_TOLERANCE + ROUNDING_ALLOWANCE * drift;
-        chosen.iter().zip(&gradient_norms).try_for_each(|(chosen, norms)| check_gradient(chosen, norms, allowed))?;
+        let mut measured = chosen.iter().zip(&gradient_norms).filter(|_| !random);
+        measured.try_for_each(|(chosen, norms)| check_gradient(chosen, norms, allowed))?;
     }
-    Ok(Verified { loss: Some(loss), output_change: Some(output_change), gradient_norms })
+    Ok(Verified { loss: Some(loss), output_change: Some(change.relative()), gradient_norms })
+}
+
+/// The largest change of an output, and the largest output.
+#[derive(Default)]
+struct Change {
+    largest: f64,
+    largest_output: f64,
+}
+
+impl Change {
+    fn count(&mut self, before: Tensor<2>, after: Tensor<2>) {
+        let largest = |tensor: Tensor<2>| tensor.abs().max().into_scalar::<f64>();
+        self.largest_output = self.largest_output.max(largest(before.clone()));
+        self.largest = self.largest.max(largest(after - before));
+    }
+
+    fn relative(&self) -> f64 {
+        self.largest / self.largest_output.max(f64::MIN_POSITIVE)
+    }
+}
+
+/// Whether a further pass through the network before growth gives other outputs than the first.
+fn is_random<N: Growable>(before: &Before<'_, N>, parts: &[Part<'_, N>]) -> bool {
+    let again = (parts[0].pass)(&before.network.valid().train(), &mut ());
+    let mut change = Change::default();
+    change.count(before.looked.outputs[0].clone(), again.output.inner());
+    change.largest != 0.0
+}
+
+fn change_in_evaluation<N: Growable>(before: &N, grown: &N, parts: &[Part<'_, N>]) -> Change {
+    let (before, grown) = (before.valid(), grown.valid());
+    let mut change = Change::default();
+    for part in parts {
+        let output = |network: &N| (part.pass)(network, &mut ()).output.inner();
+        change.count(output(&before), output(&grown));
+    }
+    change
 }
 
 fn check_output(chosen: &[Chosen], change: f64, tolerance: f64) -> Result<(), Error> {
@@ -100,37 +155,76 @@ fn check_output(chosen: &[Chosen], change: f64, tolerance: f64) -> Result<(), Er
 }
 
 fn check_gradient(chosen: &Chosen, norms: &NewGradientNorms, allowed: f64) -> Result<(), Error> {
-    let predicted = chosen.gradients.incoming.norm_l2().hypot(chosen.gradients.outgoing.norm_l2());
-    let measured = norms.incoming.hypot(norms.outgoing);
-    if (predicted - measured).abs() <= allowed * predicted.max(measured) {
+    let [incoming, outgoing] = chosen.gradient_norms();
+    let (predicted, measured) = (incoming.hypot(outgoing), norms.incoming.hypot(norms.outgoing));
+    let cancelled = CANCELLATION * chosen.blocks.iter().map(|block| block.magnitude).sum::<f64>();
+    if (predicted - measured).abs() <= (allowed * predicted.max(measured)).max(cancelled) {
         return Ok(());
     }
     Err(Error::GradientMismatch { site: chosen.site.name.clone(), predicted, measured })
 }
 
-/// The gradients of new entries, summed over the parts of the growth batch.
+/// The gradients of new weights, summed over the parts of the growth batch.
 struct NewEntries {
-    /// By parameter and axis: the old length of the axis, and the sum of the new entries' gradients.
-    sums: BTreeMap<(ParamId, usize), (usize, Option<Tensor<1>>)>,
+    of_parameter: BTreeMap<ParamId, Vec<NewRange>>,
+}
+
+/// New entries of one parameter, where they lie in the grown one, and the sum of their gradients.
+struct NewRange {
+    site: usize,
+    side: Side,
+    axis: usize,
+    range: std::ops::Range<usize>,
+    sum: Option<Tensor<1>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Incoming,
+    Outgoing,
 }
 
 impl NewEntries {
-    fn of(chosen: &[Chosen]) -> Self {
-        let axes = chosen.iter().flat_map(|chosen| neuron_axes(&chosen.site));
-        Self { sums: axes.map(|(id, axis, at)| ((id, axis), (at, None))).collect() }
+    fn of(additions: &[Addition]) -> Self {
+        let mut of_parameter = BTreeMap::<_, Vec<_>>::new();
+        for (site, addition) in additions.iter().enumerate() {
+            for (side, extensions) in [(Side::Incoming, &addition.incoming), (Side::Outgoing, &addition.outgoing)] {
+                for extension in extensions {
+                    let range = range_in_grown(extension, additions);
+                    let new = NewRange { site, side, axis: extension.axis, range, sum: None };
+                    of_parameter.entry(extension.parameter).or_default().push(new);
+                }
+            }
+        }
+        Self { of_parameter }
     }
 
     fn add<N: Growable>(&mut self, grown: &N, gradients: GradientsParams, weight: f64) {
         grown.visit(&mut NewEntriesVisitor { entries: self, gradients, weight });
     }
 
-    fn norms(&self, chosen: &Chosen) -> NewGradientNorms {
-        let [incoming, outgoing] = neuron_axes(&chosen.site).map(|(id, axis, _)| match &self.sums[&(id, axis)].1 {
-            Some(sum) => norm(sum.clone()),
-            None => 0.0,
-        });
-        NewGradientNorms { incoming, outgoing }
+    fn norms(&self, site: usize) -> NewGradientNorms {
+        let of = |side: Side| {
+            let ranges = self.of_parameter.values().flatten().filter(|new| new.site == site && new.side == side);
+            ranges.filter_map(|new| new.sum.clone()).map(|sum| norm(sum).powi(2)).sum::<f64>().sqrt()
+        };
+        NewGradientNorms { incoming: of(Side::Incoming), outgoing: of(Side::Outgoing) }
     }
+}
+
+/// Where an extension's entries lie once all extensions are inserted.
+fn range_in_grown(extension: &Extension, additions: &[Addition]) -> std::ops::Range<usize> {
+    let same_axis = additions.iter().flat_map(Addition::all);
+    let same_axis = same_axis.filter(|other| (other.parameter, other.axis) == (extension.parameter, extension.axis));
+    let mut moved = 0;
+    let mut passed = false;
+    for other in same_axis {
+        passed |= std::ptr::eq(other, extension);
+        let earlier = other.at < extension.at || (other.at == extension.at && !passed);
+        moved += if earlier { other.added() } else { 0 };
+    }
+    let start = extension.at + moved;
+    start..start + extension.added()
 }
 
 struct NewEntriesVisitor<'a> {
@@ -141,21 +235,20 @@ struct NewEntriesVisitor<'a> {
 
 impl ModuleVisitor for NewEntriesVisitor<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(ranges) = self.entries.of_parameter.get_mut(&param.id) else {
+            return;
+        };
         let Some(gradient) = self.gradients.remove::<D>(param.id) else {
             return;
         };
-        for axis in 0..D {
-            if let Some((at, sum)) = self.entries.sums.get_mut(&(param.id, axis)) {
-                let mut slices = vec![Slice::full(); D];
-                slices[axis] = Slice::from(*at..gradient.dims()[axis]);
-                let new = gradient.clone().slice(slices.as_slice());
-                let entries = new.dims().iter().product::<usize>();
-                let new = new.reshape([entries]).mul_scalar(self.weight);
-                *sum = Some(match sum.take() {
-                    Some(sum) => sum + new,
-                    None => new,
-                });
-            }
+        for new in ranges {
+            let entries = gradient.clone().narrow(new.axis, new.range.start, new.range.len());
+            let count = entries.dims().iter().product::<usize>();
+            let weighted = entries.reshape([count]).mul_scalar(self.weight);
+            new.sum = Some(match new.sum.take() {
+                Some(sum) => sum + weighted,
+                None => weighted,
+            });
         }
     }
 }

@@ -155,7 +155,7 @@ fn old_weights_follow_the_trajectory_of_the_ungrown_network() {
             grown = batch.step(grown, &mut of_grown, 1e-2);
         }
         for (old, new) in small.sites().iter().zip(grown.sites()) {
-            for (old, new) in [(&old.producer, &new.producer), (&old.consumer, &new.consumer)] {
+            for (old, new) in [(&old.producer, &new.producer), (&old.paths[0].consumer, &new.paths[0].consumer)] {
                 let (gradmax::Layer::Dense(old), gradmax::Layer::Dense(new)) = (old, new) else {
                     unreachable!("the network is dense")
                 };

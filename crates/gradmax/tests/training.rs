@@ -11,9 +11,9 @@ use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
 use common::{device, normal, values};
 use gradmax::{
-    Activation, Amount, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, Mlp,
-    MlpConfig, Observer, ObserverError, Order, Periodic, Random, RandomPositive, Receipt, Row, Run, Seed, Settings,
-    Task, Trainer, checkpoint,
+    Activation, Amount, Architecture, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory,
+    Initializer, Mlp, MlpConfig, Observer, ObserverError, Order, Periodic, Random, RandomPositive, Receipt, Row, Run,
+    Seed, Settings, Task, Trainer, checkpoint,
 };
 
 fn data() -> InMemory {
@@ -24,13 +24,12 @@ fn data() -> InMemory {
 
 fn settings(steps: usize) -> Settings {
     Settings {
-        steps,
         batch_size: Some(16),
-        learning_rate: 0.02,
         log_every: 1,
         evaluate_every: Some(9),
         checkpoint_every: Some(7),
         seed: Seed::new(5),
+        ..Settings::new(steps, 0.02)
     }
 }
 
@@ -44,7 +43,7 @@ fn adam() -> ModuleOptimizer {
 }
 
 fn config(hidden: &[usize]) -> MlpConfig {
-    MlpConfig { inputs: 6, hidden: hidden.to_vec(), outputs: 3, activation: Activation::Relu, bias: true }
+    MlpConfig::new(6, hidden, 3, Activation::Relu)
 }
 
 fn policy(initializer: Box<dyn Initializer>, batch: GrowthBatch) -> GrowthPolicy {
@@ -91,7 +90,7 @@ impl Observer<Mlp> for Keep<'_> {
 fn weights(network: &Mlp) -> Vec<u8> {
     let mut all = Vec::new();
     for site in network.sites() {
-        for layer in [site.producer, site.consumer] {
+        for layer in [site.producer, site.paths[0].consumer.clone()] {
             let gradmax::Layer::Dense(linear) = layer else { unreachable!("the network is dense") };
             all.extend_from_slice(linear.weight.val().into_data().as_bytes());
             all.extend_from_slice(linear.bias.unwrap().val().into_data().as_bytes());
@@ -219,8 +218,8 @@ fn writing_that_was_cut_off_between_two_renames_loses_nothing() {
 fn a_loss_that_is_not_finite_ends_the_run_with_its_step() {
     let data = data();
     let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), SgdConfig::new().init());
-    let diverging = Settings { learning_rate: 1e18, ..settings(50) };
-    let error = Trainer::new(diverging, Task::Classification, &data).train(run).map(|_| ()).unwrap_err();
+    let diverging = Settings { learning_rate: 1e18.into(), ..settings(50) };
+    let error = Trainer::new(diverging.clone(), Task::Classification, &data).train(run).map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::LossNotFinite { step: 1..10, .. }), "{error}");
 
     // The same where it shows first at a growth event.

@@ -1,7 +1,7 @@
 //! `gradmax inspect`: what a network is made of, and where growth leads.
 
 use anyhow::Result;
-use gradmax::{Growable, MlpConfig, Seed, checkpoint};
+use gradmax::{Architecture, Described, Growable, LayerSummary, Seed, checkpoint};
 use serde::Serialize;
 
 use crate::args::Inspect;
@@ -10,27 +10,17 @@ use crate::device;
 use crate::experiment::Networks;
 use crate::folder::RunFolder;
 use crate::method::{self, Method};
+use crate::network::Shape;
 use crate::table::{grouped, markdown};
 
 /// A network in numbers.
 #[derive(Debug, Serialize)]
 struct Anatomy {
-    layers: Vec<LayerRow>,
+    layers: Vec<LayerSummary>,
+    /// Parameters, running statistics included.
     parameters: usize,
     /// Floating-point operations of an example's forward pass.
     flops: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct LayerRow {
-    layer: String,
-    inputs: usize,
-    outputs: usize,
-    parameters: usize,
-    flops: u64,
-    /// The site that the layer's neurons belong to.
-    site: Option<String>,
-    activation: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,7 +46,7 @@ pub fn inspect(arguments: Inspect) -> Result<()> {
         None => None,
     };
     let now = match &progress {
-        Some(progress) => seed.with_hidden(progress.sites.iter().map(|site| site.width).collect()),
+        Some(progress) => seed.with_site_widths(&progress.sites.iter().map(|site| site.width).collect::<Vec<_>>()),
         None if matches!(method, Method::Big) => target.clone(),
         None => seed,
     };
@@ -73,26 +63,10 @@ pub fn inspect(arguments: Inspect) -> Result<()> {
     Ok(())
 }
 
-fn anatomy(config: &MlpConfig, device: &str) -> Result<Anatomy> {
-    let network = config.init(Seed::new(0), &device::named(device)?)?;
-    let sites = network.sites();
-    let widths = [&[config.inputs], config.hidden.as_slice(), &[config.outputs]].concat();
-    let layers = widths.windows(2).enumerate().map(|(index, sizes)| {
-        let bias = if config.bias { sizes[1] } else { 0 };
-        let site = sites.get(index);
-        LayerRow {
-            layer: format!("dense{}", index + 1),
-            inputs: sizes[0],
-            outputs: sizes[1],
-            parameters: sizes[0] * sizes[1] + bias,
-            flops: (2 * sizes[0] * sizes[1] + bias) as u64,
-            site: site.map(|site| site.name.clone()),
-            activation: site
-                .map(|site| site.between.iter().map(|between| between.name()).collect::<Vec<_>>().join(", ")),
-        }
-    });
+fn anatomy(shape: &Shape, device: &str) -> Result<Anatomy> {
+    let network = shape.init(Seed::new(0), &device::named(device)?)?;
     let parameters = burn::module::Module::num_params(&network);
-    Ok(Anatomy { layers: layers.collect(), parameters, flops: network.flops() })
+    Ok(Anatomy { layers: network.layers(), parameters, flops: network.flops() })
 }
 
 fn print(inspection: &Inspection) {
@@ -112,25 +86,46 @@ fn print(inspection: &Inspection) {
 }
 
 fn described(network: &Anatomy, target: Option<&Anatomy>) -> String {
+    let dash = || "-".to_string();
     let rows = network.layers.iter().enumerate().map(|(index, layer)| {
-        let width = match target.map(|target| target.layers[index].outputs) {
-            Some(width) if width != layer.outputs => format!("{} -> {width}", layer.outputs),
-            _ => layer.outputs.to_string(),
+        // With the output's first number, its neurons, as growth will have it.
+        let output = match target.map(|target| target.layers[index].output[0]) {
+            Some(width) if width != layer.output[0] => {
+                format!("{} -> {width}{}", layer.output[0], positions(&layer.output))
+            }
+            _ => sizes(&layer.output),
         };
         vec![
             layer.layer.clone(),
-            layer.site.clone().unwrap_or_else(|| "-".into()),
-            layer.activation.clone().unwrap_or_else(|| "-".into()),
-            layer.inputs.to_string(),
-            width,
+            layer.kind.clone(),
+            layer.site.clone().unwrap_or_else(dash),
+            if layer.between.is_empty() { dash() } else { layer.between.join(", ") },
+            sizes(&layer.input),
+            output,
             grouped(layer.parameters as u64),
             grouped(layer.flops),
         ]
     });
-    let total = |name: &str, parameters: usize, flops: u64| {
-        let dash = || "-".to_string();
-        vec![name.to_string(), dash(), dash(), dash(), dash(), grouped(parameters as u64), grouped(flops)]
-    };
-    let rows = rows.chain([total("all", network.parameters, network.flops)]).collect::<Vec<_>>();
-    markdown(&["layer", "site", "between", "inputs", "width", "parameters", "FLOPs"], &rows)
+    let all = vec![
+        "all".into(),
+        dash(),
+        dash(),
+        dash(),
+        dash(),
+        dash(),
+        grouped(network.parameters as u64),
+        grouped(network.flops),
+    ];
+    let rows = rows.chain([all]).collect::<Vec<_>>();
+    markdown(&["layer", "kind", "site", "between", "input", "output", "parameters", "FLOPs"], &rows)
+}
+
+/// A shape as its sizes: `16x32x32`.
+fn sizes(shape: &[usize]) -> String {
+    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
+}
+
+/// What follows the neurons in a shape: `x32x32`.
+fn positions(shape: &[usize]) -> String {
+    shape[1..].iter().map(|size| format!("x{size}")).collect()
 }

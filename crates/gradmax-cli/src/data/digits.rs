@@ -2,34 +2,35 @@
 
 use std::io::Read;
 
-use burn::tensor::Device;
 use flate2::read::GzDecoder;
-use gradmax::{InMemory, Seed, Task};
+use gradmax::Seed;
 use rand::seq::SliceRandom;
 
-use super::DataSet;
+use super::images::{Images, Size};
 
-/// Pixels of an image.
-pub const PIXELS: usize = 64;
+/// Channels, height and width of an image.
+pub const SIZE: Size = [1, 8, 8];
+const PIXELS: usize = 64;
+/// The brightest pixel.
+pub const WHITE: u8 = 16;
 /// Images, and how many of them are for training.
 const IMAGES: usize = 1797;
 pub const TRAINING: usize = IMAGES - IMAGES / 5;
 
 static DIGITS: &[u8] = include_bytes!("../../assets/digits.csv.gz");
 
-/// The images with pixels in [0, 1]; a fixed fifth of them is held out.
-pub fn load(device: &Device) -> DataSet {
+/// Training and test images; the test images are a fixed fifth that is held out.
+pub fn read() -> [Images; 2] {
     let rows = rows();
     let mut order = (0..rows.len()).collect::<Vec<_>>();
     order.shuffle(&mut Seed::new(0).fold("digits split").rng());
-    let examples = |indices: &[usize]| {
-        let pixels =
-            indices.iter().flat_map(|index| rows[*index][..PIXELS].iter().map(|pixel| f32::from(*pixel) / 16.0));
-        let classes = indices.iter().map(|index| rows[*index][PIXELS]).collect::<Vec<_>>();
-        InMemory::classes(pixels.collect(), &classes, device)
+    let images = |indices: &[usize]| {
+        let pixels = indices.iter().flat_map(|index| rows[*index][..PIXELS].to_vec()).collect();
+        let classes = indices.iter().map(|index| rows[*index][PIXELS]).collect();
+        Images { pixels, classes, size: SIZE }
     };
     let (train, test) = order.split_at(TRAINING);
-    DataSet { train: examples(train), test: examples(test), task: Task::Classification }
+    [images(train), images(test)]
 }
 
 pub fn describe() -> String {

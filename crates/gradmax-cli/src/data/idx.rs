@@ -5,15 +5,13 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
 use flate2::read::MultiGzDecoder;
-use gradmax::{InMemory, Task};
 
-use super::DataSet;
-use crate::failure::misuse;
+use super::images::{Images, Size};
 
-/// Pixels of an image.
-pub const PIXELS: usize = 28 * 28;
+/// Channels, height and width of an image.
+pub const SIZE: Size = [1, 28, 28];
+const PIXELS: usize = 28 * 28;
 /// Training images of a full set.
 pub const TRAINING: usize = 60_000;
 const CLASSES: u8 = 10;
@@ -54,13 +52,6 @@ impl IdxSet {
     }
 }
 
-/// Images and their classes.
-pub struct Images {
-    /// Rows of `PIXELS` bytes.
-    pub pixels: Vec<u8>,
-    pub classes: Vec<u8>,
-}
-
 /// The folder that holds the set.
 pub fn folder(set: IdxSet, dir: Option<&Path>) -> Result<PathBuf> {
     let candidates = match dir {
@@ -79,28 +70,6 @@ pub fn folder(set: IdxSet, dir: Option<&Path>) -> Result<PathBuf> {
             )
         }
     }
-}
-
-pub fn load(set: IdxSet, dir: Option<&Path>, examples: Option<usize>, device: &Device) -> Result<DataSet> {
-    let folder = folder(set, dir)?;
-    let mut train = read(&folder, "train")?;
-    let test = read(&folder, "t10k")?;
-    if let Some(examples) = examples {
-        if examples == 0 || examples > train.classes.len() {
-            return Err(misuse(format!(
-                "`data.examples` is {examples}; there are 1 to {} to use",
-                train.classes.len()
-            )));
-        }
-        train.classes.truncate(examples);
-        train.pixels.truncate(examples * PIXELS);
-    }
-    let on_device = |images: Images| {
-        let pixels = images.pixels.iter().map(|pixel| f32::from(*pixel) / 255.0).collect();
-        InMemory::classes(pixels, &images.classes, device)
-    };
-    let (train, test) = (on_device(train), on_device(test));
-    Ok(DataSet { train, test, task: Task::Classification })
 }
 
 pub fn describe(set: IdxSet, dir: Option<&Path>) -> Result<String> {
@@ -142,7 +111,7 @@ pub fn read(folder: &Path, half: &str) -> Result<Images> {
             CLASSES - 1
         );
     }
-    Ok(Images { pixels: pixels.to_vec(), classes: classes.to_vec() })
+    Ok(Images { pixels: pixels.to_vec(), classes: classes.to_vec(), size: SIZE })
 }
 
 /// The file of that name, plain or gzip.
@@ -192,8 +161,8 @@ fn parse<const D: usize>(contents: &[u8]) -> Result<([usize; D], &[u8])> {
 mod tests {
     use burn::tensor::Device;
     use gradmax::{
-        Activation, Examples, Growable, GrowthOperator, LinearOperator, MlpConfig, Recorder, Seed, Solver,
-        leading_directions_by,
+        Activation, Architecture, Examples, Growable, GrowthOperator, InMemory, LinearOperator, MlpConfig, Recorder,
+        Seed, Solver, Task, leading_directions_by,
     };
 
     use super::*;
@@ -205,15 +174,16 @@ mod tests {
             eprintln!("passed over: Fashion-MNIST is not installed");
             return;
         };
-        let data = load(IdxSet::FashionMnist, Some(&folder), Some(2000), &Device::flex()).unwrap();
-        let config =
-            MlpConfig { inputs: PIXELS, hidden: vec![128, 128], outputs: 10, activation: Activation::Relu, bias: true };
+        let images = read(&folder, "train").unwrap();
+        let pixels = images.pixels.iter().map(|pixel| f32::from(*pixel) / 255.0).collect();
+        let data = InMemory::classes(pixels, &images.classes, &Device::flex());
+        let config = MlpConfig::new(PIXELS, &[128, 128], 10, Activation::Relu);
         let network = config.init(Seed::new(0), &Device::flex().autodiff()).unwrap();
         for examples in [128, 2000] {
-            let batch = data.train.batch(&(0..examples).collect::<Vec<_>>());
+            let batch = data.batch(&(0..examples).collect::<Vec<_>>());
             let mut recorder = Recorder::new();
             let output = network.forward_probed(batch.input, &mut recorder);
-            let evidence = recorder.into_evidence(&mut data.task.loss(output, &batch.target).backward());
+            let evidence = recorder.into_evidence(&mut Task::Classification.loss(output, &batch.target).backward());
             for (site, counts) in network.sites().iter().zip([[1, 4, 16], [1, 4, 9]]) {
                 let operator = GrowthOperator::new(site, &evidence).unwrap();
                 for count in counts {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use gradmax::{Receipt, Split};
+use gradmax::{Architecture, Receipt, Split};
 
 use super::RecordedRun;
 use super::chart::{Chart, svg};
@@ -12,6 +12,7 @@ use super::comparison::{self, with_error};
 use super::receipts::receipts;
 use super::series::{MethodRuns, Series, averaged, by_method, merged, staircase};
 use crate::config::{CompareConfig, Experiment};
+use crate::experiment;
 use crate::folder::{RunSummary, comparison_file};
 use crate::statistics::Mean;
 use crate::table::grouped;
@@ -225,18 +226,12 @@ fn growth_steps(groups: &[MethodRuns<'_>]) -> Vec<f64> {
 /// Neurons at all sites over the steps of a method's first run.
 fn widths(group: &MethodRuns<'_>) -> Series {
     let run = group.runs[0];
-    let crate::config::NetworkConfig::Mlp { hidden, .. } = &run.experiment.network;
     let grown = run.receipts.iter().map(|receipt| {
         let added = receipt.sites.iter().map(|site| site.added).sum::<usize>();
         (receipt.step, added)
     });
     let last = run.rows.last().map_or(0, |row| row.step);
-    let target =
-        run.summary.as_ref().map(|summary| summary.widths.values().filter_map(|width| width.as_u64()).sum::<u64>());
-    let mut width = match (run.receipts.is_empty(), target) {
-        (true, Some(target)) => target as usize,
-        _ => hidden.iter().sum::<usize>(),
-    };
+    let mut width = starting_width(run);
     let mut points = vec![(0.0, width as f64)];
     for (step, added) in grown {
         width += added;
@@ -244,6 +239,21 @@ fn widths(group: &MethodRuns<'_>) -> Series {
     }
     points.push((last as f64, width as f64));
     staircase(group, points)
+}
+
+/// Neurons at all sites of the network that a run starts with.
+fn starting_width(run: &RecordedRun) -> usize {
+    let added = run.receipts.iter().flat_map(|receipt| &receipt.sites).map(|site| site.added).sum::<usize>();
+    let finished =
+        run.summary.as_ref().map(|summary| summary.widths.values().filter_map(|width| width.as_u64()).sum::<u64>());
+    let seed = || {
+        experiment::Networks::of(&run.experiment)
+            .map(|networks| networks.seed.site_widths().iter().map(|site| site.width).sum::<usize>())
+    };
+    match finished {
+        Some(finished) => finished as usize - added,
+        None => seed().unwrap_or(0),
+    }
 }
 
 /// Parameters at every change over the steps of a method's first run.

@@ -1,12 +1,14 @@
 //! Multilayer perceptrons of any depth.
 
-use burn::module::{Module, Param, ParamId};
+use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::{Device, Tensor, TensorData};
-use rand::RngExt;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::draw::glorot_dense;
+use super::{Architecture, seed_width};
 use crate::activation::Activation;
+use crate::anatomy::{Described, LayerSummary, Walk, flops_of};
 use crate::error::Error;
 use crate::growable::Growable;
 use crate::probe::Probe;
@@ -28,16 +30,31 @@ pub struct MlpConfig {
     pub activation: Activation,
     /// Whether layers have biases.
     pub bias: bool,
+    /// Further hidden layers, beside the others.
+    #[serde(default)]
+    pub paths: Vec<HiddenPath>,
 }
 
-impl MlpConfig {
-    /// A network with this shape: weights Glorot-uniform (Glorot and Bengio 2010), biases zero.
-    ///
-    /// Weights are drawn on the host from the seed, layer by layer, so they do not depend on the device.
-    ///
-    /// # Errors
-    /// [`Error::BadOption`], if a width is 0.
-    pub fn init(&self, seed: Seed, device: &Device) -> Result<Mlp, Error> {
+/// A hidden layer beside others: it reads what layer `from` gives (0 is the input) and adds to what layer `to` computes.
+///
+/// With a width of 0 it is not there yet; growth makes a new layer of it (Evci et al. 2022, appendix A).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HiddenPath {
+    /// The layer whose neurons it reads: 0 for the input, 1 for the first hidden layer, ...
+    pub from: usize,
+    /// The layer to whose sums it adds: one more than `from` or later; the output layer is the last.
+    pub to: usize,
+    /// Its number of neurons.
+    #[serde(default)]
+    pub width: usize,
+}
+
+impl Architecture for MlpConfig {
+    type Network = Mlp;
+
+    /// Weights are Glorot-uniform (Glorot and Bengio 2010), biases zero.
+    fn init(&self, seed: Seed, device: &Device) -> Result<Mlp, Error> {
         let widths = self.widths();
         if widths.contains(&0) {
             return Err(Error::BadOption {
@@ -46,49 +63,68 @@ impl MlpConfig {
                 remedy: "every layer needs at least one neuron, the inputs and outputs too",
             });
         }
-        let layers = widths.windows(2).enumerate();
-        let layers = layers.map(|(index, sizes)| self.layer([sizes[0], sizes[1]], seed.at(index as u64), device));
-        Ok(Mlp { layers: layers.collect(), activation: self.activation })
+        if let Some(path) = self.paths.iter().find(|path| path.from >= path.to || path.to >= widths.len()) {
+            return Err(Error::BadOption {
+                option: "paths",
+                value: format!("from {} to {}", path.from, path.to),
+                remedy: "a path leads from a layer (0 is the input) to a later one (the output is the last)",
+            });
+        }
+        let layer = |sizes, seed| glorot_dense(sizes, self.bias, seed, device);
+        let layers =
+            widths.windows(2).enumerate().map(|(index, sizes)| layer([sizes[0], sizes[1]], seed.at(index as u64)));
+        let layers = layers.collect();
+        let paths = self.paths.iter().enumerate().map(|(index, HiddenPath { from, to, width })| {
+            let seed = seed.fold("path").at(index as u64);
+            let consumer = glorot_dense([*width, widths[*to]], false, seed.at(1), device);
+            NewLayer { producer: layer([widths[*from], *width], seed.at(0)), consumer, ends: [*from, *to] }
+        });
+        let paths = paths.collect();
+        Ok(Mlp { layers, paths, activation: self.activation })
     }
 
-    /// The same shape with other hidden widths.
-    #[must_use]
-    pub fn with_hidden(&self, hidden: Vec<usize>) -> Self {
-        Self { hidden, ..self.clone() }
+    fn site_widths(&self) -> Vec<SiteWidth> {
+        let hidden = self.hidden.iter().enumerate().map(|(index, width)| seed_width(site_name(index), *width));
+        let paths = self.paths.iter().enumerate().map(|(index, path)| seed_width(path_name(index), path.width));
+        hidden.chain(paths).collect()
     }
 
-    /// The sites of a seed network with this shape.
-    pub fn site_widths(&self) -> Vec<SiteWidth> {
-        let sites = self.hidden.iter().enumerate();
-        sites.map(|(index, width)| SiteWidth { site: site_name(index), seed: *width, width: *width }).collect()
+    fn with_site_widths(&self, widths: &[usize]) -> Self {
+        let (hidden, paths) = widths.split_at(self.hidden.len());
+        let paths = self.paths.iter().zip(paths).map(|(path, width)| HiddenPath { width: *width, ..path.clone() });
+        Self { hidden: hidden.to_vec(), paths: paths.collect(), ..self.clone() }
+    }
+}
+
+impl MlpConfig {
+    /// A network with biases and these widths.
+    pub fn new(inputs: usize, hidden: &[usize], outputs: usize, activation: Activation) -> Self {
+        Self { inputs, hidden: hidden.to_vec(), outputs, activation, bias: true, paths: Vec::new() }
     }
 
     fn widths(&self) -> Vec<usize> {
         let hidden = self.hidden.iter().copied();
         std::iter::once(self.inputs).chain(hidden).chain([self.outputs]).collect()
     }
-
-    fn layer(&self, [inputs, outputs]: [usize; 2], seed: Seed, device: &Device) -> Linear {
-        let limit = (6.0 / (inputs + outputs) as f32).sqrt();
-        let mut rng = seed.rng();
-        let weights = (0..inputs * outputs).map(|_| rng.random_range(-limit..limit)).collect::<Vec<_>>();
-        let weight = Tensor::from_data(TensorData::new(weights, [inputs, outputs]), device);
-        let bias = self.bias.then(|| Tensor::<1>::zeros([outputs], device));
-        Linear { weight: parameter(weight), bias: bias.map(parameter) }
-    }
 }
 
-fn parameter<const D: usize>(values: Tensor<D>) -> Param<Tensor<D>> {
-    let tracked = values.is_autodiff();
-    Param::initialized(ParamId::new(), if tracked { values.require_grad() } else { values })
-}
-
-/// A multilayer perceptron; its sites are its hidden layers, `hidden1`, `hidden2`, ...
+/// A multilayer perceptron; its sites are its hidden layers, `hidden1`, `hidden2`, ..., and those beside them, `path1`, ...
 #[derive(Module, Debug)]
 pub struct Mlp {
     layers: Vec<Linear>,
+    paths: Vec<NewLayer>,
     #[module(skip)]
     activation: Activation,
+}
+
+/// A hidden layer beside others.
+#[derive(Module, Debug)]
+struct NewLayer {
+    producer: Linear,
+    consumer: Linear,
+    /// The layer that it reads, and the one that it adds to.
+    #[module(skip)]
+    ends: [usize; 2],
 }
 
 impl Growable for Mlp {
@@ -96,22 +132,68 @@ impl Growable for Mlp {
 
     fn sites(&self) -> Vec<Site> {
         let pairs = self.layers.windows(2).enumerate();
-        pairs.map(|(index, layers)| Site::new(site_name(index), &layers[0], [self.activation], &layers[1])).collect()
+        let hidden =
+            pairs.map(|(index, layers)| Site::new(site_name(index), &layers[0], [self.activation], &layers[1]));
+        let paths = self.paths.iter().enumerate();
+        let paths =
+            paths.map(|(index, path)| Site::new(path_name(index), &path.producer, [self.activation], &path.consumer));
+        hidden.chain(paths).collect()
     }
 
     fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
-        let (first, rest) = self.layers.split_first().expect("an Mlp has at least one layer");
-        let mut produced = first.forward(input.clone());
-        let mut producer_input = input;
-        for (index, consumer) in rest.iter().enumerate() {
+        // What each layer reads: the input, then the neurons of the layers before.
+        let mut read = vec![input];
+        let mut produced = self.layers[0].forward(read[0].clone());
+        produced = self.add_paths(1, &read, produced, probe);
+        for (index, consumer) in self.layers[1..].iter().enumerate() {
             let neurons = self.activation.apply(produced);
-            produced = probe.dense(&site_name(index), &producer_input, consumer.forward(neurons.clone()));
-            producer_input = neurons;
+            produced = probe.site(&site_name(index), &read[index], consumer.forward(neurons.clone()));
+            read.push(neurons);
+            produced = self.add_paths(index + 2, &read, produced, probe);
         }
         produced
+    }
+
+    fn flops(&self) -> u64 {
+        flops_of(&self.layers())
+    }
+}
+
+impl Mlp {
+    /// Adds what the paths to this layer give to what it computes.
+    fn add_paths(&self, to: usize, read: &[Tensor<2>], produced: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
+        let here = self.paths.iter().enumerate().filter(|(_, path)| path.ends[1] == to);
+        here.fold(produced, |produced, (index, path)| {
+            let read = &read[path.ends[0]];
+            let added = match path.producer.weight.dims()[1] {
+                0 => produced.zeros_like(),
+                _ => path.consumer.forward(self.activation.apply(path.producer.forward(read.clone()))),
+            };
+            produced + probe.site(&path_name(index), read, added)
+        })
+    }
+}
+
+impl Described for Mlp {
+    fn layers(&self) -> Vec<LayerSummary> {
+        let inputs = self.layers[0].weight.dims()[0];
+        let mut walk = Walk::new(&[inputs], self.sites());
+        for (index, layer) in self.layers.iter().enumerate() {
+            walk.dense(&format!("dense{}", index + 1), layer);
+        }
+        for (index, path) in self.paths.iter().enumerate() {
+            walk.back_to(vec![path.producer.weight.dims()[0]]);
+            walk.dense(&format!("path{}.producer", index + 1), &path.producer);
+            walk.dense(&format!("path{}.consumer", index + 1), &path.consumer);
+        }
+        walk.finish()
     }
 }
 
 fn site_name(index: usize) -> String {
     format!("hidden{}", index + 1)
+}
+
+fn path_name(index: usize) -> String {
+    format!("path{}", index + 1)
 }

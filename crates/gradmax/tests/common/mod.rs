@@ -3,7 +3,7 @@
 
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
-use gradmax::{Activation, Growable, Mlp, MlpConfig, Pass, Planned, Probe, Seed, Target, Task};
+use gradmax::{Activation, Architecture, Growable, Mlp, MlpConfig, Pass, Planned, Probe, Seed, Target, Task};
 use rand_distr::{Distribution, StandardNormal};
 
 pub fn device() -> Device {
@@ -11,7 +11,8 @@ pub fn device() -> Device {
 }
 
 pub fn mlp(inputs: usize, hidden: &[usize], outputs: usize, activation: Activation, bias: bool) -> Mlp {
-    MlpConfig { inputs, hidden: hidden.to_vec(), outputs, activation, bias }.init(Seed::new(3), &device()).unwrap()
+    let config = MlpConfig { bias, ..MlpConfig::new(inputs, hidden, outputs, activation) };
+    config.init(Seed::new(3), &device()).unwrap()
 }
 
 pub fn normal(shape: [usize; 2], seed: u64) -> Tensor<2> {

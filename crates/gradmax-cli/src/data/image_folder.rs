@@ -1,0 +1,326 @@
+//! Folders of images in ImageNet's layout: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, decoded by threads ahead of training.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::{Device, Tensor, TensorData};
+use fast_image_resize as resize;
+use fast_image_resize::images::{Image, ImageRef};
+use gradmax::{Batch, Examples, Seed, Target};
+use image::ImageReader;
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+use rayon::ThreadPool;
+
+/// The files of one half of a folder, with their classes.
+#[derive(Debug)]
+pub struct Listing {
+    root: PathBuf,
+    classes: Vec<String>,
+    /// Class and file name of each image.
+    files: Vec<(u32, Box<str>)>,
+}
+
+const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "JPEG"];
+
+impl Listing {
+    /// Lists `folder/CLASS/*`, classes and files in the order of their names.
+    pub fn read(root: &Path) -> Result<Self> {
+        let classes = names(root, true)?;
+        if classes.is_empty() {
+            bail!("{} has no class folders; images belong into {}/CLASS/", root.display(), root.display());
+        }
+        let mut files = Vec::new();
+        for (index, class) in classes.iter().enumerate() {
+            let before = files.len();
+            let of_class = names(&root.join(class), false)?.into_iter().filter(|name| is_image(name));
+            files.extend(of_class.map(|name| (index as u32, name.into_boxed_str())));
+            if files.len() == before {
+                bail!(
+                    "the class folder {} holds no JPEG or PNG images; remove it, or put images into it",
+                    root.join(class).display()
+                );
+            }
+        }
+        Ok(Self { root: root.to_path_buf(), classes, files })
+    }
+
+    pub fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    fn path(&self, index: usize) -> PathBuf {
+        let (class, name) = &self.files[index];
+        self.root.join(&self.classes[*class as usize]).join(&**name)
+    }
+}
+
+fn is_image(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
+/// Names of folders, or else of files, in a folder.
+fn names(folder: &Path, folders: bool) -> Result<Vec<String>> {
+    let cannot = || format!("cannot read the folder {}", folder.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        // Links count as what they lead to.
+        let is_folder = entry.path().is_dir();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_folder == folders && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Training and test images of a folder, with the same classes.
+pub fn listings(dir: &Path) -> Result<[Listing; 2]> {
+    let half = |known: &[&str]| match known.iter().map(|name| dir.join(name)).find(|path| path.is_dir()) {
+        Some(path) => Listing::read(&path),
+        None => bail!("{} has no folder `{}`; images belong into {0}/{1}/CLASS/", dir.display(), known[0]),
+    };
+    let (train, test) = (half(&["train"])?, half(&["val", "test"])?);
+    if train.classes != test.classes {
+        let lacks = |a: &Listing, b: &Listing| a.classes.iter().find(|class| !b.classes.contains(class)).cloned();
+        let (class, other) = match lacks(&train, &test) {
+            Some(class) => (class, &test),
+            None => (lacks(&test, &train).unwrap_or_default(), &train),
+        };
+        bail!("{} has no class folder `{class}`; both halves need the same classes", other.root.display());
+    }
+    Ok([train, test])
+}
+
+/// Number of classes of a folder.
+pub fn classes(dir: &Path) -> Result<usize> {
+    Ok(names(&dir.join("train"), true)?.len())
+}
+
+/// Reads every image, and says how many there are or which cannot be read.
+pub fn describe(dir: &Path) -> Result<String> {
+    let [train, test] = listings(dir)?;
+    for listing in [&train, &test] {
+        let whole = ImageFolder::new(Listing::read(&listing.root)?, 8, &Device::default());
+        for indices in (0..listing.count()).collect::<Vec<_>>().chunks(256) {
+            whole.batch(indices);
+            if let Some(error) = whole.failure() {
+                bail!("{error}");
+            }
+        }
+    }
+    Ok(format!(
+        "image folder: {} training and {} test images of {} classes in {}; all can be decoded",
+        train.count(),
+        test.count(),
+        train.classes.len(),
+        dir.display()
+    ))
+}
+
+/// Images that are read when they are needed; only those of a few batches are in memory.
+pub struct ImageFolder {
+    listing: Arc<Listing>,
+    size: usize,
+    device: Device,
+    threads: ThreadPool,
+    /// Batches that were announced and not yet asked for.
+    upcoming: Mutex<VecDeque<Upcoming>>,
+    failure: Mutex<Option<Unreadable>>,
+}
+
+/// An image that cannot be read.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cannot read the image {path}: {reason}; remove it or replace it")]
+pub struct Unreadable {
+    path: String,
+    reason: String,
+}
+
+struct Upcoming {
+    indices: Vec<usize>,
+    seed: Option<Seed>,
+    images: Receiver<Decoded>,
+}
+
+/// One image of a batch: its place, and its pixels as bytes, row by row with the channels of a pixel together.
+type Decoded = (usize, std::result::Result<Vec<u8>, Unreadable>);
+
+/// Announced batches that are kept at most.
+const UPCOMING: usize = 4;
+
+impl ImageFolder {
+    /// Square images of this size from the listed files.
+    pub fn new(listing: Listing, size: usize, device: &Device) -> Self {
+        let threads = rayon::ThreadPoolBuilder::new().thread_name(|_| "images".into()).build();
+        Self {
+            listing: Arc::new(listing),
+            size,
+            device: device.clone(),
+            threads: threads.expect("the system gives threads"),
+            upcoming: Mutex::default(),
+            failure: Mutex::default(),
+        }
+    }
+
+    /// Lets threads decode a batch.
+    fn start(&self, indices: &[usize], seed: Option<Seed>) -> Receiver<Decoded> {
+        let (sender, images) = channel();
+        for (place, index) in indices.iter().enumerate() {
+            let (listing, sender, index, size) = (self.listing.clone(), sender.clone(), *index, self.size);
+            self.threads.spawn_fifo(move || {
+                send(&sender, place, &listing.path(index), size, seed.map(|seed| seed.at(index as u64)))
+            });
+        }
+        images
+    }
+
+    fn loaded(&self, indices: &[usize], seed: Option<Seed>) -> Batch<Tensor<4>> {
+        let announced = {
+            let mut upcoming = self.upcoming.lock().expect("no thread panics while it holds the lock");
+            let at = upcoming.iter().position(|batch| batch.indices == indices && batch.seed == seed);
+            at.and_then(|at| upcoming.remove(at)).map(|batch| batch.images)
+        };
+        let images = announced.unwrap_or_else(|| self.start(indices, seed));
+        let pixels = self.size * self.size;
+        let mut values = vec![0.0; indices.len() * 3 * pixels];
+        for (place, decoded) in images {
+            match decoded {
+                Ok(bytes) => {
+                    let target = &mut values[place * 3 * pixels..][..3 * pixels];
+                    for (channel, target) in target.chunks_exact_mut(pixels).enumerate() {
+                        let source = bytes[channel..].iter().step_by(3);
+                        target.iter_mut().zip(source).for_each(|(to, from)| *to = f32::from(*from) / 255.0);
+                    }
+                }
+                Err(error) => {
+                    self.failure.lock().expect("no thread panics while it holds the lock").get_or_insert(error);
+                }
+            }
+        }
+        let data = TensorData::new(values, [indices.len(), 3, self.size, self.size]);
+        let classes = indices.iter().map(|index| self.listing.files[*index].0);
+        Batch { input: Tensor::from_data(data, &self.device), target: Target::classes(classes, &self.device) }
+    }
+}
+
+impl Examples for ImageFolder {
+    type Input = Tensor<4>;
+
+    fn count(&self) -> usize {
+        self.listing.count()
+    }
+
+    fn batch(&self, indices: &[usize]) -> Batch<Tensor<4>> {
+        self.loaded(indices, None)
+    }
+
+    fn augmented(&self, indices: &[usize], seed: Seed) -> Batch<Tensor<4>> {
+        self.loaded(indices, Some(seed))
+    }
+
+    fn announce(&self, indices: &[usize], seed: Option<Seed>) {
+        let mut upcoming = self.upcoming.lock().expect("no thread panics while it holds the lock");
+        if upcoming.iter().any(|batch| batch.indices == indices && batch.seed == seed) {
+            return;
+        }
+        while upcoming.len() >= UPCOMING {
+            upcoming.pop_front();
+        }
+        let images = self.start(indices, seed);
+        upcoming.push_back(Upcoming { indices: indices.to_vec(), seed, images });
+    }
+
+    fn failure(&self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+        let failure = self.failure.lock().expect("no thread panics while it holds the lock").take();
+        failure.map(|failure| Box::new(failure) as _)
+    }
+}
+
+fn send(sender: &Sender<Decoded>, place: usize, path: &Path, size: usize, seed: Option<Seed>) {
+    let decoded = decode(path, size, seed);
+    let decoded =
+        decoded.map_err(|reason| Unreadable { path: path.display().to_string(), reason: format!("{reason:#}") });
+    // Nobody waits any more for a batch that was given up.
+    let _ = sender.send((place, decoded));
+}
+
+/// A square image: an Inception crop, half of them mirrored, or without a seed the centre.
+fn decode(path: &Path, size: usize, seed: Option<Seed>) -> Result<Vec<u8>> {
+    let image = ImageReader::open(path)?.with_guessed_format()?.decode()?;
+    // Grey images get three equal channels; transparency is dropped.
+    let image = image.into_rgb8();
+    let (width, height) = image.dimensions();
+    let (crop, mirrored) = match seed {
+        Some(seed) => {
+            let mut rng = seed.rng();
+            (inception_crop(width, height, &mut rng), rng.random::<bool>())
+        }
+        None => (centre_crop(width, height), false),
+    };
+    let side = u32::try_from(size)?;
+    let mut target = Image::new(side, side, resize::PixelType::U8x3);
+    let options = resize::ResizeOptions::new()
+        .resize_alg(resize::ResizeAlg::Convolution(resize::FilterType::CatmullRom))
+        .crop(crop.left, crop.top, crop.width, crop.height);
+    let source = ImageRef::new(width, height, image.as_raw(), resize::PixelType::U8x3)?;
+    resize::Resizer::new().resize(&source, &mut target, &options)?;
+    let mut bytes = target.into_vec();
+    if mirrored {
+        bytes.chunks_exact_mut(3 * size).for_each(mirror);
+    }
+    Ok(bytes)
+}
+
+fn mirror(row: &mut [u8]) {
+    let pixels = row.len() / 3;
+    for pixel in 0..pixels / 2 {
+        (0..3).for_each(|channel| row.swap(3 * pixel + channel, 3 * (pixels - 1 - pixel) + channel));
+    }
+}
+
+/// A rectangle in an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Crop {
+    left: f64,
+    top: f64,
+    width: f64,
+    height: f64,
+}
+
+/// The part of the shorter side that the centre crop for evaluation keeps.
+const CENTRE: f64 = 0.875;
+/// Tries to fit a drawn rectangle into an image, before its centre is taken.
+const TRIES: usize = 10;
+
+/// A rectangle of 8 to 100 % of the area with a ratio of sides of 3/4 to 4/3 (Szegedy et al. 2015).
+fn inception_crop(width: u32, height: u32, rng: &mut ChaCha8Rng) -> Crop {
+    let (full_width, full_height) = (f64::from(width), f64::from(height));
+    for _ in 0..TRIES {
+        let area = full_width * full_height * rng.random_range(0.08..=1.0);
+        let ratio = rng.random_range((0.75_f64).ln()..=(4.0_f64 / 3.0).ln()).exp();
+        let (width, height) = ((area * ratio).sqrt().round(), (area / ratio).sqrt().round());
+        if (1.0..=full_width).contains(&width) && (1.0..=full_height).contains(&height) {
+            let left = rng.random_range(0.0..=full_width - width).floor();
+            let top = rng.random_range(0.0..=full_height - height).floor();
+            return Crop { left, top, width, height };
+        }
+    }
+    square(full_width, full_height, 1.0)
+}
+
+/// The middle of an image, 87.5 % of its shorter side long.
+fn centre_crop(width: u32, height: u32) -> Crop {
+    square(f64::from(width), f64::from(height), CENTRE)
+}
+
+fn square(width: f64, height: f64, part: f64) -> Crop {
+    let side = (width.min(height) * part).max(1.0);
+    Crop { left: (width - side) / 2.0, top: (height - side) / 2.0, width: side, height: side }
+}

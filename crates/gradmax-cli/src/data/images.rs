@@ -1,0 +1,176 @@
+//! Images in memory, one byte a pixel, and what is done to them for training.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use gradmax::{Batch, Examples, Seed, Target};
+use rand::RngExt;
+
+/// Channels, height and width.
+pub type Size = [usize; 3];
+
+/// Images of one size and their classes.
+pub struct Images {
+    /// Pixels, image by image, channel by channel, row by row.
+    pub pixels: Vec<u8>,
+    pub classes: Vec<u8>,
+    pub size: Size,
+}
+
+impl Images {
+    /// The pixels of one image.
+    fn image(&self, index: usize) -> &[u8] {
+        let pixels = self.size.iter().product::<usize>();
+        &self.pixels[index * pixels..][..pixels]
+    }
+
+    /// Only the first so many.
+    pub fn truncate(&mut self, examples: usize) {
+        self.classes.truncate(examples);
+        self.pixels.truncate(examples * self.size.iter().product::<usize>());
+    }
+}
+
+/// Images as examples with pixels in [0, 1], on a device.
+pub struct ImageExamples {
+    images: Images,
+    /// What a byte is divided by.
+    white: f32,
+    /// The size that networks read: grey images are repeated in every channel, and zeros put around small ones.
+    size: Size,
+    augmentation: Augmentation,
+    device: Device,
+}
+
+/// What is done to training images at random.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Augmentation {
+    Nothing,
+    /// Zeros of this width put around, a random crop of the old size, and a flip of every other image.
+    CropAndFlip(usize),
+}
+
+impl ImageExamples {
+    pub fn new(images: Images, white: u8, size: Size, augmentation: Augmentation, device: &Device) -> Self {
+        Self { images, white: f32::from(white), size, augmentation, device: device.clone() }
+    }
+
+    fn assembled(&self, indices: &[usize], shift: impl Fn(usize) -> Shift) -> Batch<Tensor<4>> {
+        let [channels, height, width] = self.size;
+        let mut pixels = vec![0.0; indices.len() * channels * height * width];
+        for (target, index) in pixels.chunks_exact_mut(channels * height * width).zip(indices) {
+            self.place(self.images.image(*index), shift(*index), target);
+        }
+        let data = TensorData::new(pixels, [indices.len(), channels, height, width]);
+        let classes = indices.iter().map(|index| u32::from(self.images.classes[*index]));
+        Batch { input: Tensor::from_data(data, &self.device), target: Target::classes(classes, &self.device) }
+    }
+
+    /// Puts an image into the middle of a larger one of zeros, moved and mirrored.
+    fn place(&self, image: &[u8], shift: Shift, target: &mut [f32]) {
+        let ([_, height, width], [_, own_height, own_width]) = (self.size, self.images.size);
+        let (top, left) = ((height - own_height) / 2, (width - own_width) / 2);
+        for (channel, target) in target.chunks_exact_mut(height * width).enumerate() {
+            let source = &image[channel % self.images.size[0] * own_height * own_width..];
+            for (row, line) in target.chunks_exact_mut(width).enumerate() {
+                let source_row = (row + shift.down).wrapping_sub(shift.margin + top);
+                if source_row >= own_height {
+                    continue;
+                }
+                for (column, pixel) in line.iter_mut().enumerate() {
+                    let column = if shift.mirrored { width - 1 - column } else { column };
+                    let source_column = (column + shift.right).wrapping_sub(shift.margin + left);
+                    if source_column < own_width {
+                        *pixel = f32::from(source[source_row * own_width + source_column]) / self.white;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where a crop lies in an image with zeros around, and whether it is mirrored.
+#[derive(Clone, Copy, Default)]
+struct Shift {
+    margin: usize,
+    down: usize,
+    right: usize,
+    mirrored: bool,
+}
+
+impl Shift {
+    fn drawn(margin: usize, seed: Seed) -> Self {
+        let mut rng = seed.rng();
+        let (down, right) = (rng.random_range(0..=2 * margin), rng.random_range(0..=2 * margin));
+        Self { margin, down, right, mirrored: rng.random::<bool>() }
+    }
+}
+
+impl Examples for ImageExamples {
+    type Input = Tensor<4>;
+
+    fn count(&self) -> usize {
+        self.images.classes.len()
+    }
+
+    fn batch(&self, indices: &[usize]) -> Batch<Tensor<4>> {
+        self.assembled(indices, |_| Shift::default())
+    }
+
+    fn augmented(&self, indices: &[usize], seed: Seed) -> Batch<Tensor<4>> {
+        match self.augmentation {
+            Augmentation::Nothing => self.batch(indices),
+            Augmentation::CropAndFlip(margin) => {
+                self.assembled(indices, |index| Shift::drawn(margin, seed.at(index as u64)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples(size: Size, augmentation: Augmentation) -> ImageExamples {
+        let pixels = (1..=9_u8).collect::<Vec<_>>();
+        let images = Images { pixels, classes: vec![4], size: [1, 3, 3] };
+        ImageExamples::new(images, 1, size, augmentation, &Device::flex())
+    }
+
+    fn pixels(batch: Batch<Tensor<4>>) -> Vec<f32> {
+        batch.input.into_data().try_into_vec_as::<f32>().unwrap()
+    }
+
+    #[test]
+    fn small_grey_images_lie_in_the_middle_of_every_channel() {
+        let channel = [
+            [0.0, 0.0, 0.0, 0.0, 0.0],
+            [0.0, 1.0, 2.0, 3.0, 0.0],
+            [0.0, 4.0, 5.0, 6.0, 0.0],
+            [0.0, 7.0, 8.0, 9.0, 0.0],
+            [0.0, 0.0, 0.0, 0.0, 0.0],
+        ]
+        .concat();
+        let batch = examples([3, 5, 5], Augmentation::Nothing).batch(&[0]);
+        assert_eq!(pixels(batch), [channel.clone(), channel.clone(), channel].concat());
+    }
+
+    #[test]
+    fn crops_and_flips_are_those_of_the_padded_image_and_depend_on_the_seed_alone() {
+        let examples = examples([1, 3, 3], Augmentation::CropAndFlip(1));
+        let padded = |row: usize, column: usize| match (1..4).contains(&row) && (1..4).contains(&column) {
+            true => ((row - 1) * 3 + column) as f32,
+            false => 0.0,
+        };
+        let crop = |down: usize, right: usize, mirrored: bool| {
+            let column = |column: usize| if mirrored { 2 - column } else { column };
+            (0..9).map(|at| padded(at / 3 + down, column(at % 3) + right)).collect::<Vec<_>>()
+        };
+        let possible = (0..18).map(|which| crop(which / 2 % 3, which / 6, which % 2 == 1)).collect::<Vec<_>>();
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let drawn = pixels(examples.augmented(&[0], Seed::new(seed)));
+            assert_eq!(drawn, pixels(examples.augmented(&[0], Seed::new(seed))));
+            seen.insert(possible.iter().position(|crop| *crop == drawn).expect("it is a crop"));
+        }
+        assert_eq!(seen.len(), 18);
+    }
+}

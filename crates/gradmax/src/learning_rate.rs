@@ -1,0 +1,110 @@
+//! Learning rates: pure functions of the step.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// The learning rate of every step of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearningRate {
+    /// The rate that the others are shares of.
+    pub base: f64,
+    /// Steps in which it rises linearly from 0 to what it then would be.
+    pub warm_up: usize,
+    /// How it falls.
+    pub decay: Decay,
+}
+
+/// How a learning rate falls over a run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// Not at all.
+    #[default]
+    Constant,
+    /// Along half a cosine, to 0 at the end of the run (Loshchilov and Hutter 2017, without restarts).
+    Cosine,
+    /// Linearly, to 0 at the end of the run.
+    Linear,
+    /// By a factor at some shares of the run.
+    Step {
+        /// The shares, between 0 and 1.
+        at: Vec<f64>,
+        /// The factor.
+        factor: f64,
+    },
+}
+
+impl From<f64> for LearningRate {
+    fn from(base: f64) -> Self {
+        Self { base, warm_up: 0, decay: Decay::Constant }
+    }
+}
+
+impl LearningRate {
+    /// The rate of gradient step `step` of a run of `steps`, counted from 0.
+    pub fn at(&self, step: usize, steps: usize) -> f64 {
+        let share = step as f64 / steps.max(1) as f64;
+        let decayed = self.base
+            * match &self.decay {
+                Decay::Constant => 1.0,
+                Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * share).cos()),
+                Decay::Linear => 1.0 - share,
+                Decay::Step { at, factor } => factor.powi(at.iter().filter(|at| share >= **at).count() as i32),
+            };
+        match step < self.warm_up {
+            true => decayed * (step + 1) as f64 / self.warm_up as f64,
+            false => decayed,
+        }
+    }
+
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`].
+    pub fn check(&self) -> Result<(), Error> {
+        let bad = |option, value: f64, remedy| Err(Error::BadOption { option, value: value.to_string(), remedy });
+        if !(self.base > 0.0 && self.base.is_finite()) {
+            return bad("learning_rate", self.base, "it must be a positive number");
+        }
+        let Decay::Step { at, factor } = &self.decay else {
+            return Ok(());
+        };
+        if !(*factor > 0.0 && factor.is_finite()) {
+            return bad("factor", *factor, "a learning rate falls by a positive factor, for example 0.1");
+        }
+        match at.iter().find(|share| !(0.0..=1.0).contains(*share)) {
+            Some(share) => bad("at", *share, "name shares of the run, between 0 and 1"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rates(warm_up: usize, decay: Decay) -> Vec<f64> {
+        let rate = LearningRate { base: 0.1, warm_up, decay };
+        [0, 1, 2, 5, 9].map(|step| rate.at(step, 10)).to_vec()
+    }
+
+    fn close(a: &[f64], b: &[f64]) -> bool {
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12)
+    }
+
+    #[test]
+    fn rates_fall_as_their_schedule_says() {
+        assert_eq!(rates(0, Decay::Constant), [0.1; 5]);
+        assert!(close(&rates(0, Decay::Linear), &[0.1, 0.09, 0.08, 0.05, 0.01]));
+        // 0.05 (1 + cos(pi t / 10)).
+        assert!(close(&rates(0, Decay::Cosine)[2..], &[0.090450849718747, 0.05, 0.002447174185242]));
+        let step = Decay::Step { at: vec![0.2, 0.5], factor: 0.1 };
+        assert!(close(&rates(0, step), &[0.1, 0.1, 0.01, 0.001, 0.001]));
+    }
+
+    #[test]
+    fn warm_up_rises_to_the_schedule() {
+        assert!(close(&rates(4, Decay::Constant), &[0.025, 0.05, 0.075, 0.1, 0.1]));
+    }
+}

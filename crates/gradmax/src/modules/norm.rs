@@ -1,0 +1,72 @@
+//! The norms that networks of this crate can have.
+
+use burn::module::{Module, RunningState};
+use burn::nn::BatchNorm;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::GroupNorm;
+use crate::network::parameter;
+
+/// Which norm a network has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormKind {
+    /// None.
+    #[default]
+    None,
+    /// Batch norm: epsilon 1e-5, running statistics with momentum .9 for the old value.
+    Batch,
+    /// Group norm with so many channels in a group.
+    Group(usize),
+}
+
+/// A norm over channels.
+#[derive(Module, Debug)]
+pub enum Norm {
+    /// Batch norm.
+    Batch(BatchNorm),
+    /// Group norm.
+    Group(GroupNorm),
+}
+
+/// Added to variances.
+const EPSILON: f64 = 1e-5;
+/// Weight of the current batch in running statistics.
+const MOMENTUM: f64 = 0.1;
+
+impl NormKind {
+    /// A norm of this kind for a number of channels, which may be 0.
+    pub fn init(&self, channels: usize, device: &Device) -> Option<Norm> {
+        let ones = || Tensor::<1>::ones([channels], device);
+        let zeros = || Tensor::<1>::zeros([channels], device);
+        match self {
+            Self::None => None,
+            Self::Batch => Some(Norm::Batch(BatchNorm {
+                gamma: parameter(ones()),
+                beta: parameter(zeros()),
+                training: burn::module::Param::from_bool(true),
+                running_mean: RunningState::new(zeros()),
+                running_var: RunningState::new(ones()),
+                momentum: MOMENTUM,
+                epsilon: EPSILON,
+            })),
+            Self::Group(group_size) => Some(Norm::Group(GroupNorm {
+                gamma: parameter(ones()),
+                beta: parameter(zeros()),
+                group_size: *group_size,
+                epsilon: EPSILON,
+            })),
+        }
+    }
+}
+
+impl Norm {
+    /// Applies the norm to `[batch, channels, ...]`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Batch(norm) => norm.forward(input),
+            Self::Group(norm) => norm.forward(input),
+        }
+    }
+}
