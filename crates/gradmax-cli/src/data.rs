@@ -80,7 +80,7 @@ pub struct ImageSet {
     pub form: Option<Form>,
     /// What is done to training images at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub augment: Option<Augment>,
+    pub augment: Option<Augmentation>,
 }
 
 /// The form of other images.
@@ -89,14 +89,6 @@ pub struct ImageSet {
 pub enum Form {
     /// 3x32x32: grey images in every channel, small ones with zeros around.
     Cifar,
-}
-
-/// What is done to training images at random.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Augment {
-    /// Zeros of width 2 put around, a random crop of the old size, and a flip of every other image.
-    CropAndFlip,
 }
 
 fn default_examples() -> usize {
@@ -219,8 +211,6 @@ impl DataConfig {
 const CIFAR_TRAINING: usize = 50_000;
 const IMAGENET_CLASSES: usize = 1000;
 const IMAGENET_TRAINING: usize = 1_281_167;
-/// Zeros around CIFAR images before they are cropped (Evci et al. 2022, as published in their code).
-const CROP_MARGIN: usize = 2;
 
 impl ImageSet {
     /// The size that networks read.
@@ -241,10 +231,7 @@ impl ImageSet {
             }
             train.truncate(examples);
         }
-        let augmentation = match self.augment {
-            Some(Augment::CropAndFlip) => Augmentation::CropAndFlip(CROP_MARGIN),
-            None => Augmentation::Nothing,
-        };
+        let augmentation = self.augment.unwrap_or_default();
         let size = self.size(train.size);
         let examples = |images| Box::new(ImageExamples::new(images, white, size, augmentation, device)) as AnyExamples;
         Ok(DataSet { train: examples(train), test: examples(test), task: Task::Classification })

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use gradmax::{Batch, Examples, Seed, Target};
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
 /// Channels, height and width.
 pub type Size = [usize; 3];
@@ -41,11 +42,13 @@ pub struct ImageExamples {
 }
 
 /// What is done to training images at random.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Augmentation {
-    Nothing,
-    /// Zeros of this width put around, a random crop of the old size, and a flip of every other image.
-    CropAndFlip(usize),
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Augmentation {
+    /// Zeros put around an image before a crop of its old size is taken.
+    pub crop: usize,
+    /// Whether every other image is mirrored.
+    pub flip: bool,
 }
 
 impl ImageExamples {
@@ -97,10 +100,10 @@ struct Shift {
 }
 
 impl Shift {
-    fn drawn(margin: usize, seed: Seed) -> Self {
-        let mut rng = seed.rng();
+    fn drawn(augmentation: Augmentation, seed: Seed) -> Self {
+        let (mut rng, margin) = (seed.rng(), augmentation.crop);
         let (down, right) = (rng.random_range(0..=2 * margin), rng.random_range(0..=2 * margin));
-        Self { margin, down, right, mirrored: rng.random::<bool>() }
+        Self { margin, down, right, mirrored: augmentation.flip && rng.random::<bool>() }
     }
 }
 
@@ -116,12 +119,7 @@ impl Examples for ImageExamples {
     }
 
     fn augmented(&self, indices: &[usize], seed: Seed) -> Batch<Tensor<4>> {
-        match self.augmentation {
-            Augmentation::Nothing => self.batch(indices),
-            Augmentation::CropAndFlip(margin) => {
-                self.assembled(indices, |index| Shift::drawn(margin, seed.at(index as u64)))
-            }
-        }
+        self.assembled(indices, |index| Shift::drawn(self.augmentation, seed.at(index as u64)))
     }
 }
 
@@ -149,13 +147,13 @@ mod tests {
             [0.0, 0.0, 0.0, 0.0, 0.0],
         ]
         .concat();
-        let batch = examples([3, 5, 5], Augmentation::Nothing).batch(&[0]);
+        let batch = examples([3, 5, 5], Augmentation::default()).batch(&[0]);
         assert_eq!(pixels(batch), [channel.clone(), channel.clone(), channel].concat());
     }
 
     #[test]
     fn crops_and_flips_are_those_of_the_padded_image_and_depend_on_the_seed_alone() {
-        let examples = examples([1, 3, 3], Augmentation::CropAndFlip(1));
+        let examples = examples([1, 3, 3], Augmentation { crop: 1, flip: true });
         let padded = |row: usize, column: usize| match (1..4).contains(&row) && (1..4).contains(&column) {
             true => ((row - 1) * 3 + column) as f32,
             false => 0.0,
