@@ -131,10 +131,21 @@ fn extensions<'a>(
         let (weight, bias) = site.producer.extend_as_producer(at, &neurons.incoming, &neurons.bias);
         addition.incoming.push(weight);
         addition.rest.extend(bias);
+        for layer in &site.added {
+            let zeros = Matrix::zeros(count, layer.fan_in());
+            let (weight, bias) = layer.extend_as_producer(at, &zeros, &vec![0.0; count]);
+            addition.rest.extend(std::iter::once(weight).chain(bias));
+        }
     }
     for at in fresh {
         let of = |block: usize| at.extension((block + 1) * width, count, fresh_values(at, block));
         addition.rest.extend((0..blocks.len()).map(of));
+    }
+    for layer in &site.unseen {
+        let zeros = Matrix::zeros(layer.fan_out(), count);
+        let in_group = blocks.len() / layer.groups();
+        let of_groups = vec![&zeros; layer.groups()];
+        addition.rest.extend((1..=in_group).map(|nth| layer.extend_as_consumer(nth * width, &of_groups, 1)));
     }
     let mut first_row = 0;
     for path in &site.paths {

@@ -54,8 +54,8 @@ pub struct Growth<N> {
     pub optimizer: ModuleOptimizer,
     /// The pass over the growth batch, as the grown network would have given it: growth leaves output, loss and the old
     /// gradients as they are, and the new ones are the branch's own derivatives. A training step can go on from it. None unless
-    /// the growth batch is [the training step's](EventContext::batch_is_training_step), in one part, and the function is
-    /// preserved.
+    /// the growth batch is [the training step's](EventContext::batch_is_training_step), in one part, the function is
+    /// preserved, and no site has [added](Site::added) or [unseen](Site::unseen) layers.
     pub training_pass: Option<TrainingPass>,
     /// What was done.
     pub receipt: Receipt,
@@ -188,7 +188,8 @@ impl Grower {
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
         let extensions = additions.iter().flat_map(Addition::all).cloned().collect::<Vec<_>>();
         let preserves = chosen.iter().all(Chosen::preserves_function);
-        let pass = looked.pass.take().filter(|_| preserves && context.batch_is_training_step);
+        let seen_whole = chosen.iter().all(|chosen| chosen.site.is_seen_whole());
+        let pass = looked.pass.take().filter(|_| preserves && seen_whole && context.batch_is_training_step);
         // A pass that training goes on from counts in the running statistics; any other does not.
         let grown = widen(independent(if pass.is_some() { &looking } else { network }), &extensions)?;
         let training_pass = pass.map(|pass| widen_pass(pass, &grown, &chosen));
@@ -209,7 +210,7 @@ impl Grower {
             loss_before: looked.loss,
             loss_after: verified.loss,
             output_change: verified.output_change,
-            tolerance,
+            tolerance: verified.tolerance,
             sites: site_receipts(&chosen, &verified),
             parameters: [network.num_params(), grown.num_params()],
             flops: [network.flops(), grown.flops()],

@@ -17,7 +17,8 @@ pub struct Receipt {
     pub loss_after: Option<f64>,
     /// Largest change of an output on the growth batch, over the largest output; none if not verified.
     pub output_change: Option<f64>,
-    /// What the change must stay below; none if the method does not preserve the function.
+    /// What the change must stay below; none if the method does not preserve the function. Larger than what was asked for where
+    /// the network's output depends on the last digits of its weights that much.
     pub tolerance: Option<f64>,
     /// Each site that grew.
     pub sites: Vec<SiteReceipt>,

@@ -16,8 +16,14 @@ pub struct Site {
     pub name: String,
     /// The layer whose outputs are the neurons.
     pub producer: Layer,
+    /// Layers whose outputs are added to the producer's, if there are any. New neurons start with zero weights from them, and
+    /// growth does not look at what they read.
+    pub added: Vec<Layer>,
     /// The ways from the neurons to the layers that read them; usually one.
     pub paths: Vec<Path>,
+    /// Further layers that read the neurons, if there are any, but that growth does not look at: new neurons start with zero
+    /// weights to them.
+    pub unseen: Vec<Layer>,
 }
 
 /// A way from a site's neurons to one of the layers that read them.
@@ -47,13 +53,28 @@ impl Site {
         between: impl IntoIterator<Item = impl Into<Between>>,
         consumer: impl Into<Layer>,
     ) -> Self {
-        Self { name: name.into(), producer: producer.into(), paths: Vec::new() }.and(between, consumer)
+        Self { name: name.into(), producer: producer.into(), added: Vec::new(), paths: Vec::new(), unseen: Vec::new() }
+            .and(between, consumer)
     }
 
     /// Adds a further consumer of the same neurons. A layer between that several consumers share is named in each path.
     #[must_use]
     pub fn and(mut self, between: impl IntoIterator<Item = impl Into<Between>>, consumer: impl Into<Layer>) -> Self {
         self.paths.push(Path { between: between.into_iter().map(Into::into).collect(), consumer: consumer.into() });
+        self
+    }
+
+    /// Names a layer whose outputs are added to the producer's.
+    #[must_use]
+    pub fn plus(mut self, layer: impl Into<Layer>) -> Self {
+        self.added.push(layer.into());
+        self
+    }
+
+    /// Names a layer that reads the neurons, but that growth is not to look at.
+    #[must_use]
+    pub fn unseen_by(mut self, layer: impl Into<Layer>) -> Self {
+        self.unseen.push(layer.into());
         self
     }
 
@@ -76,7 +97,8 @@ impl Site {
     /// they grow by the same number of neurons. 1 where no layer is grouped.
     pub fn blocks(&self) -> usize {
         let consumers = self.paths.iter().map(|path| path.consumer.groups());
-        consumers.fold(self.producer.groups(), least_common_multiple)
+        let others = self.added.iter().chain(&self.unseen).map(Layer::groups);
+        consumers.chain(others).fold(self.producer.groups(), least_common_multiple)
     }
 
     /// New neurons come in multiples of this, so that groups stay even.
@@ -92,6 +114,11 @@ impl Site {
     /// Whether a norm follows the producer.
     pub fn has_norm(&self) -> bool {
         self.paths.iter().flat_map(|path| &path.between).any(Between::is_norm)
+    }
+
+    /// Whether every layer of the site is shown to the probe.
+    pub(crate) fn is_seen_whole(&self) -> bool {
+        self.added.is_empty() && self.unseen.is_empty()
     }
 
     /// Whether the growth operator tells the gradient of several new neurons exactly: they do not share a norm's group.
@@ -114,6 +141,18 @@ impl Site {
     /// # Errors
     /// [`Error::SiteMismatch`], [`Error::SiteRank`], [`Error::UnevenGroups`] and [`Error::LayerNormAcrossNeurons`].
     pub fn check(&self) -> Result<(), Error> {
+        for layer in &self.added {
+            let (site, offered) = (self.name.clone(), self.width());
+            if layer.outputs() != offered {
+                return Err(Error::SiteMismatch { site, layer: "added layer".into(), reads: layer.outputs(), offered });
+            }
+        }
+        for layer in &self.unseen {
+            let (site, offered) = (self.name.clone(), self.width());
+            if layer.inputs() != offered {
+                return Err(Error::SiteMismatch { site, layer: "unseen layer".into(), reads: layer.inputs(), offered });
+            }
+        }
         self.paths.iter().try_for_each(|path| self.check_path(path))
     }
 

@@ -9,7 +9,7 @@ use burn::optim::{
     MuonConfig, RmsPropConfig, SgdConfig,
 };
 use burn::tensor::TensorData;
-use common::{Batch, everywhere, mlp, values};
+use common::{Batch, everywhere, mlp, state, values};
 use faer::Mat;
 use gradmax::{
     Activation, Error, GradMax, Growable, Grower, Initializer, Mlp, Needs, NewNeurons, Request, SecondMoments,
@@ -42,19 +42,6 @@ fn trained(optimizer: &mut ModuleOptimizer) -> (Mlp, Batch) {
     let batch = Batch::new(40, 6, 3);
     let network = (0..5).fold(mlp(6, &[4, 5], 3, Activation::Tanh, false), |n, _| batch.step(n, optimizer, 1e-3));
     (network, batch)
-}
-
-/// The optimizer's state tensors: parameter, field, data.
-fn state(optimizer: &ModuleOptimizer) -> Vec<(u64, String, TensorData)> {
-    let reader = burn_pack::Reader::from_bytes(optimizer.into_bytes().unwrap()).unwrap();
-    let tensors = reader.into_tensors().unwrap().into_iter().map(|tensor| {
-        let (name, dtype, shape, id, bytes) = tensor.into_parts().unwrap();
-        let field = name.rsplit('.').next().unwrap().to_string();
-        (id.unwrap(), field, TensorData::from_bytes(bytes, shape, dtype))
-    });
-    let mut tensors = tensors.collect::<Vec<_>>();
-    tensors.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    tensors
 }
 
 fn entries(data: &TensorData) -> (usize, usize, Vec<f32>) {

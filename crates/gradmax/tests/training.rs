@@ -5,15 +5,15 @@ mod common;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
-use burn::tensor::Device;
-use common::{device, normal, values};
+use burn::tensor::{Device, Tensor};
+use common::{Images, device, normal, values};
 use gradmax::{
     Activation, Amount, Architecture, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory,
-    Initializer, Mlp, MlpConfig, Observer, ObserverError, Order, Periodic, Random, RandomPositive, Receipt, Row, Run,
-    Seed, Settings, Task, Trainer, checkpoint,
+    Initializer, Mlp, MlpConfig, NormKind, Observer, ObserverError, Order, Periodic, Random, RandomPositive, Receipt,
+    Row, Run, Seed, Settings, Target, Task, Trainer, WideResNetConfig, checkpoint,
 };
 
 fn data() -> InMemory {
@@ -64,7 +64,7 @@ struct Keep<'a> {
     stop: Option<(usize, &'a AtomicBool)>,
 }
 
-impl Observer<Mlp> for Keep<'_> {
+impl<N: Growable> Observer<N> for Keep<'_> {
     fn stepped(&mut self, step: usize) -> Result<(), ObserverError> {
         if let Some((at, stop)) = self.stop {
             stop.store(step >= at, Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl Observer<Mlp> for Keep<'_> {
         self.seen.receipts.push(Receipt { timing: Default::default(), ..receipt.clone() });
         Ok(())
     }
-    fn checkpoint(&mut self, run: &Run<Mlp>) -> Result<(), ObserverError> {
+    fn checkpoint(&mut self, run: &Run<N>) -> Result<(), ObserverError> {
         match &self.folder {
             Some(folder) => Ok(checkpoint::save(run, folder)?),
             None => Ok(()),
@@ -87,16 +87,17 @@ impl Observer<Mlp> for Keep<'_> {
     }
 }
 
-fn weights(network: &Mlp) -> Vec<u8> {
-    let mut all = Vec::new();
-    for site in network.sites() {
-        for layer in [site.producer, site.paths[0].consumer.clone()] {
-            let gradmax::Layer::Dense(linear) = layer else { unreachable!("the network is dense") };
-            all.extend_from_slice(linear.weight.val().into_data().as_bytes());
-            all.extend_from_slice(linear.bias.unwrap().val().into_data().as_bytes());
+/// Every parameter and running statistic, byte by byte.
+fn weights<N: Growable>(network: &N) -> Vec<u8> {
+    struct Bytes(Vec<u8>);
+    impl ModuleVisitor for Bytes {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.extend_from_slice(param.val().into_data().as_bytes());
         }
     }
-    all
+    let mut bytes = Bytes(Vec::new());
+    network.valid().visit(&mut bytes);
+    bytes.0
 }
 
 type Choice = (&'static str, fn() -> Box<dyn Initializer>);
@@ -172,6 +173,43 @@ fn a_run_stopped_anywhere_resumes_to_the_same_weights() {
                 assert_eq!(seen.receipts, whole.receipts, "{name} {kind} {stop}");
             }
         }
+    }
+}
+
+#[test]
+fn a_residual_network_with_batch_norm_resumes_to_the_same_weights_and_statistics() {
+    let images = Images::new(60, [3, 8, 8], 1, Seed::new(1));
+    let classes = Target::classes((0..60).map(|index| index % 4), &Device::flex());
+    let data = InMemory::<4>::new(images.input, classes);
+    let config =
+        WideResNetConfig { norm: NormKind::Batch, input: [3, 8, 8], classes: 4, ..WideResNetConfig::new(10, 1, 0.25) }
+            .with_new_blocks(1);
+    let folder = |stop: usize| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("resume-resnet-{stop}"));
+    let settings = Settings { learning_rate: 0.05.into(), ..settings(26) };
+    let fresh = || Run::new(config.init(Seed::new(1), &device()).unwrap(), sgd());
+    let train = |run, seen: &mut Seen, folder: Option<PathBuf>, stop: Option<usize>| {
+        let flag = AtomicBool::new(false);
+        Trainer::new(settings.clone(), Task::Classification, &data)
+            .with_test(&data)
+            .with_growth(policy(Box::new(GradMax), GrowthBatch::Training))
+            .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
+            .with_stop(&flag)
+            .train(run)
+            .unwrap()
+    };
+    let mut whole = Seen::default();
+    let uninterrupted = train(fresh(), &mut whole, None, None);
+    assert_eq!(whole.receipts.len(), 2);
+    for stop in [5, 10, 11, 20, 23] {
+        let mut seen = Seen::default();
+        train(fresh(), &mut seen, Some(folder(stop)), Some(stop));
+        let progress = checkpoint::load_progress(&folder(stop)).unwrap();
+        let widths = progress.sites.iter().map(|site| site.width).collect::<Vec<_>>();
+        let network = config.with_site_widths(&widths).init(Seed::new(99), &device()).unwrap();
+        let resumed = train(checkpoint::load(&folder(stop), network, sgd()).unwrap(), &mut seen, None, None);
+        assert_eq!(weights(&resumed.run.network), weights(&uninterrupted.run.network), "{stop}");
+        assert_eq!(seen.rows, whole.rows, "{stop}");
+        assert_eq!(seen.receipts, whole.receipts, "{stop}");
     }
 }
 

@@ -127,13 +127,27 @@ struct NewLayer {
     ends: [usize; 2],
 }
 
+impl NewLayer {
+    fn width(&self) -> usize {
+        self.producer.weight.dims()[1]
+    }
+}
+
 impl Growable for Mlp {
     type Input = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let pairs = self.layers.windows(2).enumerate();
-        let hidden =
-            pairs.map(|(index, layers)| Site::new(site_name(index), &layers[0], [self.activation], &layers[1]));
+        let hidden = pairs.map(|(index, layers)| {
+            let site = Site::new(site_name(index), &layers[0], [self.activation], &layers[1]);
+            let ending = self.paths.iter().filter(|path| path.ends[1] == index + 1);
+            let site = ending.fold(site, |site, path| site.plus(&path.consumer));
+            let starting = self.paths.iter().filter(|path| path.ends[0] == index + 1);
+            starting.fold(site, |site, path| match path.width() {
+                0 => site.unseen_by(&path.producer),
+                _ => site.and([self.activation], &path.producer),
+            })
+        });
         let paths = self.paths.iter().enumerate();
         let paths =
             paths.map(|(index, path)| Site::new(path_name(index), &path.producer, [self.activation], &path.consumer));
@@ -164,13 +178,26 @@ impl Mlp {
     fn add_paths(&self, to: usize, read: &[Tensor<2>], produced: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
         let here = self.paths.iter().enumerate().filter(|(_, path)| path.ends[1] == to);
         here.fold(produced, |produced, (index, path)| {
-            let read = &read[path.ends[0]];
-            let added = match path.producer.weight.dims()[1] {
+            let from = path.ends[0];
+            let added = match path.width() {
                 0 => produced.zeros_like(),
-                _ => path.consumer.forward(self.activation.apply(path.producer.forward(read.clone()))),
+                _ => {
+                    let neurons = path.producer.forward(read[from].clone());
+                    let neurons = match from.checked_sub(1) {
+                        Some(site) => probe.consumer(&site_name(site), self.reader(index), &read[site], neurons),
+                        None => neurons,
+                    };
+                    path.consumer.forward(self.activation.apply(neurons))
+                }
             };
-            produced + probe.site(&path_name(index), read, added)
+            produced + probe.site(&path_name(index), &read[from], added)
         })
+    }
+
+    /// Which consumer of the layer that it reads a path is: the next hidden layer is the first.
+    fn reader(&self, path: usize) -> usize {
+        let from = self.paths[path].ends[0];
+        1 + self.paths[..path].iter().filter(|other| other.ends[0] == from && other.width() > 0).count()
     }
 }
 

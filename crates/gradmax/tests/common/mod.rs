@@ -1,9 +1,11 @@
 //! What the tests share: small networks and batches.
 #![allow(dead_code)]
 
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
-use gradmax::{Activation, Architecture, Growable, Mlp, MlpConfig, Pass, Planned, Probe, Seed, Target, Task};
+use gradmax::{
+    Activation, Architecture, Error, Growable, Grower, Growth, Mlp, MlpConfig, Pass, Planned, Probe, Seed, Target, Task,
+};
 use rand_distr::{Distribution, StandardNormal};
 
 pub fn device() -> Device {
@@ -51,4 +53,60 @@ pub fn everywhere<N: Growable>(network: &N, count: usize) -> Vec<Planned> {
 
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec_as::<f32>().unwrap()
+}
+
+/// A batch of images, and values to come near.
+pub struct Images {
+    pub input: Tensor<4>,
+    pub target: Target,
+}
+
+impl Images {
+    pub fn new(examples: usize, [channels, height, width]: [usize; 3], outputs: usize, seed: Seed) -> Self {
+        let mut rng = seed.rng();
+        let mut normal = |count: usize| (0..count).map(|_| StandardNormal.sample(&mut rng)).collect::<Vec<f32>>();
+        let input = TensorData::new(normal(examples * channels * height * width), [examples, channels, height, width]);
+        let target = TensorData::new(normal(examples * outputs), [examples, outputs]);
+        let device = device().inner();
+        Self { input: Tensor::from_data(input, &device), target: Target::Values(Tensor::from_data(target, &device)) }
+    }
+
+    pub fn pass<N: Growable<Input = Tensor<4>>>(&self, network: &N, probe: &mut dyn Probe) -> Pass {
+        let output = network.forward_probed(self.input.clone(), probe);
+        Pass { loss: Task::Regression.loss(output.clone(), &self.target), output }
+    }
+
+    pub fn step<N: Growable<Input = Tensor<4>>>(&self, network: N, optimizer: &mut ModuleOptimizer, rate: f64) -> N {
+        let gradients = GradientsParams::from_grads(self.pass(&network, &mut ()).loss.backward(), &network);
+        optimizer.step(rate, network, gradients)
+    }
+
+    pub fn grow<N: Growable<Input = Tensor<4>>>(
+        &self,
+        grower: &Grower,
+        network: &N,
+        plan: &[Planned],
+    ) -> Result<Growth<N>, Error> {
+        grower.grow(network, &SgdConfig::new().init(), plan, |network, probe| self.pass(network, probe))
+    }
+
+    /// Largest change of an evaluation-mode output, relative to the largest output.
+    pub fn change_in_evaluation<N: Growable<Input = Tensor<4>>>(&self, before: &N, after: &N) -> f64 {
+        let [before, after] = [before, after].map(|network| network.valid().forward(self.input.clone()));
+        let largest = |tensor: Tensor<2>| tensor.abs().max().into_scalar::<f64>();
+        largest(after - before.clone()) / largest(before).max(f64::MIN_POSITIVE)
+    }
+}
+
+/// The optimizer's state tensors: parameter, field, data.
+pub fn state(optimizer: &ModuleOptimizer) -> Vec<(u64, String, TensorData)> {
+    let reader = burn_pack::Reader::from_bytes(optimizer.into_bytes().unwrap()).unwrap();
+    let tensors = reader.into_tensors().unwrap().into_iter().map(|tensor| {
+        let (name, dtype, shape, id, bytes) = tensor.into_parts().unwrap();
+        let field = name.rsplit('.').next().unwrap().to_string();
+        (id.unwrap(), field, TensorData::from_bytes(bytes, shape, dtype))
+    });
+    let mut tensors = tensors.collect::<Vec<_>>();
+    tensors.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    tensors
 }
