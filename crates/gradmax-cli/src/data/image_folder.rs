@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -103,26 +104,34 @@ pub fn classes(dir: &Path) -> Result<usize> {
     Ok(names(&dir.join("train"), true)?.len())
 }
 
-/// Reads every image, and says how many there are or which cannot be read.
+/// Reads every image as training does, and says how many there are, or which cannot be read.
 pub fn describe(dir: &Path) -> Result<String> {
     let [train, test] = listings(dir)?;
-    for listing in [&train, &test] {
-        let whole = ImageFolder::new(Listing::read(&listing.root)?, 8, &Device::default());
-        for indices in (0..listing.count()).collect::<Vec<_>>().chunks(256) {
-            whole.batch(indices);
-            if let Some(error) = whole.failure() {
+    let (counts, classes) = ([train.count(), test.count()], train.classes.len());
+    let started = Instant::now();
+    for listing in [train, test] {
+        let folder = ImageFolder::new(listing, CHECKED_SIZE, &Device::default());
+        let indices = (0..folder.count()).collect::<Vec<_>>();
+        let mut batches = indices.chunks(CHECKED_TOGETHER).peekable();
+        while let Some(batch) = batches.next() {
+            batches.peek().into_iter().for_each(|next| folder.announce(next, Some(Seed::new(0))));
+            folder.augmented(batch, Seed::new(0));
+            if let Some(error) = folder.failure() {
                 bail!("{error}");
             }
         }
     }
+    let rate = (counts[0] + counts[1]) as f64 / started.elapsed().as_secs_f64();
     Ok(format!(
-        "image folder: {} training and {} test images of {} classes in {}; all can be decoded",
-        train.count(),
-        test.count(),
-        train.classes.len(),
+        "image folder: {} training and {} test images of {classes} classes in {}; all can be decoded ({rate:.0} a second, to {CHECKED_SIZE}x{CHECKED_SIZE})",
+        counts[0],
+        counts[1],
         dir.display()
     ))
 }
+
+const CHECKED_SIZE: usize = 224;
+const CHECKED_TOGETHER: usize = 128;
 
 /// Images that are read when they are needed; only those of a few batches are in memory.
 pub struct ImageFolder {
@@ -323,4 +332,159 @@ fn centre_crop(width: u32, height: u32) -> Crop {
 fn square(width: f64, height: f64, part: f64) -> Crop {
     let side = (width.min(height) * part).max(1.0);
     Crop { left: (width - side) / 2.0, top: (height - side) / 2.0, width: side, height: side }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("gradmax-images-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    /// Two classes of three JPEGs of 40x30 each, in both halves.
+    fn filled(name: &str) -> PathBuf {
+        let folder = folder(name);
+        for half in ["train", "val"] {
+            for (class, red) in [("ants", 200), ("bees", 20)] {
+                let class = folder.join(half).join(class);
+                fs::create_dir_all(&class).unwrap();
+                for index in 0..3_u8 {
+                    let pixel = |x: u32, y: u32| Rgb([red, (5 * x) as u8, (6 * y) as u8 + index]);
+                    RgbImage::from_fn(40, 30, pixel).save(class.join(format!("{index}.jpg"))).unwrap();
+                }
+            }
+        }
+        folder
+    }
+
+    fn images(folder: &Path, size: usize) -> ImageFolder {
+        let [train, _] = listings(folder).unwrap();
+        ImageFolder::new(train, size, &Device::flex())
+    }
+
+    fn pixels(batch: Batch<Tensor<4>>) -> Vec<f32> {
+        batch.input.into_data().try_into_vec_as::<f32>().unwrap()
+    }
+
+    fn why(result: Result<[Listing; 2]>) -> String {
+        format!("{:#}", result.expect_err("the folder is wrong"))
+    }
+
+    #[test]
+    fn classes_are_folders_in_the_order_of_their_names() {
+        let images = images(&filled("classes"), 16);
+        assert_eq!(images.count(), 6);
+        let batch = images.batch(&[5, 0, 3]);
+        let Target::Classes(classes) = batch.target.clone() else { unreachable!("folders are classes") };
+        assert_eq!(classes.into_data().try_into_vec_as::<i64>().unwrap(), [1, 0, 1]);
+        let reds = pixels(batch).chunks_exact(3 * 256).map(|image| image[128] > 0.5).collect::<Vec<_>>();
+        assert_eq!(reds, [false, true, false]);
+    }
+
+    #[test]
+    fn what_is_drawn_depends_on_the_seed_alone() {
+        let folder = filled("seeds");
+        let (announced, alone) = (images(&folder, 24), images(&folder, 24));
+        let (seed, other) = (Seed::new(1), Seed::new(2));
+        announced.announce(&[0, 4, 2], Some(seed));
+        announced.announce(&[1, 3], Some(other));
+        let drawn = pixels(announced.augmented(&[0, 4, 2], seed));
+        assert_eq!(drawn, pixels(alone.augmented(&[0, 4, 2], seed)));
+        assert_eq!(pixels(announced.augmented(&[1, 3], other)), pixels(alone.augmented(&[1, 3], other)));
+        assert_ne!(drawn, pixels(alone.augmented(&[0, 4, 2], other)));
+        assert!(announced.failure().is_none() && drawn.iter().all(|pixel| (0.0..=1.0).contains(pixel)));
+    }
+
+    #[test]
+    fn few_batches_are_kept_however_many_are_announced() {
+        let images = images(&filled("bounded"), 8);
+        for seed in 0..50 {
+            images.announce(&[0, 1, 2, 3, 4, 5], Some(Seed::new(seed)));
+        }
+        assert_eq!(images.upcoming.lock().unwrap().len(), UPCOMING);
+        // One that was given up is decoded again.
+        assert_eq!(pixels(images.augmented(&[0], Seed::new(3))).len(), 3 * 64);
+    }
+
+    #[test]
+    fn the_centre_of_an_image_is_what_evaluation_sees() {
+        let folder = folder("centre");
+        for half in ["train", "val"] {
+            let class = folder.join(half).join("only");
+            fs::create_dir_all(&class).unwrap();
+            // White inside the middle square of 28 of 32 rows and columns, black around.
+            let pixel = |x: u32, y: u32| Rgb([if (2..30).contains(&x) && (2..30).contains(&y) { 255 } else { 0 }; 3]);
+            RgbImage::from_fn(32, 32, pixel).save(class.join("square.png")).unwrap();
+        }
+        let seen = pixels(images(&folder, 14).batch(&[0]));
+        for (at, pixel) in seen.iter().enumerate() {
+            // At the very edge, bicubic interpolation reaches beyond the crop.
+            let edge = [at % 14, at / 14 % 14].iter().any(|place| [0, 13].contains(place));
+            assert!(*pixel == 1.0 || (edge && *pixel > 0.8), "{at} {pixel}");
+        }
+    }
+
+    #[test]
+    fn grey_images_transparent_ones_and_small_ones_are_read() {
+        let folder = filled("kinds");
+        let class = folder.join("train").join("ants");
+        GrayImage::from_pixel(50, 50, Luma([102])).save(class.join("grey.png")).unwrap();
+        GrayImage::from_pixel(50, 50, Luma([102])).save(class.join("grey.jpeg")).unwrap();
+        RgbaImage::from_pixel(50, 50, Rgba([102, 102, 102, 7])).save(class.join("alpha.png")).unwrap();
+        RgbImage::from_pixel(3, 2, Rgb([102; 3])).save(class.join("tiny.PNG")).unwrap();
+        // The ending is not what tells the format.
+        RgbImage::from_pixel(50, 50, Rgb([102; 3]))
+            .save_with_format(class.join("named.jpg"), ImageFormat::Png)
+            .unwrap();
+        let images = images(&folder, 20);
+        assert_eq!(images.count(), 11);
+        for index in 3..8 {
+            for batch in [images.batch(&[index]), images.augmented(&[index], Seed::new(5))] {
+                assert!(
+                    pixels(batch).iter().all(|pixel| (pixel - 0.4).abs() < 0.01),
+                    "{}",
+                    images.listing.path(index).display()
+                );
+            }
+        }
+        assert!(images.failure().is_none());
+    }
+
+    #[test]
+    fn images_that_cannot_be_read_are_named() {
+        let folder = filled("corrupt");
+        let path = folder.join("train").join("bees").join("1.jpg");
+        let bytes = fs::read(&path).unwrap();
+        for damaged in [&bytes[..bytes.len() / 3], b"no image at all", b""] {
+            fs::write(&path, damaged).unwrap();
+            let images = images(&folder, 16);
+            images.batch(&[0, 4]);
+            let failure = images.failure().expect("an image is damaged").to_string();
+            assert!(failure.contains("1.jpg") && failure.contains("remove it or replace it"), "{failure}");
+            assert!(images.failure().is_none(), "it is said once");
+            assert!(format!("{:#}", describe(&folder).unwrap_err()).contains("1.jpg"));
+        }
+        fs::write(&path, &bytes).unwrap();
+        assert!(describe(&folder).unwrap().contains("6 training and 6 test images of 2 classes"));
+    }
+
+    #[test]
+    fn folders_of_another_layout_are_refused_with_what_is_missing() {
+        assert!(why(listings(&folder("absent"))).contains("no folder `train`"));
+        let folder = filled("layout");
+        fs::create_dir_all(folder.join("train").join("cats")).unwrap();
+        assert!(why(listings(&folder)).contains("cats holds no JPEG or PNG images"));
+        fs::write(folder.join("train").join("cats").join("notes.txt"), "no image").unwrap();
+        assert!(why(listings(&folder)).contains("cats holds no JPEG or PNG images"));
+        fs::copy(folder.join("val").join("ants").join("0.jpg"), folder.join("train").join("cats").join("0.jpg"))
+            .unwrap();
+        assert!(why(listings(&folder)).contains("val has no class folder `cats`"));
+        fs::remove_dir_all(folder.join("val")).unwrap();
+        assert!(why(listings(&folder)).contains("no folder `val`"));
+    }
 }
