@@ -6,14 +6,16 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
+use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use common::{Images, device, normal, values};
 use gradmax::{
-    Activation, Amount, Architecture, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory,
-    Initializer, Mlp, MlpConfig, NormKind, Observer, ObserverError, Order, Periodic, Random, RandomPositive, Receipt,
-    Row, Run, Seed, Settings, Target, Task, Trainer, WideResNetConfig, checkpoint,
+    Activation, Amount, Architecture, Decay, Decayed, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy,
+    InMemory, Initializer, LearningRate, Mlp, MlpConfig, NormKind, Observer, ObserverError, Order, Periodic, Planned,
+    Random, RandomPositive, Receipt, Row, Run, Seed, Settings, Target, Task, Trainer, WeightDecay, WideResNetConfig,
+    checkpoint,
 };
 
 fn data() -> InMemory {
@@ -210,6 +212,114 @@ fn a_residual_network_with_batch_norm_resumes_to_the_same_weights_and_statistics
         assert_eq!(weights(&resumed.run.network), weights(&uninterrupted.run.network), "{stop}");
         assert_eq!(seen.rows, whole.rows, "{stop}");
         assert_eq!(seen.receipts, whole.receipts, "{stop}");
+    }
+}
+
+/// All weights after a few steps with some settings and an optimizer.
+fn trained_with(settings: Settings, optimizer: ModuleOptimizer) -> Vec<f32> {
+    let run = Run::new(config(&[4]).init(Seed::new(1), &device()).unwrap(), optimizer);
+    let outcome = Trainer::new(settings, Task::Classification, &data()).train(run).unwrap();
+    let bytes = weights(&outcome.run.network);
+    bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+fn near(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6)
+}
+
+#[test]
+fn weight_decay_is_that_of_other_trainers_and_keeps_to_its_parameters() {
+    let decay =
+        |rate, on, decoupled| Settings { weight_decay: Some(WeightDecay { rate, on, decoupled }), ..settings(12) };
+    let burns = WeightDecayConfig { penalty: 0.1 };
+    let coupled = trained_with(decay(0.1, Decayed::All, false), SgdConfig::new().init());
+    assert!(near(&coupled, &trained_with(settings(12), SgdConfig::new().with_weight_decay(Some(burns)).init())));
+    let decoupled = trained_with(decay(0.1, Decayed::All, true), adam());
+    assert!(near(&decoupled, &trained_with(settings(12), AdamWConfig::new().with_weight_decay(0.1).init())));
+
+    // A rate that takes a weight away whole in a step leaves only what that step's gradient gives.
+    let all = Settings { log_every: 1000, evaluate_every: None, ..decay(1.0 / 0.02, Decayed::Weights, false) };
+    let once = trained_with(Settings { steps: 1, ..all }, SgdConfig::new().init());
+    let plain = trained_with(Settings { steps: 1, ..settings(1) }, SgdConfig::new().init());
+    let start = trained_with(Settings { steps: 0, ..settings(1) }, SgdConfig::new().init());
+    // 6:4:3 with biases: weights at 0..24 and 28..40.
+    for index in 0..start.len() {
+        let is_weight = index < 24 || (28..40).contains(&index);
+        let expected = if is_weight { plain[index] - start[index] } else { plain[index] };
+        assert!((once[index] - expected).abs() <= 1e-5, "{index}");
+    }
+}
+
+#[test]
+fn gradients_are_clipped_together_and_rates_follow_their_schedule() {
+    let start = trained_with(Settings { steps: 0, ..settings(1) }, SgdConfig::new().init());
+    let clipped = Settings { clip_gradients: Some(1e-3), learning_rate: 1.0.into(), ..settings(1) };
+    let end = trained_with(clipped, SgdConfig::new().init());
+    let moved = start.iter().zip(&end).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+    assert!((moved - 1e-3).abs() <= 1e-6, "{moved}");
+
+    let mut seen = Seen::default();
+    let rate = LearningRate { base: 0.1, warm_up: 2, decay: Decay::Linear };
+    let run = Run::new(config(&[4]).init(Seed::new(1), &device()).unwrap(), sgd());
+    let settings = Settings { learning_rate: rate, evaluate_every: None, ..settings(4) };
+    Trainer::new(settings, Task::Classification, &data())
+        .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
+        .train(run)
+        .unwrap();
+    let rates = seen.rows.iter().map(|row| row.learning_rate).collect::<Vec<_>>();
+    assert_eq!(rates[..4].iter().map(|rate| (rate * 1e6).round()).collect::<Vec<_>>(), [5e4, 7.5e4, 5e4, 2.5e4]);
+}
+
+#[test]
+fn smoothed_labels_have_the_loss_of_the_mixture() {
+    let output = normal([5, 3], 1);
+    let target = Target::classes([0, 2, 1, 1, 0].into_iter(), &Device::flex());
+    let loss = |smoothing| Task::Classification.smoothed_loss(output.clone(), &target, smoothing).into_scalar::<f64>();
+    let even = (0..3).map(|class| {
+        let target = Target::classes([class; 5].into_iter(), &Device::flex());
+        Task::Classification.loss(output.clone(), &target).into_scalar::<f64>() / 3.0
+    });
+    let even = even.sum::<f64>();
+    assert!((loss(0.2) - (0.8 * loss(0.0) + 0.2 * even)).abs() < 1e-6);
+}
+
+#[test]
+fn looking_at_another_batch_leaves_running_statistics_alone() {
+    let config = WideResNetConfig { norm: NormKind::Batch, input: [3, 8, 8], ..WideResNetConfig::new(10, 1, 0.25) };
+    let network = config.init(Seed::new(1), &device()).unwrap();
+    let images = Images::new(9, [3, 8, 8], 10, Seed::new(2));
+    images.pass(&network, &mut ());
+    let before = weights(&network);
+    let plan = [Planned { site: "group2.block1".into(), count: 2 }];
+    let growth = images.grow(&Grower::new(GradMax), &network, &plan).unwrap();
+    assert_eq!(weights(&network), before);
+    // What did not grow is as it was: every parameter of the other groups, in order.
+    let grown = weights(&growth.network);
+    assert!(grown.len() > before.len());
+    assert_eq!(grown[..4 * 3 * 16 * 9], before[..4 * 3 * 16 * 9]);
+    let tail = 4 * 2 * 64;
+    assert_eq!(grown[grown.len() - tail..], before[before.len() - tail..]);
+}
+
+#[test]
+fn growth_batches_may_be_larger_than_what_passes_at_once() {
+    let images = Images::new(60, [3, 8, 8], 1, Seed::new(1));
+    let data = InMemory::<4>::new(images.input, Target::classes((0..60).map(|index| index % 4), &Device::flex()));
+    let config =
+        WideResNetConfig { norm: NormKind::Batch, input: [3, 8, 8], classes: 4, ..WideResNetConfig::new(10, 1, 0.25) };
+    for batch in [GrowthBatch::Examples(40), GrowthBatch::All] {
+        let mut seen = Seen::default();
+        let settings = Settings { evaluation_batch: 15, ..settings(22) };
+        Trainer::new(settings, Task::Classification, &data)
+            .with_growth(policy(Box::new(GradMax), batch))
+            .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
+            .train(Run::new(config.init(Seed::new(1), &device()).unwrap(), sgd()))
+            .unwrap();
+        assert_eq!(seen.receipts.len(), 2);
+        for receipt in &seen.receipts {
+            assert!(receipt.output_change.unwrap() <= receipt.tolerance.unwrap());
+            assert!(receipt.sites.iter().all(|site| site.outgoing_gradient_norm.unwrap() > 0.0));
+        }
     }
 }
 
