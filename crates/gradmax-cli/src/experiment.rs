@@ -62,7 +62,12 @@ impl Networks {
 pub fn check(experiment: &Experiment) -> Result<()> {
     let device = device::named(&experiment.device)?;
     let method = method::named(&experiment.method)?;
-    let network = Networks::of(experiment)?.start(&method).init(Seed::new(0), &device)?;
+    let networks = Networks::of(experiment)?;
+    let network = networks.start(&method).init(Seed::new(0), &device)?;
+    if let (Method::Grow(_), Some(growth)) = (&method, &experiment.growth) {
+        let amount = growth.schedule()?.amount;
+        network.sites().iter().try_for_each(|site| site.check_growth(amount.of(site.width())))?;
+    }
     if let Some(policy) = policy(experiment, method)? {
         if network.sites().is_empty() {
             return Err(misuse("the network has no hidden layers, so there is nothing to grow; name at least one"));

@@ -32,7 +32,12 @@ fn is_misuse(error: &gradmax::Error) -> bool {
     use gradmax::Error::*;
     matches!(
         error,
-        BadOption { .. } | ActivationNotZeroAtZero { .. } | ActivationFlatAtZero { .. } | Initializer { .. }
+        BadOption { .. }
+            | BadStage { .. }
+            | UnevenGroups { .. }
+            | ActivationNotZeroAtZero { .. }
+            | ActivationFlatAtZero { .. }
+            | Initializer { .. }
     )
 }
 

@@ -92,6 +92,54 @@ fn command_lines() {
 }
 
 #[test]
+fn networks_and_data_that_do_not_exist() {
+    let folder = folder("bad_networks");
+    let config = write_config(&folder, &[]);
+    let out = folder.join("run").display().to_string();
+    // What is set in a good configuration, the exit code, and what the message must say.
+    let table: &[(&str, i32, &[&str])] = &[
+        ("network={name='wide_resnet',depth=11}", 2, &["depth", "11", "6n + 4"]),
+        ("network={name='wide_resnet',depth=10,fraction=0.0}", 2, &["fraction", "positive"]),
+        ("network={name='wide_resnet',depth=10,norm={group=7}}", 2, &["number of 16", "multiples of 7"]),
+        ("network={name='vgg',depth=12}", 2, &["depth", "12", "11, 13, 16 or 19"]),
+        ("network={name='vgg',depth=11,downsampling='max_pool'}", 2, &["stage", "maps of 1x1", "2x2"]),
+        ("network={name='conv_net',stages=[{kind='dense',units=3}]}", 2, &["stage 1", "flatten"]),
+        ("network={name='conv_net',stages=[{kind='conv',channels=3,kernel=11,padding=0}]}", 2, &["stage 1", "8x8"]),
+        ("network={name='conv_net',stages=[{kind='conv',channels=4,groups=2}]}", 2, &["stage 1", "2 groups"]),
+        // 4 channels in two groups grow by 1: the target network would have 5 or 6.
+        (
+            "network={name='conv_net',stages=[{kind='conv',channels=4},{kind='conv',channels=5,groups=2}]}",
+            2,
+            &["stage", "2 groups"],
+        ),
+        ("network={name='mlp',hidden=[6],paths=[{from=1,to=1}]}", 2, &["paths", "from 1 to 1"]),
+        ("data={name='cifar10'}", 1, &["cifar10", "cifar-10-binary.tar.gz", "data.dir"]),
+        ("data={name='cifar100',dir='nowhere'}", 1, &["cifar100", "nowhere"]),
+        ("data={name='image_folder',dir='nowhere'}", 1, &["nowhere", "train"]),
+        ("data={name='image_folder',dir='nowhere',size=0}", 2, &["data.size", "at least one pixel"]),
+        ("data={name='digits',dir='here'}", 2, &["digits", "data.dir"]),
+        ("data={name='digits',as='imagenet'}", 2, &["imagenet", "cifar"]),
+        ("data={name='digits',examples=0}", 2, &["data.examples", "1 to 1438"]),
+        ("data={name='digits',augment={crop=1,turn=true}}", 2, &["turn", "crop"]),
+    ];
+    for (set, code, says) in table {
+        let _ = fs::remove_dir_all(&out);
+        refused(&["train", &config, "--out", &out, "--quiet", "--set", set], *code, says);
+    }
+}
+
+#[test]
+fn growth_that_does_not_fall_into_groups_is_refused_before_training() {
+    let folder = folder("bad_targets");
+    let config = write_config(&folder, &[]);
+    let out = folder.join("run").display().to_string();
+    let network = "network={name='conv_net',stages=[{kind='conv',channels=4},{kind='conv',channels=4,groups=2}]}";
+    let arguments = ["train", &config, "--out", &out, "--quiet", "--set", network, "--set", "growth.count=1"];
+    refused(&arguments, 2, &["`conv1`", "number of 1", "multiples of 2"]);
+    assert!(!folder.join("run").exists());
+}
+
+#[test]
 fn a_folder_that_holds_a_run_is_not_overwritten() {
     let folder = folder("occupied");
     let config = write_config(&folder, &[]);

@@ -130,6 +130,46 @@ impl From<Activation> for Between {
     }
 }
 
+/// What lies between a producer and a consumer, in order: a tuple of up to six layers and activations, an array of one kind, or a
+/// vector.
+///
+/// `(&norm, Activation::Relu)`, `[Activation::Relu]` and `vec![Between::Flatten]` are such.
+pub trait IntoBetween {
+    /// The layers in order.
+    fn into_between(self) -> Vec<Between>;
+}
+
+impl<B: Into<Between>, const N: usize> IntoBetween for [B; N] {
+    fn into_between(self) -> Vec<Between> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+impl<B: Into<Between>> IntoBetween for Vec<B> {
+    fn into_between(self) -> Vec<Between> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+macro_rules! tuple_into_between {
+    ($($layer:ident),+) => {
+        impl<$($layer: Into<Between>),+> IntoBetween for ($($layer,)+) {
+            fn into_between(self) -> Vec<Between> {
+                #[allow(non_snake_case)]
+                let ($($layer,)+) = self;
+                vec![$($layer.into()),+]
+            }
+        }
+    };
+}
+
+tuple_into_between!(A);
+tuple_into_between!(A, B);
+tuple_into_between!(A, B, C);
+tuple_into_between!(A, B, C, D);
+tuple_into_between!(A, B, C, D, E);
+tuple_into_between!(A, B, C, D, E, F);
+
 impl Between {
     /// The name to use in messages.
     pub fn name(&self) -> &str {

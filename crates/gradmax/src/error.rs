@@ -62,7 +62,7 @@ pub enum Error {
     },
     /// A site's neurons, or those it should gain, do not fall evenly into groups.
     #[error(
-        "site `{site}`: {width} neurons do not fall into groups evenly; its layers need multiples of {unit} \
+        "site `{site}`: a number of {width} does not fall into groups evenly; its layers need multiples of {unit} neurons \
          (groups grow by the same number of neurons each, and a group norm's groups are whole)"
     )]
     UnevenGroups {

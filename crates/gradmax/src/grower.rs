@@ -239,7 +239,7 @@ impl Grower {
                 return Err(Error::UnknownSite { site: planned.site.clone(), known });
             };
             self.check_site(site, device)?;
-            check_count(site, planned.count)?;
+            site.check_growth(planned.count)?;
             Ok((site.clone(), planned.count))
         };
         plan.iter().map(find).collect()
@@ -339,15 +339,6 @@ fn independent<N: Growable>(network: &N) -> N {
 fn widen_pass<N: Growable>(pass: TrainingPass, grown: &N, chosen: &[Chosen]) -> TrainingPass {
     let new = chosen.iter().flat_map(|chosen| chosen.gradient_addition().all().cloned().collect::<Vec<_>>());
     TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new.collect::<Vec<_>>()), ..pass }
-}
-
-/// Checks that new neurons fall evenly into the site's groups.
-fn check_count(site: &Site, count: usize) -> Result<(), Error> {
-    let unit = site.growth_unit();
-    match count.is_multiple_of(unit) {
-        true => Ok(()),
-        false => Err(Error::UnevenGroups { site: site.name.clone(), width: count, unit }),
-    }
 }
 
 fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {

@@ -70,7 +70,7 @@ mod verify;
 
 pub use activation::Activation;
 pub use anatomy::{Described, LayerSummary};
-pub use between::{AtZero, Between, OutputChange, global_average};
+pub use between::{AtZero, Between, IntoBetween, OutputChange, global_average};
 pub use carry::{Carried, SecondMoments, carry};
 pub use data::{Batch, Examples, InMemory};
 pub use directions::{Directions, Solver, leading_directions, leading_directions_by};

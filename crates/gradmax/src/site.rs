@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::between::{Between, OutputChange};
+use crate::between::{Between, IntoBetween, OutputChange};
 use crate::error::Error;
 use crate::layer::Layer;
 
@@ -50,7 +50,7 @@ impl Site {
     pub fn new(
         name: impl Into<String>,
         producer: impl Into<Layer>,
-        between: impl IntoIterator<Item = impl Into<Between>>,
+        between: impl IntoBetween,
         consumer: impl Into<Layer>,
     ) -> Self {
         Self { name: name.into(), producer: producer.into(), added: Vec::new(), paths: Vec::new(), unseen: Vec::new() }
@@ -59,8 +59,8 @@ impl Site {
 
     /// Adds a further consumer of the same neurons. A layer between that several consumers share is named in each path.
     #[must_use]
-    pub fn and(mut self, between: impl IntoIterator<Item = impl Into<Between>>, consumer: impl Into<Layer>) -> Self {
-        self.paths.push(Path { between: between.into_iter().map(Into::into).collect(), consumer: consumer.into() });
+    pub fn and(mut self, between: impl IntoBetween, consumer: impl Into<Layer>) -> Self {
+        self.paths.push(Path { between: between.into_between(), consumer: consumer.into() });
         self
     }
 
@@ -99,6 +99,18 @@ impl Site {
         let consumers = self.paths.iter().map(|path| path.consumer.groups());
         let others = self.added.iter().chain(&self.unseen).map(Layer::groups);
         consumers.chain(others).fold(self.producer.groups(), least_common_multiple)
+    }
+
+    /// Checks that so many new neurons fall evenly into the groups of the site's layers.
+    ///
+    /// # Errors
+    /// [`Error::UnevenGroups`].
+    pub fn check_growth(&self, count: usize) -> Result<(), Error> {
+        let unit = self.growth_unit();
+        match count.is_multiple_of(unit) {
+            true => Ok(()),
+            false => Err(Error::UnevenGroups { site: self.name.clone(), width: count, unit }),
+        }
     }
 
     /// New neurons come in multiples of this, so that groups stay even.

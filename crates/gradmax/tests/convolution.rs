@@ -375,9 +375,7 @@ impl Growable for Branching {
 
     fn sites(&self) -> Vec<Site> {
         let [left, right] = self.widths();
-        let joined = |before, after| {
-            [Activation::Relu.into(), Between::Beside { before, after }, (&self.norm).into(), (&self.depthwise).into()]
-        };
+        let joined = |before, after| (Activation::Relu, Between::Beside { before, after }, &self.norm, &self.depthwise);
         vec![
             Site::new("left", &self.left, joined(0, right), &self.join).and([Activation::Relu], &self.side),
             Site::new("right", &self.right, joined(left, 0), &self.join),
@@ -429,7 +427,7 @@ impl Growable for Declared {
             Between::LayerNorm(_, change) => Between::LayerNorm(self.norm.clone(), *change),
             other => other.clone(),
         });
-        vec![Site::new("first", &self.first, between, &self.second)]
+        vec![Site::new("first", &self.first, between.collect::<Vec<_>>(), &self.second)]
     }
 
     fn forward_probed(&self, input: Tensor<4>, probe: &mut dyn Probe) -> Tensor<2> {
