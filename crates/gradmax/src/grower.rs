@@ -6,9 +6,10 @@ use std::time::Instant;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 
-use crate::addition::{Addition, BlockValues, addition, gradient_addition};
+use crate::addition::Addition;
 use crate::branch::Branch;
 use crate::carry::{Carried, SecondMoments, carry, paths_of};
+use crate::chosen::{Chosen, ChosenBlock};
 use crate::error::Error;
 use crate::extension::{widen, widen_gradients};
 use crate::growable::Growable;
@@ -278,55 +279,6 @@ impl Grower {
         };
         let chosen = (0..blocks).map(choose_block).collect::<Result<Vec<_>, Error>>()?;
         Ok(Chosen { site, blocks: chosen })
-    }
-}
-
-/// New neurons at a site, block by block, and the gradients that they will receive.
-pub(crate) struct Chosen {
-    pub(crate) site: Site,
-    pub(crate) blocks: Vec<ChosenBlock>,
-}
-
-/// New neurons of one block of a site, and the gradients that they will receive.
-pub(crate) struct ChosenBlock {
-    pub(crate) neurons: NewNeurons,
-    pub(crate) gradients: BlockValues,
-    /// What these gradients are sums of, in size.
-    pub(crate) magnitude: f64,
-}
-
-impl Chosen {
-    fn count(&self) -> usize {
-        self.blocks.iter().map(|block| block.neurons.count()).sum()
-    }
-
-    fn addition(&self) -> Addition {
-        addition(&self.site, &self.blocks.iter().map(|block| &block.neurons).collect::<Vec<_>>())
-    }
-
-    fn gradient_addition(&self) -> Addition {
-        gradient_addition(&self.site, &self.blocks.iter().map(|block| &block.gradients).collect::<Vec<_>>())
-    }
-
-    fn preserves_function(&self) -> bool {
-        self.site.preserves_function() && self.blocks.iter().all(|block| block.neurons.preserves_function())
-    }
-
-    /// The norm that the gradients of the new incoming and outgoing weights will have.
-    pub(crate) fn gradient_norms(&self) -> [f64; 2] {
-        let norm = |of: fn(&NewNeurons) -> f64| {
-            self.blocks.iter().map(|block| of(&block.gradients.neurons).powi(2)).sum::<f64>().sqrt()
-        };
-        [norm(|neurons| neurons.incoming.norm_l2()), norm(|neurons| neurons.outgoing.norm_l2())]
-    }
-
-    /// The gradient norm of the new incoming weights by singular values and scale where there are any, or else by the branch.
-    fn predicted_gradient_norm(&self) -> f64 {
-        let predicted = self.blocks.iter().map(|block| block.neurons.predicted_gradient_norm());
-        match predicted.collect::<Option<Vec<_>>>().filter(|_| self.site.neurons_are_independent()) {
-            Some(norms) => norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt(),
-            None => self.gradient_norms()[0],
-        }
     }
 }
 

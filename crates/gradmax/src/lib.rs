@@ -37,6 +37,7 @@ mod between;
 mod branch;
 mod carry;
 pub mod checkpoint;
+mod chosen;
 mod data;
 mod directions;
 mod error;
@@ -62,6 +63,7 @@ mod receipt;
 mod run;
 mod schedule;
 mod seed;
+mod settings;
 mod signal;
 mod site;
 mod task;
@@ -98,10 +100,11 @@ pub use receipt::{Receipt, SiteReceipt, Timing};
 pub use run::{Outcome, Progress, Run, Summary};
 pub use schedule::{Amount, Observed, Order, Periodic, Planned, Schedule, SiteWidth, target_widths};
 pub use seed::Seed;
+pub use settings::{GrowthBatch, GrowthPolicy, Settings};
 pub use signal::{Activations, Signal};
 pub use site::{Path, Site};
 pub use task::{Target, Task};
-pub use trainer::{GrowthBatch, GrowthPolicy, Settings, Trainer};
+pub use trainer::Trainer;
 pub use verify::Verification;
 
 /// The crates whose types appear in this one's: matrices, and generators.

@@ -10,10 +10,10 @@ use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::addition::Addition;
+use crate::chosen::Chosen;
 use crate::error::Error;
 use crate::extension::Extension;
 use crate::growable::Growable;
-use crate::grower::Chosen;
 use crate::matrix::norm;
 use crate::pass::{Looked, Part};
 use crate::seed::Seed;

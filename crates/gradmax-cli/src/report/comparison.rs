@@ -46,7 +46,7 @@ pub fn table(summaries: &[RunSummary], compare: &CompareConfig, folder: &Path) -
     let difference = format!("difference to {}", compare.reference);
     let mut header = vec!["method", "n", "training loss", "test loss"];
     header.extend(scored(summaries).then_some("test score, %"));
-    header.extend(["parameters", "training FLOPs", "growth, steps", &difference]);
+    header.extend(["parameters", "training FLOPs", "seconds", "growth, steps", &difference]);
     let rows = compare.methods.iter().filter_map(|method| {
         let runs = summaries.iter().filter(|summary| summary.method == *method).collect::<Vec<_>>();
         (!runs.is_empty()).then(|| row(&runs, summaries, compare, folder))
@@ -68,6 +68,7 @@ fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, folder
     }
     row.push(grouped(runs[0].parameters as u64));
     row.push(significant(runs.iter().map(|run| run.train_flops as f64).sum::<f64>() / runs.len() as f64));
+    row.push(significant(runs.iter().map(|run| run.seconds).sum::<f64>() / runs.len() as f64));
     row.push(growth_cost(runs, folder)?.map_or("-".into(), |steps| format!("{steps:.2}")));
     row.push(if *method == compare.reference { "-".into() } else { difference(runs, all, compare) });
     Ok(row)
