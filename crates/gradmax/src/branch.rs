@@ -16,7 +16,7 @@ use crate::site::Site;
 
 /// The branch of one block of a site on the growth batch: `<delta, branch(h, w_in, w_out)>` for weights of your choice, where `h`
 /// is the producer's input and `delta` the gradient of the loss at the consumer's output.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Branch {
     pub(crate) site: Site,
     pub(crate) passages: Vec<Passage>,

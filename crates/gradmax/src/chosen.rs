@@ -1,6 +1,7 @@
 //! What was chosen for a site at a growth event: new neurons, and what is known of them beforehand.
 
 use crate::addition::{Addition, BlockValues, addition, gradient_addition};
+use crate::branch::Branch;
 use crate::initializer::NewNeurons;
 use crate::site::Site;
 
@@ -14,8 +15,7 @@ pub(crate) struct Chosen {
 pub(crate) struct ChosenBlock {
     pub(crate) neurons: NewNeurons,
     pub(crate) gradients: BlockValues,
-    /// What these gradients are sums of, in size.
-    pub(crate) magnitude: f64,
+    pub(crate) branch: Branch,
 }
 
 impl Chosen {
@@ -41,6 +41,11 @@ impl Chosen {
             self.blocks.iter().map(|block| of(&block.gradients.neurons).powi(2)).sum::<f64>().sqrt()
         };
         [norm(|neurons| neurons.incoming.norm_l2()), norm(|neurons| neurons.outgoing.norm_l2())]
+    }
+
+    /// What the gradients of the new weights are sums of, in size.
+    pub(crate) fn magnitude(&self) -> f64 {
+        self.blocks.iter().map(|block| block.branch.magnitude(&block.neurons)).sum()
     }
 
     /// The gradient norm of the new incoming weights by singular values and scale where there are any, or else by the branch.

@@ -256,8 +256,9 @@ impl Grower {
         let placement = Placement { zero_side: self.placement.zero_side_of(&site), ..self.placement };
         let blocks = site.blocks();
         let choose_block = |block: usize| {
+            let branch = Branch::new(&site, block, evidence)?;
             let operator = match self.needs_operator() {
-                true => Some(GrowthOperator::of_block(&site, block, evidence)?),
+                true => Some(GrowthOperator::of_branch(branch.clone())?),
                 false => None,
             };
             let request = Request {
@@ -273,9 +274,8 @@ impl Grower {
             };
             let neurons = self.initializer.neurons(&request)?;
             check_neurons(&neurons, &request)?;
-            let branch = Branch::new(&site, block, evidence)?;
-            let (gradients, magnitude) = (branch.gradients(&neurons), branch.magnitude(&neurons));
-            Ok(ChosenBlock { neurons, gradients, magnitude })
+            let gradients = branch.gradients(&neurons);
+            Ok(ChosenBlock { neurons, gradients, branch })
         };
         let chosen = (0..blocks).map(choose_block).collect::<Result<Vec<_>, Error>>()?;
         Ok(Chosen { site, blocks: chosen })

@@ -57,9 +57,12 @@ impl GrowthOperator {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_block(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
-        let branch = Branch::new(site, block, evidence)?;
+        Self::of_branch(Branch::new(site, block, evidence)?)
+    }
+
+    pub(crate) fn of_branch(branch: Branch) -> Result<Self, Error> {
         let device = branch.passages[0].input.device();
-        Ok(Self { slopes: site.slopes_at_zero(&device)?, branch })
+        Ok(Self { slopes: branch.site.slopes_at_zero(&device)?, branch })
     }
 
     /// The leading left singular directions of the operator: the outgoing weights that GradMax gives `count` new

@@ -27,7 +27,7 @@ impl dyn Probe + '_ {
         self.consumer(site, 0, input, output)
     }
 
-    /// As [`site`](Self::site), for one of several consumers of the site's neurons, in the order of
+    /// As `site`, for one of several consumers of the site's neurons, in the order of
     /// [`Site::paths`].
     pub fn consumer<P: Activations, C: Activations>(&mut self, site: &str, consumer: usize, input: &P, output: C) -> C {
         C::from_signal(self.passage(site, consumer, input.clone().into_signal(), output.into_signal()))

@@ -58,6 +58,22 @@ impl Site {
     }
 
     /// Adds a further consumer of the same neurons. A layer between that several consumers share is named in each path.
+    ///
+    /// # Example
+    /// Neurons that are read twice: by one layer alone, and by another together with five neurons of others that come first.
+    /// ```
+    /// # use burn::{nn::LinearConfig, tensor::Device};
+    /// use gradmax::{Activation, Between, Site};
+    /// # let device = Device::default();
+    /// # let dense = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device);
+    /// let (hidden, alone, together) = (dense(4, 3), dense(3, 2), dense(8, 6));
+    /// let beside = Between::Beside { before: 5, after: 0 };
+    /// let site = Site::new("hidden", &hidden, [Activation::Relu], &alone).and((Activation::Relu, beside), &together);
+    /// assert_eq!(site.fan_out(), 2 + 6);
+    /// assert!(site.check().is_ok());
+    /// ```
+    /// In the forward pass, the first consumer is shown with `probe.site("hidden", &input, output)` and the second with
+    /// `probe.consumer("hidden", 1, &input, output)`.
     #[must_use]
     pub fn and(mut self, between: impl IntoBetween, consumer: impl Into<Layer>) -> Self {
         self.paths.push(Path { between: between.into_between(), consumer: consumer.into() });

@@ -196,8 +196,8 @@ fn check_output(chosen: &[Chosen], change: f64, tolerance: f64) -> Result<(), Er
 fn check_gradient(chosen: &Chosen, norms: &NewGradientNorms, allowed: f64) -> Result<(), Error> {
     let [incoming, outgoing] = chosen.gradient_norms();
     let (predicted, measured) = (incoming.hypot(outgoing), norms.incoming.hypot(norms.outgoing));
-    let cancelled = CANCELLATION * chosen.blocks.iter().map(|block| block.magnitude).sum::<f64>();
-    if (predicted - measured).abs() <= (allowed * predicted.max(measured)).max(cancelled) {
+    let difference = (predicted - measured).abs();
+    if difference <= allowed * predicted.max(measured) || difference <= CANCELLATION * chosen.magnitude() {
         return Ok(());
     }
     Err(Error::GradientMismatch { site: chosen.site.name.clone(), predicted, measured })
