@@ -55,7 +55,7 @@ pub trait Growable: Module {
     /// Floating-point operations of one example's forward pass: two for each entry of a matrix, one for each of a bias.
     ///
     /// Right for dense networks, which use every weight once an example; override it for networks that use weights more
-    /// often, as convolutions do. Activations are not counted.
+    /// often, as convolutions do (the library's networks count layer by layer). Activations are not counted.
     fn flops(&self) -> u64 {
         let mut count = DenseFlops(0);
         self.visit(&mut count);

@@ -134,11 +134,10 @@ impl Grower {
 
     fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
         site.check()?;
-        let needs_slope = self.needs_operator() || self.placement.zero_side_of(site) == ZeroSide::Incoming;
-        if needs_slope {
-            site.slopes_at_zero(device)?;
+        match self.placement.zero_side_of(site) {
+            ZeroSide::Outgoing => Ok(()),
+            ZeroSide::Incoming | ZeroSide::Automatic => site.slopes_at_zero(device).map(|_| ()),
         }
-        Ok(())
     }
 
     /// Grows a network on one growth batch; `pass` computes output and mean loss, showing the sites to the probe.
@@ -258,7 +257,7 @@ impl Grower {
         let choose_block = |block: usize| {
             let branch = Branch::new(&site, block, evidence)?;
             let operator = match self.needs_operator() {
-                true => Some(GrowthOperator::of_branch(branch.clone())?),
+                true => Some(GrowthOperator::of_branch(branch.clone(), placement.zero_side)?),
                 false => None,
             };
             let request = Request {

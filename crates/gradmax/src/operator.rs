@@ -7,6 +7,7 @@ use crate::branch::{Branch, Response};
 use crate::directions::{Directions, leading_directions};
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor};
+use crate::placement::ZeroSide;
 use crate::probe::Evidence;
 use crate::site::Site;
 
@@ -57,12 +58,17 @@ impl GrowthOperator {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_block(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
-        Self::of_branch(Branch::new(site, block, evidence)?)
+        Self::of_branch(Branch::new(site, block, evidence)?, ZeroSide::Incoming)
     }
 
-    pub(crate) fn of_branch(branch: Branch) -> Result<Self, Error> {
+    /// The operator of a branch; with zero outgoing weights, its activations need not be zero at zero.
+    pub(crate) fn of_branch(branch: Branch, zero_side: ZeroSide) -> Result<Self, Error> {
         let device = branch.passages[0].input.device();
-        Ok(Self { slopes: branch.site.slopes_at_zero(&device)?, branch })
+        let slopes = match zero_side {
+            ZeroSide::Outgoing => branch.site.slopes_for_directions(&device),
+            ZeroSide::Incoming | ZeroSide::Automatic => branch.site.slopes_at_zero(&device)?,
+        };
+        Ok(Self { slopes, branch })
     }
 
     /// The leading left singular directions of the operator: the outgoing weights that GradMax gives `count` new

@@ -251,6 +251,14 @@ impl Site {
         self.paths.iter().map(|path| path.between.iter().map(|between| self.slope(between, device)).collect()).collect()
     }
 
+    /// The slopes by which incoming directions are chosen where outgoing weights are zero: such neurons change nothing under any
+    /// activation, so nothing is refused, and one that is flat at zero counts as the identity.
+    pub(crate) fn slopes_for_directions(&self, device: &Device) -> Vec<Vec<f64>> {
+        let slope = |between: &Between| between.at_zero(device).map_or(1.0, |at_zero| at_zero.slope);
+        let or_one = |slope: f64| if slope == 0.0 { 1.0 } else { slope };
+        self.paths.iter().map(|path| path.between.iter().map(|between| or_one(slope(between))).collect()).collect()
+    }
+
     fn slope(&self, between: &Between, device: &Device) -> Result<f64, Error> {
         let Some(at_zero) = between.at_zero(device) else {
             return Ok(1.0);

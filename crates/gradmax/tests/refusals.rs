@@ -34,13 +34,14 @@ fn with_zero_outgoing_weights_any_activation_can_grow() {
     let inverse = Placement { zero_side: ZeroSide::Outgoing, ..Placement::default() };
     let network = mlp(5, &[4, 3], 2, Activation::Sigmoid, true);
     let batch = Batch::new(30, 5, 2);
-    let grower = Grower::new(Random).with_placement(inverse);
-    let growth = grower
-        .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
-        .unwrap();
-    for site in &growth.receipt.sites {
-        assert_eq!(site.gradient_norm, Some(0.0));
-        assert!(site.outgoing_gradient_norm.unwrap() > 0.0);
+    for grower in [Grower::new(Random), Grower::new(GradMax)].map(|grower| grower.with_placement(inverse)) {
+        let growth = grower
+            .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
+            .unwrap();
+        for site in &growth.receipt.sites {
+            assert_eq!(site.gradient_norm, Some(0.0));
+            assert!(site.outgoing_gradient_norm.unwrap() > 0.0);
+        }
     }
 }
 
