@@ -146,7 +146,11 @@ impl<'a, N: Growable> Trainer<'a, N> {
             self.evaluate_test(&mut ongoing, order)?;
         }
         let batch = order.batch(self.train, step, self.settings.steps);
-        check_readable(self.train)?;
+        if let Err(unreadable) = check_readable(self.train) {
+            // Nothing was done with the batch: once it can be read, the run goes on from here.
+            self.checkpoint(&mut ongoing)?;
+            return Err(unreadable);
+        }
         let grown = self.grow_if_due(&mut ongoing, order, &batch)?;
 
         let (started, whole) = (Instant::now(), grown.is_none());

@@ -12,10 +12,10 @@ use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use common::{Images, device, normal, values};
 use gradmax::{
-    Activation, Amount, Architecture, Decay, Decayed, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy,
-    InMemory, Initializer, LearningRate, Mlp, MlpConfig, NormKind, Observer, ObserverError, Order, Periodic, Planned,
-    Random, RandomPositive, Receipt, Row, Run, Seed, Settings, Target, Task, Trainer, WeightDecay, WideResNetConfig,
-    checkpoint,
+    Activation, Amount, Architecture, Decay, Decayed, Error, Examples, GradMax, Growable, Grower, GrowthBatch,
+    GrowthPolicy, InMemory, Initializer, LearningRate, Mlp, MlpConfig, NormKind, Observer, ObserverError, Order,
+    Periodic, Planned, Random, RandomPositive, Receipt, Row, Run, Seed, Settings, Target, Task, Trainer, WeightDecay,
+    WideResNetConfig, checkpoint,
 };
 
 fn data() -> InMemory {
@@ -321,6 +321,55 @@ fn growth_batches_may_be_larger_than_what_passes_at_once() {
             assert!(receipt.sites.iter().all(|site| site.outgoing_gradient_norm.unwrap() > 0.0));
         }
     }
+}
+
+/// Examples of which one cannot be read.
+struct Unreadable<'a> {
+    data: &'a InMemory,
+    which: usize,
+    failed: AtomicBool,
+}
+
+impl Examples for Unreadable<'_> {
+    type Input = Tensor<2>;
+
+    fn count(&self) -> usize {
+        self.data.count()
+    }
+    fn batch(&self, indices: &[usize]) -> gradmax::Batch<Tensor<2>> {
+        self.failed.fetch_or(indices.contains(&self.which), Ordering::Relaxed);
+        self.data.batch(indices)
+    }
+    fn failure(&self) -> Option<ObserverError> {
+        self.failed.swap(false, Ordering::Relaxed).then(|| format!("example {} is torn", self.which).into())
+    }
+}
+
+#[test]
+fn an_example_that_cannot_be_read_ends_the_run_with_a_checkpoint() {
+    let data = data();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("unreadable");
+    let torn = Unreadable { data: &data, which: 77, failed: AtomicBool::new(false) };
+    let settings = || Settings { checkpoint_every: None, evaluate_every: None, ..settings(20) };
+    let (mut seen, mut whole) = (Seen::default(), Seen::default());
+    let fresh = || Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
+    let keep = |seen| Keep { seen, folder: Some(folder.clone()), stop: None };
+    let error = Trainer::new(settings(), Task::Classification, &torn)
+        .with_observer(keep(&mut seen))
+        .train(fresh())
+        .map(|_| ())
+        .unwrap_err();
+    assert!(matches!(&error, Error::Examples(_)) && error.to_string().contains("example 77 is torn"));
+    let step = checkpoint::load_progress(&folder).unwrap().step;
+    assert!(step < 6, "an epoch has six batches");
+
+    // Mended, it goes on where it ended.
+    let network = config(&[3]).init(Seed::new(9), &device()).unwrap();
+    let run = checkpoint::load(&folder, network, sgd()).unwrap();
+    let resumed = Trainer::new(settings(), Task::Classification, &data).train(run).unwrap();
+    let uninterrupted =
+        Trainer::new(settings(), Task::Classification, &data).with_observer(keep(&mut whole)).train(fresh()).unwrap();
+    assert_eq!(weights(&resumed.run.network), weights(&uninterrupted.run.network));
 }
 
 #[test]
