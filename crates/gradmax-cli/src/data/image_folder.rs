@@ -385,7 +385,12 @@ mod tests {
         let folder = filled("corrupt");
         let path = folder.join("train").join("bees").join("1.jpg");
         let bytes = fs::read(&path).unwrap();
-        for damaged in [&bytes[..bytes.len() / 3], b"no image at all", b""] {
+        let png = folder.join("whole.png");
+        RgbImage::from_fn(40, 30, |x, y| Rgb([(7 * x) as u8, (x * y) as u8, (9 * y) as u8])).save(&png).unwrap();
+        let png = fs::read(png).unwrap();
+        // Cut in the header, in the scan, just before its end; and other things.
+        let cuts = [bytes.len() / 3, bytes.len() * 9 / 10, bytes.len() - 2].map(|length| &bytes[..length]);
+        for damaged in cuts.into_iter().chain([&png[..png.len() / 2], b"no image at all", b""]) {
             fs::write(&path, damaged).unwrap();
             let images = images(&folder, 16);
             images.batch(&[0, 4]);

@@ -1,8 +1,9 @@
 //! From a file to the pixels of a square image.
 
+use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use fast_image_resize as resize;
 use fast_image_resize::images::{Image, ImageRef};
 use gradmax::Seed;
@@ -12,7 +13,11 @@ use rand::rngs::ChaCha8Rng;
 
 /// A square image: an Inception crop, half of them mirrored, or without a seed the centre.
 pub fn decode(path: &Path, size: usize, seed: Option<Seed>) -> Result<Vec<u8>> {
-    let image = ImageReader::open(path)?.with_guessed_format()?.decode()?;
+    let file = std::fs::read(path)?;
+    if is_jpeg_cut_short(&file) {
+        bail!("the file is cut short");
+    }
+    let image = ImageReader::new(Cursor::new(&file)).with_guessed_format()?.decode()?;
     // Grey images get three equal channels; transparency is dropped.
     let image = image.into_rgb8();
     let (width, height) = image.dimensions();
@@ -35,6 +40,14 @@ pub fn decode(path: &Path, size: usize, seed: Option<Seed>) -> Result<Vec<u8>> {
         bytes.chunks_exact_mut(3 * size).for_each(mirror);
     }
     Ok(bytes)
+}
+
+/// Whether a JPEG ends before its end marker; decoders fill what is missing with grey, and say nothing.
+///
+/// Inside a scan, 0xff is always followed by 0 or a restart marker, so that these markers do not come up by chance.
+fn is_jpeg_cut_short(file: &[u8]) -> bool {
+    let last = |marker: [u8; 2]| file.windows(2).rposition(|bytes| bytes == marker);
+    file.starts_with(&[0xff, 0xd8]) && last([0xff, 0xd9]) < last([0xff, 0xda]).or(Some(0))
 }
 
 fn mirror(row: &mut [u8]) {
