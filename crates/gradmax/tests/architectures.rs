@@ -36,13 +36,12 @@ fn parameters<A: Architecture>(shape: &A) -> usize {
 
 #[test]
 fn parameters_are_as_many_as_in_the_paper_s_code() {
-    let counts = |small, large| (parameters(small), parameters(large));
     let none = NormKind::None;
-    assert_eq!(counts(&wide_resnet(0.25, none), &wide_resnet(1.0, none)).0, 96_506);
-    assert_eq!(parameters(&wide_resnet(1.0, none)), 369_530);
+    assert_eq!([0.25, 1.0].map(|fraction| parameters(&wide_resnet(fraction, none))), [96_506, 369_530]);
     let stride = Downsampling::Stride;
-    assert_eq!(parameters(&vgg(11, 0.25, stride)), 587_952);
-    assert_eq!(parameters(&vgg(11, 1.0, stride)), 9_263_808);
+    assert_eq!([0.25, 1.0].map(|fraction| parameters(&vgg(11, fraction, stride))), [587_952, 9_263_808]);
+    // Sums of 9 x inputs x outputs over the layers.
+    assert_eq!([16, 19].map(|depth| parameters(&vgg(depth, 1.0, stride))), [14_756_544, 20_064_960]);
     // Howard et al. 2017, table 8: 4.2 million.
     let depthwise = Strides::Depthwise;
     assert_eq!(parameters(&mobilenet(1.0, none, depthwise)) / 100_000, 42);
