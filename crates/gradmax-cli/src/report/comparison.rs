@@ -68,7 +68,8 @@ fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, folder
     }
     row.push(grouped(runs[0].parameters as u64));
     row.push(significant(runs.iter().map(|run| run.train_flops as f64).sum::<f64>() / runs.len() as f64));
-    row.push(significant(runs.iter().map(|run| run.seconds).sum::<f64>() / runs.len() as f64));
+    let seconds = runs.iter().map(|run| run.seconds).sum::<f64>() / runs.len() as f64;
+    row.push(if seconds < 10.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") });
     row.push(growth_cost(runs, folder)?.map_or("-".into(), |steps| format!("{steps:.2}")));
     row.push(if *method == compare.reference { "-".into() } else { difference(runs, all, compare) });
     Ok(row)
