@@ -269,9 +269,10 @@ impl TrainingConfig {
         }
     }
 
-    /// Gradient steps for a number of training examples.
-    pub fn steps(&self, examples: usize) -> usize {
-        self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0) * self.steps_per_epoch(examples))
+    /// Gradient steps for a number of training examples, which is asked for only if epochs are counted: it can take a folder of
+    /// a million files to know.
+    pub fn steps(&self, examples: impl FnOnce() -> usize) -> usize {
+        self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0) * self.steps_per_epoch(examples()))
     }
 
     /// The learning rate of every step, for a number of training examples.

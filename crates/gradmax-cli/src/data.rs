@@ -177,7 +177,7 @@ impl DataConfig {
             Self::Mnist(set) | Self::FashionMnist(set) => of(set, idx::TRAINING),
             Self::Cifar10(set) | Self::Cifar100(set) => of(set, CIFAR_TRAINING),
             Self::ImageFolder { dir, .. } => {
-                image_folder::listings(dir).map_or(IMAGENET_TRAINING, |[train, _]| train.count())
+                image_folder::training_images(dir).map_or(IMAGENET_TRAINING, |train| train.count())
             }
         }
     }

@@ -42,7 +42,7 @@ impl Networks {
         let target = match &experiment.growth {
             None => sites,
             Some(growth) => {
-                target_widths(&growth.schedule()?, &sites, experiment.training.steps(experiment.data.examples()))
+                target_widths(&growth.schedule()?, &sites, experiment.training.steps(|| experiment.data.examples()))
             }
         };
         let target = seed.with_site_widths(&target.iter().map(|site| site.width).collect::<Vec<_>>());
@@ -141,7 +141,7 @@ fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &
 
 fn settings(experiment: &Experiment, examples: usize) -> Settings {
     let training = &experiment.training;
-    let steps = training.steps(examples);
+    let steps = training.steps(|| examples);
     let rare = |part: usize| (steps / part).max(1);
     let evaluate_every = match training.batch_size {
         Some(_) => training.steps_per_epoch(examples),

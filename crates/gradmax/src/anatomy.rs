@@ -132,8 +132,8 @@ impl Walk {
         dilation: [usize; 2],
     ) -> [usize; 2] {
         [0, 1].map(|axis| {
-            let reach = dilation[axis] * (kernel[axis] - 1) + 1;
-            (self.shape[1 + axis] + padding[axis]).saturating_sub(reach) / stride[axis] + 1
+            let length = self.shape[1 + axis] + padding[axis];
+            convolved_length(length, kernel[axis], stride[axis], dilation[axis]).unwrap_or(1)
         })
     }
 
@@ -151,6 +151,11 @@ impl Walk {
             between: between.unwrap_or_default(),
         });
     }
+}
+
+/// Positions of a convolution along an axis of this length, padding included; none if the kernel does not fit in.
+pub(crate) fn convolved_length(length: usize, kernel: usize, stride: usize, dilation: usize) -> Option<usize> {
+    Some(length.checked_sub(dilation * (kernel - 1) + 1)? / stride + 1)
 }
 
 fn kind_of(name: &str, [height, width]: [usize; 2], stride: [usize; 2], groups: usize) -> String {

@@ -197,8 +197,8 @@ impl Between {
     /// What a norm multiplies gradients of silent neurons by.
     pub(crate) fn norm_gain(&self) -> Option<f64> {
         match self {
-            Self::BatchNorm(norm) => Some(norm.epsilon.sqrt().recip()),
-            Self::GroupNorm(norm) => Some(norm.epsilon.sqrt().recip()),
+            Self::BatchNorm(norm) => Some(gain_of(norm.epsilon)),
+            Self::GroupNorm(norm) => Some(gain_of(norm.epsilon)),
             _ => None,
         }
     }
@@ -267,7 +267,7 @@ impl Between {
                     let mean = mean_over(tensor.clone(), |axis| axis != 1);
                     tensor - mean
                 });
-                centred.scaled(norm.epsilon.sqrt().recip())
+                centred.scaled(gain_of(norm.epsilon))
             }
             // Frozen: running statistics of mean 0 and variance 1.
             Self::BatchNorm(norm) => neurons.scaled((1.0 + norm.epsilon).sqrt().recip()),
@@ -277,7 +277,7 @@ impl Between {
                     let mean = mean_over(tensor.clone(), |axis| axis > 1);
                     tensor - mean.mul_scalar(share)
                 });
-                centred.scaled(norm.epsilon.sqrt().recip())
+                centred.scaled(gain_of(norm.epsilon))
             }
             Self::LayerNorm(..) | Self::Dropout(_) => neurons,
             Self::Depthwise(conv) => Signal::Maps(conv.identity(neurons.maps())),
@@ -333,6 +333,11 @@ impl Between {
 pub fn global_average(maps: Tensor<4>) -> Tensor<2> {
     let [batch, channels, _, _] = maps.dims();
     maps.mean_dim(3).mean_dim(2).reshape([batch, channels])
+}
+
+/// What a norm with this epsilon multiplies by where the variance is 0.
+fn gain_of(epsilon: f64) -> f64 {
+    epsilon.sqrt().recip()
 }
 
 /// Multiplies each neuron by its own factor: `[neurons]`.

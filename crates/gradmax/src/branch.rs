@@ -43,14 +43,15 @@ impl Branch {
 
     /// Runs the branch on one example: what it adds must have the shape of what the consumer computes.
     fn check_shapes(&self) -> Result<(), Error> {
+        let count = self.site.growth_unit() / self.site.blocks();
+        let between = fresh_between(&self.site);
         for passage in &self.passages {
             let first = |signal: &Signal| map_tensor!(signal.clone(), tensor => tensor.narrow(0, 0, 1));
             let (input, delta) = (first(&passage.input), first(&passage.delta));
             let device = input.device();
             let weights = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device);
-            let count = self.site.growth_unit() / self.site.blocks();
             let passage = Passage { consumer: passage.consumer, input, delta: delta.clone() };
-            let fresh = fresh_leaves(&fresh_between(&self.site), count, &device);
+            let fresh = fresh_leaves(&between, count, &device);
             let incoming = weights([count, self.site.fan_in()]);
             let added =
                 self.added(&passage, Response::Actual(&fresh), &incoming, &weights([self.site.fan_out(), count]), None);

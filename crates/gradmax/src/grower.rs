@@ -340,9 +340,8 @@ fn site_receipts(chosen: &[Chosen], verified: &Verified) -> Vec<SiteReceipt> {
 }
 
 /// What the laps mean: the probed pass is part of the growth's cost unless a training step goes on from it.
-fn timing(laps: [f64; 5], context: EventContext, has_training_pass: bool) -> Timing {
+fn timing(laps: [f64; 5], context: EventContext, probe_is_training_step: bool) -> Timing {
     let [probe, initialize, widen, carry, verify] = laps;
-    let probe_is_training_step = context.batch_is_training_step && has_training_pass;
     let own_probe = if probe_is_training_step { 0.0 } else { probe };
     let growth = own_probe + initialize + widen + carry;
     let growth_in_steps = context.training_step.map(|step| growth / step);

@@ -249,7 +249,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
         let Growth { network, optimizer, training_pass, receipt } = grown;
         ongoing.grew(network, optimizer, &receipt, started);
         self.observers.iter_mut().try_for_each(|observer| observer.grown(&receipt).map_err(Error::Observer))?;
-        Ok(training_pass.filter(|_| context.batch_is_training_step))
+        Ok(training_pass)
     }
 
     /// The examples that a growth event looks at, in parts with their shares.

@@ -82,11 +82,7 @@ fn names(folder: &Path, folders: bool) -> Result<Vec<String>> {
 
 /// Training and test images of a folder, with the same classes.
 pub fn listings(dir: &Path) -> Result<[Listing; 2]> {
-    let half = |known: &[&str]| match known.iter().map(|name| dir.join(name)).find(|path| path.is_dir()) {
-        Some(path) => Listing::read(&path),
-        None => bail!("{} has no folder `{}`; images belong into {0}/{1}/CLASS/", dir.display(), known[0]),
-    };
-    let (train, test) = (half(&["train"])?, half(&["val", "test"])?);
+    let (train, test) = (training_images(dir)?, half(dir, &["val", "test"])?);
     if train.classes != test.classes {
         let lacks = |a: &Listing, b: &Listing| a.classes.iter().find(|class| !b.classes.contains(class)).cloned();
         let (class, other) = match lacks(&train, &test) {
@@ -96,6 +92,19 @@ pub fn listings(dir: &Path) -> Result<[Listing; 2]> {
         bail!("{} has no class folder `{class}`; both halves need the same classes", other.root.display());
     }
     Ok([train, test])
+}
+
+/// Training images of a folder.
+pub fn training_images(dir: &Path) -> Result<Listing> {
+    half(dir, &["train"])
+}
+
+/// The images of the first of these folders that is there.
+fn half(dir: &Path, known: &[&str]) -> Result<Listing> {
+    match known.iter().map(|name| dir.join(name)).find(|path| path.is_dir()) {
+        Some(path) => Listing::read(&path),
+        None => bail!("{} has no folder `{}`; images belong into {0}/{1}/CLASS/", dir.display(), known[0]),
+    }
 }
 
 /// Number of classes of a folder.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use gradmax::{Architecture, Examples, Growable, InMemory, Seed, Target, Task};
+use gradmax::{Architecture, Growable, InMemory, Seed, Target, Task};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -30,8 +30,8 @@ pub fn load(
         let inputs = Tensor::from_data(TensorData::new(drawn, [count, channels, height, width]), device);
         InMemory::new(inputs.clone(), Target::Values(teacher.forward(inputs)))
     };
-    let of = |examples: InMemory<4>| Box::new(examples) as Box<dyn Examples<Input = Tensor<4>> + Send + Sync>;
-    Ok(DataSet { train: of(examples("train", train)), test: of(examples("test", test)), task: Task::Regression })
+    let (train, test) = (Box::new(examples("train", train)), Box::new(examples("test", test)));
+    Ok(DataSet { train, test, task: Task::Regression })
 }
 
 /// The network with all its weights drawn anew, layer after layer.

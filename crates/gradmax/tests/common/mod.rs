@@ -41,8 +41,8 @@ impl Batch {
     }
 
     pub fn step<N: Growable<Input = Tensor<2>>>(&self, network: N, optimizer: &mut ModuleOptimizer, rate: f64) -> N {
-        let gradients = GradientsParams::from_grads(self.pass(&network, &mut ()).loss.backward(), &network);
-        optimizer.step(rate, network, gradients)
+        let pass = self.pass(&network, &mut ());
+        stepped(network, pass, optimizer, rate)
     }
 }
 
@@ -77,8 +77,8 @@ impl Images {
     }
 
     pub fn step<N: Growable<Input = Tensor<4>>>(&self, network: N, optimizer: &mut ModuleOptimizer, rate: f64) -> N {
-        let gradients = GradientsParams::from_grads(self.pass(&network, &mut ()).loss.backward(), &network);
-        optimizer.step(rate, network, gradients)
+        let pass = self.pass(&network, &mut ());
+        stepped(network, pass, optimizer, rate)
     }
 
     pub fn grow<N: Growable<Input = Tensor<4>>>(
@@ -109,4 +109,10 @@ pub fn state(optimizer: &ModuleOptimizer) -> Vec<(u64, String, TensorData)> {
     let mut tensors = tensors.collect::<Vec<_>>();
     tensors.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     tensors
+}
+
+/// The network after a step down the gradient of a pass.
+fn stepped<N: Growable>(network: N, pass: Pass, optimizer: &mut ModuleOptimizer, rate: f64) -> N {
+    let gradients = GradientsParams::from_grads(pass.loss.backward(), &network);
+    optimizer.step(rate, network, gradients)
 }

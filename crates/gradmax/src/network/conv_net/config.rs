@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConvNet, Step};
 use crate::activation::Activation;
+use crate::anatomy::convolved_length;
 use crate::error::Error;
 use crate::modules::NormKind;
 use crate::network::draw::{Geometry, he_conv, he_dense, he_depthwise};
@@ -320,6 +321,6 @@ impl Build<'_> {
 
 fn convolved(size: [usize; 2], geometry: Geometry) -> Option<[usize; 2]> {
     let Geometry { kernel, stride, padding, dilation, .. } = geometry;
-    let along = |length: usize| Some((length + 2 * padding).checked_sub(dilation * (kernel - 1) + 1)? / stride + 1);
+    let along = |length: usize| convolved_length(length + 2 * padding, kernel, stride, dilation);
     Some([along(size[0])?, along(size[1])?])
 }
