@@ -38,8 +38,7 @@ impl Activation {
     pub fn apply<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Identity => input,
-            // `clamp_min` passes the gradient where the input equals the bound: slope 1 at 0.
-            Self::Relu => input.clamp_min(0.0),
+            Self::Relu => flexconv::relu(input),
             Self::LeakyRelu => activation::leaky_relu(input, 0.01),
             Self::Tanh => activation::tanh(input),
             Self::Gelu => activation::gelu(input),

@@ -4,6 +4,7 @@ use burn::module::{Param, ParamId};
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Tensor, TensorData};
+use flexconv::convolve;
 
 use crate::extension::Extension;
 use crate::matrix::{Matrix, entries};
@@ -183,7 +184,7 @@ impl Layer {
             (Self::Conv2d(conv), Signal::Maps(input)) => {
                 let [_, inputs, height, width] = conv.weight.dims();
                 let weight = incoming.clone().reshape([incoming.dims()[0], inputs, height, width]);
-                Signal::Maps(with_weight(conv, weight).forward(input))
+                Signal::Maps(convolve(&with_weight(conv, weight), input))
             }
             (_, input) => wrong_signal(&input),
         }
@@ -201,7 +202,7 @@ impl Layer {
             (Self::Conv2d(conv), Signal::Maps(input)) => {
                 let [outputs, _, height, width] = conv.weight.dims();
                 let weight = outgoing.reshape([outputs / conv.groups, height, width, count]).permute([0, 3, 1, 2]);
-                Signal::Maps(with_weight(conv, weight).forward(input))
+                Signal::Maps(convolve(&with_weight(conv, weight), input))
             }
             (_, input) => wrong_signal(&input),
         }

@@ -1,9 +1,9 @@
 //! Depthwise convolution: every channel with a kernel of its own.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData};
+use flexconv::{Joined, conv2d};
 
 /// A two-dimensional depthwise convolution. Its number of channels is that of its weight.
 #[derive(Module, Debug)]
@@ -41,7 +41,7 @@ impl DepthwiseConv2d {
     pub(crate) fn convolve(&self, input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
         let channels = weight.dims()[0];
         let options = ConvOptions::new(self.stride, self.padding, self.dilation, channels);
-        conv2d(input, weight, bias, options)
+        conv2d(input, weight, bias, options, Joined::default())
     }
 
     /// A kernel of 1 at the centre and 0 elsewhere, flat.

@@ -64,9 +64,34 @@ impl NormKind {
 impl Norm {
     /// Applies the norm to `[batch, channels, ...]`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        match self {
+        self.apply(input, false)
+    }
+
+    /// Applies the norm and then the rectifier, with slope 1 at 0.
+    pub fn forward_rectified<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        self.apply(input, true)
+    }
+
+    fn apply<const D: usize>(&self, input: Tensor<D>, rectified: bool) -> Tensor<D> {
+        let output = match self {
+            Self::Batch(norm) if norm.training.is_enabled() && input.device().is_autodiff() => {
+                return batch_norm_train(norm, input, rectified);
+            }
             Self::Batch(norm) => norm.forward(input),
             Self::Group(norm) => norm.forward(input),
-        }
+        };
+        if rectified { flexconv::relu(output) } else { output }
     }
+}
+
+/// Batch norm in training mode, which moves the running statistics towards the batch's, as Burn's module does.
+fn batch_norm_train<const D: usize>(norm: &BatchNorm, input: Tensor<D>, rectified: bool) -> Tensor<D> {
+    let normalized =
+        flexconv::batch_norm_train(input, norm.gamma.val(), norm.beta.val(), norm.epsilon, rectified);
+    for (running, batch) in [(&norm.running_mean, normalized.mean), (&norm.running_var, normalized.variance)] {
+        let old = running.value_sync().to_device(&batch.device());
+        let new = old.mul_scalar(1.0 - norm.momentum).add(batch.mul_scalar(norm.momentum));
+        running.update(new.detach());
+    }
+    normalized.output
 }

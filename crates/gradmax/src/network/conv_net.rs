@@ -7,6 +7,7 @@ use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Dropout, Linear};
 use burn::tensor::Tensor;
+use flexconv::convolve;
 
 pub use self::config::{ConvNetConfig, Stage};
 use crate::activation::Activation;
@@ -82,7 +83,7 @@ impl ConvNet {
 
     fn apply(&self, step: &Step, signal: Signal) -> Signal {
         match (step, signal) {
-            (Step::Conv(index), signal) => Signal::Maps(self.convs[*index].forward(signal.maps())),
+            (Step::Conv(index), signal) => Signal::Maps(convolve(&self.convs[*index], signal.maps())),
             (Step::Dense(index), signal) => Signal::Vectors(self.denses[*index].forward(signal.flattened())),
             (Step::Depthwise(index), signal) => Signal::Maps(self.depthwise[*index].forward(signal.maps())),
             (Step::Norm(index), Signal::Maps(maps)) => Signal::Maps(self.norms[*index].forward(maps)),

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
+use flexconv::{Joined, convolve, convolve_joined};
 
 use super::draw::{Geometry, he_conv, he_dense};
 use super::{Architecture, part_of, seed_width};
@@ -188,9 +189,9 @@ impl Growable for WideResNet {
     }
 
     fn forward_probed(&self, images: Tensor<4>, probe: &mut dyn Probe) -> Tensor<2> {
-        let maps = self.stem.forward(images);
+        let maps = convolve(&self.stem, images);
         let maps = self.blocks().fold(maps, |maps, (name, block)| block.forward(maps, &name, probe));
-        let maps = Activation::Relu.apply(self.norm.forward(maps));
+        let maps = self.norm.forward_rectified(maps);
         self.output.forward(global_average(maps))
     }
 
@@ -214,10 +215,10 @@ impl Block {
     }
 
     fn forward(&self, maps: Tensor<4>, site: &str, probe: &mut dyn Probe) -> Tensor<4> {
-        let read = Activation::Relu.apply(self.norm1.forward(maps.clone()));
+        let read = self.norm1.forward_rectified(maps.clone());
         let residual = probe.site(site, &read, self.inside(read.clone(), &maps));
         match &self.shortcut {
-            Some(shortcut) => shortcut.forward(maps) + residual,
+            Some(shortcut) => convolve(shortcut, maps) + residual,
             None => maps + residual,
         }
     }
@@ -227,12 +228,11 @@ impl Block {
         if self.conv1.weight.dims()[0] == 0 {
             return like.zeros_like();
         }
-        let neurons = self.conv1.forward(read);
-        let neurons = match &self.norm2 {
-            Some(norm) => norm.forward(neurons),
-            None => neurons,
-        };
-        self.conv2.forward(Activation::Relu.apply(neurons))
+        let neurons = convolve(&self.conv1, read);
+        match &self.norm2 {
+            Some(norm) => convolve(&self.conv2, norm.forward_rectified(neurons)),
+            None => convolve_joined(&self.conv2, neurons, Joined { rectified: true, plus: None }),
+        }
     }
 }
 

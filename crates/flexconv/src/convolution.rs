@@ -1,0 +1,171 @@
+//! Convolution as an operation on tensors.
+
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::Conv2d;
+use burn::tensor::Tensor;
+use burn::tensor::module;
+use burn::tensor::ops::ConvOptions;
+
+/// What a convolution is joined with, so that its passes over the maps are saved.
+#[derive(Debug, Clone, Default)]
+pub struct Joined {
+    /// Whether the input is rectified first: `conv(max(x, 0))`. The rectified input is never stored.
+    pub rectified: bool,
+    /// Maps to add to the output.
+    pub plus: Option<Tensor<4>>,
+}
+
+/// Applies a convolution, as [`Conv2d::forward`] does.
+///
+/// # Shapes
+/// `[batch, channels, height, width]` in and out.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub fn convolve(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    convolve_joined(conv, input, Joined::default())
+}
+
+/// Applies a convolution, joined with what comes before and after it.
+///
+/// # Panics
+/// As [`convolve`].
+pub fn convolve_joined(conv: &Conv2d, input: Tensor<4>, joined: Joined) -> Tensor<4> {
+    let options = ConvOptions::new_with_padding(conv.stride, padding(conv, &input), conv.dilation, conv.groups);
+    conv2d(input, conv.weight.val(), conv.bias.as_ref().map(|bias| bias.val()), options, joined)
+}
+
+/// Zeros before and after the rows and columns of the input.
+fn padding(conv: &Conv2d, input: &Tensor<4>) -> [(usize, usize); 2] {
+    let [_, _, height, width] = input.dims();
+    match conv.padding {
+        PaddingConfig2d::Valid => [(0, 0); 2],
+        PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
+        // As Burn's module: one output for each stride begun, the odd zero at the end, dilation not counted.
+        PaddingConfig2d::Same => [(0, height), (1, width)].map(|(axis, length)| {
+            let (kernel, stride) = (conv.kernel_size[axis], conv.stride[axis]);
+            let total = ((length.div_ceil(stride).max(1) - 1) * stride + kernel).saturating_sub(length);
+            (total / 2, total - total / 2)
+        }),
+    }
+}
+
+/// Two-dimensional convolution: `weight` `[outputs, inputs / groups, height, width]`, `bias` `[outputs]`.
+///
+/// On the `flex` device, in single precision, this runs on the kernels of this crate; anywhere else it is Burn's own.
+///
+/// # Panics
+/// As [`convolve`].
+pub fn conv2d(
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    options: ConvOptions<2>,
+    joined: Joined,
+) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(output) = flex::conv2d(&input, &weight, bias.as_ref(), &options, &joined) {
+        return output;
+    }
+    let input = if joined.rectified { input.clamp_min(0.0) } else { input };
+    let output = module::conv2d(input, weight, bias, options);
+    match joined.plus {
+        Some(plus) => output + plus,
+        None => output,
+    }
+}
+
+#[cfg(feature = "flex")]
+mod flex {
+    use super::*;
+    use crate::correlate::Finish;
+    use crate::geometry::Geometry;
+    use crate::kernel::InstructionSet;
+    use crate::operation::{Operand, output, values};
+    use crate::passes::Convolution;
+
+    /// The convolution by this crate's kernels, if they can do it.
+    pub(super) fn conv2d(
+        input: &Tensor<4>,
+        weight: &Tensor<4>,
+        bias: Option<&Tensor<1>>,
+        options: &ConvOptions<2>,
+        joined: &Joined,
+    ) -> Option<Tensor<4>> {
+        let geometry = geometry(input.dims(), weight.dims(), options)?;
+        let [height, width] = geometry.output()?;
+        let shape = [geometry.batch, geometry.groups * geometry.outputs, height, width];
+        if bias.is_some_and(|bias| bias.dims() != [shape[1]])
+            || joined.plus.as_ref().is_some_and(|plus| plus.dims() != shape)
+        {
+            // Burn's own operation says what is wrong.
+            return None;
+        }
+        let (input_shape, weight_shape) = (input.dims(), weight.dims());
+        let (input, weight) = (Operand::of(input)?, Operand::of(weight)?);
+        let bias = match bias {
+            Some(bias) => Some(Operand::of(bias)?),
+            None => None,
+        };
+        let plus = match &joined.plus {
+            Some(plus) => Some(Operand::of(plus)?),
+            None => None,
+        };
+        let convolution = Convolution { geometry, set: InstructionSet::best(), rectified: joined.rectified };
+        let (bias_values, plus_values) = (bias.as_ref().map(Operand::values), plus.as_ref().map(Operand::values));
+        let finish = Finish {
+            bias: bias_values.as_ref().map(|bias| bias.get()),
+            plus: plus_values.as_ref().map(|plus| plus.get()),
+            mask: None,
+        };
+        let (input_values, weight_values) = (input.values(), weight.values());
+        let result = values(convolution.forward(input_values.get(), weight_values.get(), finish), shape);
+
+        let of_input_and_weight = move |gradient: &[f32], [of_input, of_weight]: [bool; 2]| {
+            let (input, weight) = (input_values.get(), weight_values.get());
+            let of_weight =
+                of_weight.then(|| values(convolution.weight_gradient(gradient, input), weight_shape));
+            let of_input =
+                of_input.then(|| values(convolution.input_gradient(gradient, input, weight), input_shape));
+            [of_input, of_weight]
+        };
+        let of_bias = move |gradient: &[f32]| values(Convolution::bias_gradient(&geometry, gradient), [shape[1]]);
+        Some(match (bias, plus) {
+            (None, None) => output([input, weight], result, move |gradient, needed| {
+                of_input_and_weight(gradient.get(), needed)
+            }),
+            (Some(bias), None) => output([input, weight, bias], result, move |gradient, [i, w, b]| {
+                let [input, weight] = of_input_and_weight(gradient.get(), [i, w]);
+                [input, weight, b.then(|| of_bias(gradient.get()))]
+            }),
+            (None, Some(plus)) => output([input, weight, plus], result, move |gradient, [i, w, p]| {
+                let [input, weight] = of_input_and_weight(gradient.get(), [i, w]);
+                [input, weight, p.then_some(gradient)]
+            }),
+            (Some(bias), Some(plus)) => output([input, weight, bias, plus], result, move |gradient, [i, w, b, p]| {
+                let [input, weight] = of_input_and_weight(gradient.get(), [i, w]);
+                [input, weight, b.then(|| of_bias(gradient.get())), p.then_some(gradient)]
+            }),
+        })
+    }
+
+    fn geometry(input: [usize; 4], weight: [usize; 4], options: &ConvOptions<2>) -> Option<Geometry> {
+        let [batch, channels, height, width] = input;
+        let [outputs, inputs, rows, columns] = weight;
+        let groups = options.groups;
+        let fits = inputs * groups == channels && outputs.is_multiple_of(groups);
+        let whole = [batch, channels, height, width, outputs, rows, columns].iter().all(|size| *size > 0);
+        (fits && whole).then(|| Geometry {
+            batch,
+            groups,
+            inputs,
+            outputs: outputs / groups,
+            input: [height, width],
+            kernel: [rows, columns],
+            stride: options.stride,
+            padding: options.padding_begin(),
+            padding_end: options.padding_end(),
+            dilation: options.dilation,
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! The innermost loops, for every instruction set, and the choice among them.
+
+mod body;
+mod lanes;
+
+use std::sync::LazyLock;
+
+/// Channels of the output that one call of a kernel computes, at most.
+pub(crate) const MAX_CHANNELS: usize = 6;
+/// Vectors of positions that one call of a kernel computes, at most.
+pub(crate) const MAX_VECTORS: usize = 8;
+/// Accumulators that fit in the registers of every instruction set, next to what they are computed from.
+const ACCUMULATORS: usize = 12;
+
+/// Vectors of positions that a kernel for so many output channels computes at once.
+pub(crate) const fn vectors_for(channels: usize) -> usize {
+    match channels {
+        1 => 8,
+        2 => 6,
+        _ => ACCUMULATORS / channels,
+    }
+}
+
+/// What a correlation kernel reads and writes. Offsets and strides count entries.
+///
+/// Computes `output[m, v] (+)= sum over c, t of weights[c, t, m] * input[c, t, v]`, for output channels `m`, vectors of positions
+/// `v`, input channels `c` and taps `t`.
+pub(crate) struct Correlate<'a> {
+    /// The packed input.
+    pub(crate) input: *const f32,
+    /// Where each vector begins for the first tap of the first channel.
+    pub(crate) vectors: &'a [usize],
+    /// Where each tap lies, relative to that.
+    pub(crate) taps: &'a [usize],
+    pub(crate) channels: usize,
+    pub(crate) channel_stride: usize,
+    /// Packed weights: `[channel, tap, output channel]`.
+    pub(crate) weights: *const f32,
+    pub(crate) output: *mut f32,
+    /// Where each vector of the first output channel is written.
+    pub(crate) output_vectors: &'a [usize],
+    pub(crate) output_stride: usize,
+    /// Whether to add to what is there.
+    pub(crate) accumulate: bool,
+}
+
+/// What a weight gradient kernel reads and writes. Offsets and strides count entries.
+///
+/// Computes `sums[m, s] += sum over vectors v and their lanes of gradient[m, v] * input[s, v]`, for output channels `m` and streams
+/// `s`, each a tap of an input channel.
+pub(crate) struct Gradient<'a> {
+    pub(crate) input: *const f32,
+    /// Where each stream begins.
+    pub(crate) streams: &'a [usize],
+    pub(crate) gradient: *const f32,
+    pub(crate) gradient_stride: usize,
+    /// Where each vector lies in a stream, and in a channel of the gradient.
+    pub(crate) vectors: &'a [[usize; 2]],
+    pub(crate) sums: *mut f32,
+    pub(crate) sums_stride: usize,
+}
+
+pub(crate) type CorrelateKernel = unsafe fn(&Correlate<'_>);
+pub(crate) type GradientKernel = unsafe fn(&Gradient<'_>);
+
+/// Streams that a weight gradient kernel for so many output channels reads at once.
+pub(crate) const fn streams_for(channels: usize) -> usize {
+    match channels {
+        1 => 9,
+        2 => 6,
+        3 => 4,
+        _ => 3,
+    }
+}
+
+/// Output channels of a weight gradient kernel, at most.
+pub(crate) const MAX_GRADIENT_CHANNELS: usize = 4;
+/// Streams of a weight gradient kernel, at most.
+pub(crate) const MAX_STREAMS: usize = 9;
+
+/// The kernels of an instruction set.
+pub(crate) struct InstructionSet {
+    /// Its name, for messages.
+    pub(crate) name: &'static str,
+    /// Entries of a vector.
+    pub(crate) lanes: usize,
+    correlate: [[CorrelateKernel; MAX_VECTORS]; MAX_CHANNELS],
+    gradient: [[GradientKernel; MAX_STREAMS]; MAX_GRADIENT_CHANNELS],
+}
+
+impl InstructionSet {
+    /// The best one that this processor has.
+    pub(crate) fn best() -> &'static Self {
+        static BEST: LazyLock<&'static InstructionSet> = LazyLock::new(|| available()[0]);
+        *BEST
+    }
+
+    /// The kernel for so many output channels and vectors.
+    pub(crate) fn correlate(&self, channels: usize, vectors: usize) -> CorrelateKernel {
+        self.correlate[channels - 1][vectors - 1]
+    }
+
+    /// The kernel for so many output channels and streams.
+    pub(crate) fn gradient(&self, channels: usize, streams: usize) -> GradientKernel {
+        self.gradient[channels - 1][streams - 1]
+    }
+}
+
+/// The instruction sets that this processor has, the best first.
+pub(crate) fn available() -> Vec<&'static InstructionSet> {
+    let mut sets: Vec<&'static InstructionSet> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            sets.push(&avx512::SET);
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            sets.push(&avx2::SET);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    sets.push(&neon::SET);
+    sets.push(&portable::SET);
+    sets
+}
+
+/// The kernels of one instruction set: the generic bodies, compiled with its features.
+macro_rules! instruction_set {
+    ($module:ident, $name:literal, $lanes:ty $(, $features:literal)?) => {
+        mod $module {
+            use super::lanes::Lanes;
+            use super::{Correlate, CorrelateKernel, Gradient, GradientKernel, InstructionSet, body};
+
+            /// # Safety
+            /// As [`body::correlate`]; the processor has the features.
+            $(#[target_feature(enable = $features)])?
+            unsafe fn correlate<const M: usize, const V: usize>(task: &Correlate<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { body::correlate::<$lanes, M, V>(task) }
+            }
+
+            /// # Safety
+            /// As [`body::gradient`]; the processor has the features.
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gradient<const M: usize, const S: usize>(task: &Gradient<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { body::gradient::<$lanes, M, S>(task) }
+            }
+
+            /// The kernels for up to `$most` vectors; larger numbers are not used, and get the largest.
+            macro_rules! row {
+                ($kernel:ident as $kind:ty: $m:literal, $a:literal $b:literal $c:literal $d:literal $e:literal $f:literal $g:literal $h:literal) => {
+                    [
+                        $kernel::<$m, $a> as $kind, $kernel::<$m, $b>, $kernel::<$m, $c>, $kernel::<$m, $d>,
+                        $kernel::<$m, $e>, $kernel::<$m, $f>, $kernel::<$m, $g>, $kernel::<$m, $h>,
+                    ]
+                };
+                ($kernel:ident as $kind:ty: $m:literal, $a:literal $b:literal $c:literal $d:literal $e:literal $f:literal $g:literal $h:literal $i:literal) => {
+                    [
+                        $kernel::<$m, $a> as $kind, $kernel::<$m, $b>, $kernel::<$m, $c>, $kernel::<$m, $d>,
+                        $kernel::<$m, $e>, $kernel::<$m, $f>, $kernel::<$m, $g>, $kernel::<$m, $h>, $kernel::<$m, $i>,
+                    ]
+                };
+            }
+
+            pub(super) static SET: InstructionSet = InstructionSet {
+                name: $name,
+                lanes: <$lanes as Lanes>::COUNT,
+                correlate: [
+                    row!(correlate as CorrelateKernel: 1, 1 2 3 4 5 6 7 8),
+                    row!(correlate as CorrelateKernel: 2, 1 2 3 4 5 6 6 6),
+                    row!(correlate as CorrelateKernel: 3, 1 2 3 4 4 4 4 4),
+                    row!(correlate as CorrelateKernel: 4, 1 2 3 3 3 3 3 3),
+                    row!(correlate as CorrelateKernel: 5, 1 2 2 2 2 2 2 2),
+                    row!(correlate as CorrelateKernel: 6, 1 2 2 2 2 2 2 2),
+                ],
+                gradient: [
+                    row!(gradient as GradientKernel: 1, 1 2 3 4 5 6 7 8 9),
+                    row!(gradient as GradientKernel: 2, 1 2 3 4 5 6 6 6 6),
+                    row!(gradient as GradientKernel: 3, 1 2 3 4 4 4 4 4 4),
+                    row!(gradient as GradientKernel: 4, 1 2 3 3 3 3 3 3 3),
+                ],
+            };
+        }
+    };
+}
+
+instruction_set!(portable, "portable", super::lanes::Portable);
+#[cfg(target_arch = "x86_64")]
+instruction_set!(avx2, "AVX2", super::lanes::Avx2, "avx2,fma");
+#[cfg(target_arch = "x86_64")]
+instruction_set!(avx512, "AVX-512", super::lanes::Avx512, "avx512f");
+#[cfg(target_arch = "aarch64")]
+instruction_set!(neon, "NEON", super::lanes::Neon, "neon");

@@ -1,0 +1,72 @@
+//! The loops themselves, whatever the instruction set.
+
+use super::lanes::Lanes;
+use super::{Correlate, Gradient};
+
+/// `M` output channels at `V` vectors of positions.
+///
+/// # Safety
+/// All entries that the task's offsets and strides lead to are inside its buffers; the processor has the instruction set; `vectors`
+/// and `output_vectors` have at least `V` entries.
+#[inline(always)]
+pub(super) unsafe fn correlate<L: Lanes, const M: usize, const V: usize>(task: &Correlate<'_>) {
+    debug_assert!(task.vectors.len() >= V && task.output_vectors.len() >= V);
+    // SAFETY: everything below stays inside the task's buffers, by the caller's promise.
+    unsafe {
+        let mut sums = [[L::zero(); V]; M];
+        let mut inputs: [*const f32; V] = std::array::from_fn(|v| task.input.add(*task.vectors.get_unchecked(v)));
+        let mut weights = task.weights;
+        for _ in 0..task.channels {
+            for tap in task.taps {
+                let read: [L; V] = std::array::from_fn(|v| L::load(inputs[v].add(*tap)));
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let weight = L::splat(*weights.add(m));
+                    for v in 0..V {
+                        sums[v] = sums[v].plus_product(read[v], weight);
+                    }
+                }
+                weights = weights.add(M);
+            }
+            inputs = inputs.map(|input| input.wrapping_add(task.channel_stride));
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            let channel = task.output.add(m * task.output_stride);
+            for (v, sum) in sums.iter().enumerate() {
+                let to = channel.add(*task.output_vectors.get_unchecked(v));
+                match task.accumulate {
+                    true => L::load(to).plus(*sum).store(to),
+                    false => sum.store(to),
+                }
+            }
+        }
+    }
+}
+
+/// `M` output channels by `S` streams.
+///
+/// # Safety
+/// All entries that the task's offsets and strides lead to are inside its buffers; the processor has the instruction set; `streams`
+/// has at least `S` entries.
+#[inline(always)]
+pub(super) unsafe fn gradient<L: Lanes, const M: usize, const S: usize>(task: &Gradient<'_>) {
+    debug_assert!(task.streams.len() >= S);
+    // SAFETY: everything below stays inside the task's buffers, by the caller's promise.
+    unsafe {
+        let mut sums = [[L::zero(); S]; M];
+        let streams: [*const f32; S] = std::array::from_fn(|s| task.input.add(*task.streams.get_unchecked(s)));
+        for [input, gradient] in task.vectors {
+            let read: [L; S] = std::array::from_fn(|s| L::load(streams[s].add(*input)));
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let gradient = L::load(task.gradient.add(m * task.gradient_stride + gradient));
+                for s in 0..S {
+                    sums[s] = sums[s].plus_product(read[s], gradient);
+                }
+            }
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            for (s, sum) in sums.iter().enumerate() {
+                *task.sums.add(m * task.sums_stride + s) += sum.sum();
+            }
+        }
+    }
+}

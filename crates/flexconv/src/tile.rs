@@ -1,0 +1,343 @@
+//! Tiles: the parts of a batch that are packed and computed at a time.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use crate::geometry::Correlation;
+
+/// Entries of a tile's packed input that stay in a core's second-level cache, next to weights and results.
+const CACHED: usize = 40_000;
+
+/// How the input of a correlation is packed, tile by tile.
+///
+/// Vectors hold either neighbouring positions of a row, or the same position of several images, where rows are shorter than a
+/// vector. Either way a tap is an offset, so that kernels need not know which.
+#[derive(Debug, Clone)]
+pub(crate) struct Packing {
+    /// Entries of a vector.
+    lanes: usize,
+    /// Whether a vector holds several images.
+    pub(crate) across_images: bool,
+    /// Images of a tile; a multiple of the lanes where vectors hold several.
+    pub(crate) images: usize,
+    /// Grid rows of a tile.
+    pub(crate) rows: usize,
+    /// Input channels of all groups.
+    channels: usize,
+    source: [usize; 2],
+    step: [usize; 2],
+    /// Grid columns.
+    columns: usize,
+    /// Remainders of input positions by the step that taps read, each packed apart from the others.
+    phases: Vec<[usize; 2]>,
+    /// The least rows and columns that taps read, in steps.
+    least: [isize; 2],
+    /// Rows and columns beyond the grid that taps read.
+    margin: [usize; 2],
+    taps: Vec<Offset>,
+}
+
+/// A tap's phase, and its rows and columns from the least.
+#[derive(Debug, Clone, Copy)]
+struct Offset {
+    phase: usize,
+    rows: usize,
+    columns: usize,
+}
+
+/// A part of the batch and of the grid's rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Tile {
+    pub(crate) images: Range<usize>,
+    pub(crate) rows: Range<usize>,
+}
+
+/// A vector of grid positions of a tile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Its first image, from the tile's first.
+    pub(crate) image: usize,
+    /// Its row, from the tile's first.
+    pub(crate) row: usize,
+    /// Its first column.
+    pub(crate) column: usize,
+}
+
+impl Packing {
+    /// The packing of a correlation that has taps; a tile has at least so many vectors, where there are as many.
+    pub(crate) fn new(correlation: &Correlation, batch: usize, lanes: usize, least_vectors: usize) -> Self {
+        let step = correlation.step;
+        let phase_of = |axis: usize, at: isize| at.rem_euclid(step[axis] as isize) as usize;
+        let steps_of = |axis: usize, at: isize| at.div_euclid(step[axis] as isize);
+        let mut phases = Vec::new();
+        let extent = |axis: usize| {
+            let steps = correlation.taps.iter().map(|tap| steps_of(axis, tap.at[axis]));
+            let (least, most) = steps.fold((isize::MAX, isize::MIN), |(l, m), at| (l.min(at), m.max(at)));
+            (least, (most - least) as usize)
+        };
+        let ((top, high), (left, wide)) = (extent(0), extent(1));
+        let taps = correlation.taps.iter().map(|tap| {
+            let phase = [phase_of(0, tap.at[0]), phase_of(1, tap.at[1])];
+            let index = phases.iter().position(|known| *known == phase).unwrap_or_else(|| {
+                phases.push(phase);
+                phases.len() - 1
+            });
+            let rows = (steps_of(0, tap.at[0]) - top) as usize;
+            Offset { phase: index, rows, columns: (steps_of(1, tap.at[1]) - left) as usize }
+        });
+        let taps = taps.collect::<Vec<_>>();
+        let [rows, columns] = correlation.grid;
+        let mut packing = Self {
+            lanes,
+            across_images: columns < lanes,
+            images: 1,
+            rows,
+            channels: correlation.groups * correlation.inputs,
+            source: correlation.source,
+            step,
+            columns,
+            phases,
+            least: [top, left],
+            margin: [high, wide],
+            taps,
+        };
+        packing.fit(batch, least_vectors);
+        packing
+    }
+
+    /// Chooses the rows and images of a tile.
+    fn fit(&mut self, batch: usize, least_vectors: usize) {
+        if self.across_images {
+            self.images = self.lanes;
+            let positions = self.rows * self.columns;
+            let wanted = least_vectors.div_ceil(positions).min(batch.div_ceil(self.lanes));
+            self.images = self.lanes * wanted.max(1);
+            return;
+        }
+        let of_row = self.image_size() / (self.rows + self.margin[0]);
+        let fitting = (CACHED / of_row).saturating_sub(self.margin[0]);
+        let row_vectors = self.columns.div_ceil(self.lanes);
+        let all = self.rows;
+        if fitting < all {
+            // Equal parts, so that the last tile is no remainder.
+            let least = least_vectors.div_ceil(row_vectors).min(all);
+            self.rows = all.div_ceil(all.div_ceil(fitting.max(least).max(1)));
+            return;
+        }
+        let wanted = least_vectors.div_ceil(row_vectors * all);
+        self.images = wanted.clamp(1, batch.max(1));
+    }
+
+    /// The tiles of a batch, in order.
+    pub(crate) fn tiles(&self, batch: usize, rows: usize) -> Vec<Tile> {
+        let images = (0..batch).step_by(self.images).map(|first| first..(first + self.images).min(batch));
+        let rows = (0..rows).step_by(self.rows).map(|first| first..(first + self.rows).min(rows)).collect::<Vec<_>>();
+        images.flat_map(|images| rows.iter().map(move |rows| Tile { images: images.clone(), rows: rows.clone() })).collect()
+    }
+
+    /// Images side by side at each packed position.
+    fn unit(&self) -> usize {
+        if self.across_images { self.images } else { 1 }
+    }
+
+    fn height(&self) -> usize {
+        self.rows + self.margin[0]
+    }
+
+    fn pitch(&self) -> usize {
+        self.columns + self.margin[1]
+    }
+
+    fn phase_size(&self) -> usize {
+        self.height() * self.pitch() * self.unit()
+    }
+
+    /// Packed entries of a channel.
+    pub(crate) fn channel_size(&self) -> usize {
+        self.phases.len() * self.phase_size()
+    }
+
+    /// Packed entries of an image, or of all that lie side by side.
+    fn image_size(&self) -> usize {
+        self.channels * self.channel_size()
+    }
+
+    /// Packed entries of a tile.
+    pub(crate) fn size(&self) -> usize {
+        if self.across_images { self.image_size() } else { self.images * self.image_size() }
+    }
+
+    /// Where the taps lie in a packed channel.
+    pub(crate) fn tap_offsets(&self) -> Vec<usize> {
+        let of = |tap: &Offset| tap.phase * self.phase_size() + (tap.rows * self.pitch() + tap.columns) * self.unit();
+        self.taps.iter().map(of).collect()
+    }
+
+    /// The vectors of a tile. The last of a row may overlap the one before it.
+    pub(crate) fn places(&self, tile: &Tile) -> Vec<Place> {
+        let mut places = Vec::new();
+        if self.across_images {
+            let images = (0..tile.images.len()).step_by(self.lanes);
+            for row in 0..tile.rows.len() {
+                for column in 0..self.columns {
+                    places.extend(images.clone().map(|image| Place { image, row, column }));
+                }
+            }
+            return places;
+        }
+        for image in 0..tile.images.len() {
+            for row in 0..tile.rows.len() {
+                let columns = (0..self.columns).step_by(self.lanes).map(|first| first.min(self.columns - self.lanes));
+                places.extend(columns.map(|column| Place { image, row, column }));
+            }
+        }
+        places
+    }
+
+    /// Whether a row's last vector overlaps the one before it.
+    pub(crate) fn overlaps(&self) -> bool {
+        !self.across_images && !self.columns.is_multiple_of(self.lanes)
+    }
+
+    /// Where a vector begins in a packed channel.
+    pub(crate) fn offset(&self, place: Place) -> usize {
+        let position = place.row * self.pitch() + place.column;
+        match self.across_images {
+            true => position * self.unit() + place.image,
+            false => place.image * self.image_size() + position,
+        }
+    }
+
+    /// Packs a tile of the source, `[batch, channels, height, width]`; with `rectified`, what is negative becomes zero.
+    pub(crate) fn pack(&self, source: &[f32], tile: &Tile, rectified: bool, packed: &mut [f32]) {
+        match self.across_images {
+            true => self.pack_across_images(source, tile, rectified, packed),
+            false => self.pack_rows(source, tile, rectified, packed),
+        }
+    }
+
+    fn pack_rows(&self, source: &[f32], tile: &Tile, rectified: bool, packed: &mut [f32]) {
+        let [height, width] = self.source;
+        let plane = height * width;
+        let mut rows = packed.chunks_exact_mut(self.pitch());
+        for image in tile.images.clone() {
+            for channel in 0..self.channels {
+                let maps = &source[(image * self.channels + channel) * plane..][..plane];
+                for phase in &self.phases {
+                    for row in 0..self.height() {
+                        let to = rows.next().expect("the packed tile has all rows");
+                        match self.source_row(tile, phase, row) {
+                            Some(row) => self.pack_row(&maps[row * width..][..width], phase[1], rectified, to),
+                            None => to.fill(0.0),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The source's row that a packed row is, if it is inside.
+    fn source_row(&self, tile: &Tile, phase: &[usize; 2], row: usize) -> Option<usize> {
+        let at = (tile.rows.start + row) as isize + self.least[0];
+        let at = at * self.step[0] as isize + phase[0] as isize;
+        usize::try_from(at).ok().filter(|at| *at < self.source[0])
+    }
+
+    /// Packed columns that are inside of the source, and the source's column of the first.
+    fn source_columns(&self, phase: usize) -> (Range<usize>, usize) {
+        let (step, width) = (self.step[1] as isize, self.source[1] as isize);
+        // The packed column `c` reads `(c + least) * step + phase`.
+        let first = (-self.least[1]).max(0);
+        let end = ((width - phase as isize + step - 1).div_euclid(step) - self.least[1]).clamp(0, self.pitch() as isize);
+        let from = (first + self.least[1]) * step + phase as isize;
+        (first.min(end) as usize..end as usize, from.max(0) as usize)
+    }
+
+    fn pack_row(&self, row: &[f32], phase: usize, rectified: bool, to: &mut [f32]) {
+        let (inside, from) = self.source_columns(phase);
+        let (before, rest) = to.split_at_mut(inside.start);
+        let (inside, after) = rest.split_at_mut(inside.len());
+        before.fill(0.0);
+        after.fill(0.0);
+        if inside.is_empty() {
+            return;
+        }
+        match (self.step[1], rectified) {
+            (1, false) => inside.copy_from_slice(&row[from..from + inside.len()]),
+            (1, true) => {
+                inside.iter_mut().zip(&row[from..]).for_each(|(to, value)| *to = rectify(*value));
+            }
+            (2, _) => {
+                let mut pairs = row[from..].chunks_exact(2);
+                let last = pairs.remainder().first().copied();
+                for (to, pair) in inside.iter_mut().zip(&mut pairs) {
+                    *to = if rectified { rectify(pair[0]) } else { pair[0] };
+                }
+                if let (Some(value), true) = (last, (row.len() - from).div_ceil(2) == inside.len()) {
+                    inside[inside.len() - 1] = if rectified { rectify(value) } else { value };
+                }
+            }
+            (step, _) => {
+                let values = row[from..].iter().step_by(step);
+                inside.iter_mut().zip(values).for_each(|(to, value)| {
+                    *to = if rectified { rectify(*value) } else { *value };
+                });
+            }
+        }
+    }
+
+    fn pack_across_images(&self, source: &[f32], tile: &Tile, rectified: bool, packed: &mut [f32]) {
+        let [height, width] = self.source;
+        let (plane, unit) = (height * width, self.unit());
+        let image_size = self.channels * plane;
+        let first = &source[tile.images.start * image_size..];
+        let mut positions = packed.chunks_exact_mut(unit);
+        for channel in 0..self.channels {
+            for phase in &self.phases {
+                let (inside, from) = self.source_columns(phase[1]);
+                for row in 0..self.height() {
+                    let source_row = self.source_row(tile, phase, row);
+                    for column in 0..self.pitch() {
+                        let to = positions.next().expect("the packed tile has all positions");
+                        let Some(row) = source_row.filter(|_| inside.contains(&column)) else {
+                            to.fill(0.0);
+                            continue;
+                        };
+                        let column = from + (column - inside.start) * self.step[1];
+                        let at = channel * plane + row * width + column;
+                        let (there, missing) = to.split_at_mut(tile.images.len());
+                        for (image, to) in there.iter_mut().enumerate() {
+                            let value = first[image * image_size + at];
+                            *to = if rectified { rectify(value) } else { value };
+                        }
+                        missing.fill(0.0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `max(value, 0)`, which keeps what is not a number.
+#[inline(always)]
+pub(crate) fn rectify(value: f32) -> f32 {
+    if value < 0.0 { 0.0 } else { value }
+}
+
+/// Lends buffers of these sizes, with any content, that the thread keeps for the next time.
+pub(crate) fn with_scratch<R>(sizes: [usize; 2], work: impl FnOnce([&mut [f32]; 2]) -> R) -> R {
+    thread_local! {
+        static SCRATCH: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    }
+    // Taken out, so that work that the thread steals meanwhile finds buffers of its own.
+    let mut buffers = SCRATCH.take();
+    for (buffer, size) in buffers.iter_mut().zip(sizes) {
+        if buffer.len() < size {
+            buffer.resize(size, 0.0);
+        }
+    }
+    let [first, second] = &mut buffers;
+    let result = work([&mut first[..sizes[0]], &mut second[..sizes[1]]]);
+    SCRATCH.set(buffers);
+    result
+}

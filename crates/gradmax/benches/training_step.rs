@@ -1,0 +1,216 @@
+//! Seconds of a training step, or of a single layer's pass, network by network.
+//!
+//! `cargo bench --bench training_step` prints a table; `-- NAME...` only these. With `-- serve NAME` it waits for lines on standard
+//! input, each a number of steps, and answers with the seconds of each step on a line: `benches/vs_pytorch/run.sh` takes turns with
+//! PyTorch that way. `RAYON_NUM_THREADS` sets the number of threads.
+
+use std::io::BufRead;
+use std::time::Instant;
+
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, TensorData};
+use flexconv::Joined;
+use gradmax::{
+    Activation, Architecture, Growable, MlpConfig, MobileNetV1Config, NormKind, Seed, Strides, Target, Task, VggConfig,
+    WideResNetConfig,
+};
+use rand::RngExt;
+
+/// What is timed: one step at a call.
+type Step = Box<dyn FnMut()>;
+
+const NAMES: [&str; 24] = [
+    "wrn28_0.25",
+    "wrn28_0.5",
+    "wrn28_1.0",
+    "wrn28_bn_0.25",
+    "wrn28_bn_1.0",
+    "vgg11_0.25",
+    "vgg11_1.0",
+    "vgg11_bn_0.25",
+    "vgg11_bn_1.0",
+    "mobilenet_32",
+    "mobilenet_224",
+    "mlp_20_10_10",
+    "mlp_100_50_10",
+    "mlp_784_128_128_10",
+    "layer_16x32_forward",
+    "layer_16x32_input",
+    "layer_16x32_weight",
+    "layer_32x16_forward",
+    "layer_32x16_input",
+    "layer_32x16_weight",
+    "layer_64x8_forward",
+    "layer_64x8_input",
+    "layer_64x8_weight",
+    "fma_peak",
+];
+
+/// Images of a batch.
+const BATCH: usize = 128;
+
+fn main() {
+    flexconv::keep_freed_memory();
+    let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench").collect::<Vec<_>>();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["serve", name] => serve(step_of(name)),
+        [] => NAMES.iter().for_each(|name| report(name)),
+        names => names.iter().for_each(|name| report(name)),
+    }
+}
+
+fn serve(mut step: Step) {
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        let steps = line.expect("standard input is readable").trim().parse().expect("a number of steps");
+        let seconds = (0..steps).map(|_| seconds(&mut step).to_string()).collect::<Vec<_>>();
+        println!("{}", seconds.join(" "));
+    }
+}
+
+fn report(name: &str) {
+    let mut step = step_of(name);
+    let first = seconds(&mut step);
+    let repeats = ((2.0 / first) as usize).clamp(5, 200);
+    let mut all = (0..repeats).map(|_| seconds(&mut step)).collect::<Vec<_>>();
+    all.sort_by(f64::total_cmp);
+    let median = all[all.len() / 2];
+    let rate = operations(name).map(|count| format!("{:8.1} GFLOP/s", count / median / 1e9)).unwrap_or_default();
+    println!("{name:<22}{:>12.3} ms {rate}", median * 1e3);
+}
+
+fn seconds(step: &mut Step) -> f64 {
+    let started = Instant::now();
+    step();
+    started.elapsed().as_secs_f64()
+}
+
+fn step_of(name: &str) -> Step {
+    let parts = name.split('_').collect::<Vec<_>>();
+    let fraction = || parts.last().and_then(|last| last.parse().ok()).unwrap_or_else(|| unknown(name));
+    let norm = if parts.contains(&"bn") { NormKind::Batch } else { NormKind::None };
+    match parts[0] {
+        "wrn28" => {
+            let config = WideResNetConfig { norm, ..WideResNetConfig::new(28, 1, fraction()) };
+            images(config, [3, 32, 32], 10, BATCH)
+        }
+        "vgg11" => {
+            let downsampling = gradmax::Downsampling::Stride;
+            let config =
+                VggConfig { depth: 11, fraction: fraction(), norm, downsampling, input: [3, 32, 32], classes: 10 };
+            images(config.stack().expect("there is a VGG11"), [3, 32, 32], 10, BATCH)
+        }
+        "mobilenet" => {
+            let size = parts[1].parse().unwrap_or_else(|_| unknown(name));
+            // The large images in smaller batches, so that the benchmark fits in memory.
+            let (classes, batch) = if size > 100 { (1000, 16) } else { (10, BATCH) };
+            let input = [3, size, size];
+            let config = MobileNetV1Config { fraction: 1.0, norm, strides: Strides::Depthwise, input, classes };
+            images(config.stack(), input, classes, batch)
+        }
+        "mlp" => {
+            let widths = parts[1..].iter().map(|width| width.parse().unwrap_or_else(|_| unknown(name)));
+            mlp(&widths.collect::<Vec<usize>>())
+        }
+        "layer" => layer(parts[1], parts[2]).unwrap_or_else(|| unknown(name)),
+        "fma" => Box::new(fma_chain),
+        _ => unknown(name),
+    }
+}
+
+fn unknown(name: &str) -> ! {
+    panic!("there is no benchmark {name}; there are {}", NAMES.join(", "))
+}
+
+fn numbers<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    let mut rng = Seed::new(0).fold("numbers").rng();
+    let values = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn images<A: Architecture>(config: A, input: [usize; 3], classes: usize, batch: usize) -> Step
+where
+    A::Network: Growable<Input = Tensor<4>> + 'static,
+{
+    let device = Device::flex();
+    let input = numbers([batch, input[0], input[1], input[2]], &device);
+    let target = Target::classes((0..batch).map(|image| (image % classes) as u32), &device);
+    let network = config.init(Seed::new(0), &device.autodiff()).expect("the configuration is right");
+    let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
+    let optimizer = SgdConfig::new().with_momentum(Some(momentum)).init();
+    training_step(network, optimizer, input, target, Task::Classification)
+}
+
+/// Teacher-student and image classifiers: the first by plain gradient descent on 1000 examples, the second with momentum.
+fn mlp(widths: &[usize]) -> Step {
+    let device = Device::flex();
+    let [inputs, hidden @ .., outputs] = widths else { panic!("an MLP has two widths at least") };
+    let mut config = MlpConfig::new(*inputs, hidden, *outputs, Activation::Relu);
+    config.bias = hidden.len() > 1;
+    let network = config.init(Seed::new(0), &device.clone().autodiff()).expect("the configuration is right");
+    let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
+    if hidden.len() > 1 {
+        let target = Target::classes((0..BATCH).map(|example| (example % outputs) as u32), &device);
+        let optimizer = SgdConfig::new().with_momentum(Some(momentum)).init();
+        return training_step(network, optimizer, numbers([BATCH, *inputs], &device), target, Task::Classification);
+    }
+    let target = Target::Values(numbers([1000, *outputs], &device));
+    training_step(network, SgdConfig::new().init(), numbers([1000, *inputs], &device), target, Task::Regression)
+}
+
+fn training_step<N: Growable + 'static>(
+    network: N,
+    mut optimizer: ModuleOptimizer,
+    input: N::Input,
+    target: Target,
+    task: Task,
+) -> Step {
+    let mut network = Some(network);
+    Box::new(move || {
+        let before = network.take().expect("every step leaves a network");
+        let loss = task.loss(before.forward(input.clone()), &target);
+        let gradients = GradientsParams::from_grads(loss.backward(), &before);
+        network = Some(optimizer.step(1e-3, before, gradients));
+    })
+}
+
+/// One pass of a 3x3 convolution on a batch: `16x32` is 16 channels on maps of 32x32.
+fn layer(sizes: &str, pass: &str) -> Option<Step> {
+    let (channels, size) = sizes.split_once('x')?;
+    let (channels, size) = (channels.parse().ok()?, size.parse().ok()?);
+    let device = Device::flex();
+    let input = numbers([BATCH, channels, size, size], &device);
+    let weight = numbers([channels, channels, 3, 3], &device);
+    let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    if pass == "forward" {
+        return Some(Box::new(move || {
+            flexconv::conv2d(input.clone(), weight.clone(), None, options.clone(), Joined::default());
+        }));
+    }
+    let of_input = pass == "input";
+    let [input, weight] = [(input, of_input), (weight, !of_input)].map(|(tensor, tracked)| match tracked {
+        true => tensor.autodiff().require_grad(),
+        false => tensor.autodiff(),
+    });
+    // The sum's gradient is one everywhere; the pass forward is timed with it, and taken off by the reader.
+    Some(Box::new(move || {
+        let output = flexconv::conv2d(input.clone(), weight.clone(), None, options.clone(), Joined::default());
+        output.sum().backward();
+    }))
+}
+
+/// Operations of a layer's pass.
+fn operations(name: &str) -> Option<f64> {
+    if name == "fma_peak" {
+        return Some(FMA_OPERATIONS as f64);
+    }
+    let sizes = name.strip_prefix("layer_")?.split('_').next()?;
+    let (channels, size) = sizes.split_once('x')?;
+    let (channels, size) = (channels.parse::<f64>().ok()?, size.parse::<f64>().ok()?);
+    Some(2.0 * BATCH as f64 * channels * channels * 9.0 * size * size)
+}
+
+const FMA_OPERATIONS: usize = 0;
+fn fma_chain() {}
