@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::geometry::Correlation;
-use crate::kernel::{Correlate, InstructionSet, MAX_CHANNELS, vectors_for};
+use crate::kernel::{Correlate, InstructionSet, blocks, vectors_for};
 use crate::tile::{Packing, Place, Tile, with_scratch};
 
 /// Input channels that kernels sum over at a time, so that what they read stays in a core's caches.
@@ -96,7 +96,10 @@ impl Correlator<'_> {
             return;
         }
         let packing = Packing::new(correlation, self.batch, set.lanes, LEAST_VECTORS);
-        let blocks = blocks(correlation);
+        let of_output = correlation.inputs * correlation.taps.len();
+        let blocks = blocks(correlation.outputs).into_iter();
+        let blocks = blocks.map(|[first, channels]| Block { first, channels, weights: first * of_output });
+        let blocks = blocks.collect::<Vec<_>>();
         let weights = self.packed_weights(&blocks);
         let tiles = packing.tiles(self.batch, correlation.grid[0]);
         let positions = correlation.grid.iter().product::<usize>();
@@ -304,17 +307,4 @@ impl Correlator<'_> {
 #[inline(always)]
 fn masked(value: f32, mask: f32) -> f32 {
     if mask < 0.0 { 0.0 } else { value }
-}
-
-/// The blocks of a group's output channels: fours, and at the end up to six.
-fn blocks(correlation: &Correlation) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut first = 0;
-    while first < correlation.outputs {
-        let left = correlation.outputs - first;
-        let channels = if left <= MAX_CHANNELS { left } else { 4 };
-        blocks.push(Block { first, channels, weights: first * correlation.inputs * correlation.taps.len() });
-        first += channels;
-    }
-    blocks
 }

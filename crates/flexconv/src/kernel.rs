@@ -9,16 +9,33 @@ use std::sync::LazyLock;
 pub(crate) const MAX_CHANNELS: usize = 6;
 /// Vectors of positions that one call of a kernel computes, at most.
 pub(crate) const MAX_VECTORS: usize = 8;
-/// Accumulators that fit in the registers of every instruction set, next to what they are computed from.
-const ACCUMULATORS: usize = 12;
-
-/// Vectors of positions that a kernel for so many output channels computes at once.
+/// Vectors that a kernel for so many channels computes at once: sums, what is read and one factor fit in sixteen registers, with one
+/// to spare, without which compilers spill sums.
 pub(crate) const fn vectors_for(channels: usize) -> usize {
     match channels {
         1 => 8,
-        2 => 6,
-        _ => ACCUMULATORS / channels,
+        2 => 4,
+        3 => 3,
+        _ => 2,
     }
+}
+
+/// Divides so many channels into blocks that kernels compute at once: the first channel of each, and their number.
+pub(crate) fn blocks(channels: usize) -> Vec<[usize; 2]> {
+    let mut blocks = Vec::new();
+    let mut first = 0;
+    while first < channels {
+        let left = channels - first;
+        // No block of one to three after one of six, where two of four and five do.
+        let size = match left {
+            7 | 8 => 4,
+            9 => 5,
+            _ => left.min(MAX_CHANNELS),
+        };
+        blocks.push([first, size]);
+        first += size;
+    }
+    blocks
 }
 
 /// What a correlation kernel reads and writes. Offsets and strides count entries.
@@ -63,21 +80,6 @@ pub(crate) struct Gradient<'a> {
 pub(crate) type CorrelateKernel = unsafe fn(&Correlate<'_>);
 pub(crate) type GradientKernel = unsafe fn(&Gradient<'_>);
 
-/// Streams that a weight gradient kernel for so many output channels reads at once.
-pub(crate) const fn streams_for(channels: usize) -> usize {
-    match channels {
-        1 => 9,
-        2 => 6,
-        3 => 4,
-        _ => 3,
-    }
-}
-
-/// Output channels of a weight gradient kernel, at most.
-pub(crate) const MAX_GRADIENT_CHANNELS: usize = 4;
-/// Streams of a weight gradient kernel, at most.
-pub(crate) const MAX_STREAMS: usize = 9;
-
 /// The kernels of an instruction set.
 pub(crate) struct InstructionSet {
     /// Its name, for messages.
@@ -85,7 +87,7 @@ pub(crate) struct InstructionSet {
     /// Entries of a vector.
     pub(crate) lanes: usize,
     correlate: [[CorrelateKernel; MAX_VECTORS]; MAX_CHANNELS],
-    gradient: [[GradientKernel; MAX_STREAMS]; MAX_GRADIENT_CHANNELS],
+    gradient: [[GradientKernel; MAX_VECTORS]; MAX_CHANNELS],
 }
 
 impl InstructionSet {
@@ -95,12 +97,12 @@ impl InstructionSet {
         *BEST
     }
 
-    /// The kernel for so many output channels and vectors.
+    /// The kernel for so many output channels and vectors, at most [`vectors_for`] them.
     pub(crate) fn correlate(&self, channels: usize, vectors: usize) -> CorrelateKernel {
         self.correlate[channels - 1][vectors - 1]
     }
 
-    /// The kernel for so many output channels and streams.
+    /// The kernel for so many output channels and streams, at most [`vectors_for`] them.
     pub(crate) fn gradient(&self, channels: usize, streams: usize) -> GradientKernel {
         self.gradient[channels - 1][streams - 1]
     }
@@ -122,6 +124,11 @@ pub(crate) fn available() -> Vec<&'static InstructionSet> {
     sets.push(&neon::SET);
     sets.push(&portable::SET);
     sets
+}
+
+/// The kernels for one number of channels, by the number of vectors; no more are asked for than there are kernels for.
+macro_rules! row {
+    ($kernel:ident as $kind:ty: $m:literal, $($n:literal)*) => { [$($kernel::<$m, $n> as $kind),*] };
 }
 
 /// The kernels of one instruction set: the generic bodies, compiled with its features.
@@ -147,38 +154,24 @@ macro_rules! instruction_set {
                 unsafe { body::gradient::<$lanes, M, S>(task) }
             }
 
-            /// The kernels for up to `$most` vectors; larger numbers are not used, and get the largest.
-            macro_rules! row {
-                ($kernel:ident as $kind:ty: $m:literal, $a:literal $b:literal $c:literal $d:literal $e:literal $f:literal $g:literal $h:literal) => {
-                    [
-                        $kernel::<$m, $a> as $kind, $kernel::<$m, $b>, $kernel::<$m, $c>, $kernel::<$m, $d>,
-                        $kernel::<$m, $e>, $kernel::<$m, $f>, $kernel::<$m, $g>, $kernel::<$m, $h>,
-                    ]
-                };
-                ($kernel:ident as $kind:ty: $m:literal, $a:literal $b:literal $c:literal $d:literal $e:literal $f:literal $g:literal $h:literal $i:literal) => {
-                    [
-                        $kernel::<$m, $a> as $kind, $kernel::<$m, $b>, $kernel::<$m, $c>, $kernel::<$m, $d>,
-                        $kernel::<$m, $e>, $kernel::<$m, $f>, $kernel::<$m, $g>, $kernel::<$m, $h>, $kernel::<$m, $i>,
-                    ]
-                };
-            }
-
             pub(super) static SET: InstructionSet = InstructionSet {
                 name: $name,
                 lanes: <$lanes as Lanes>::COUNT,
                 correlate: [
                     row!(correlate as CorrelateKernel: 1, 1 2 3 4 5 6 7 8),
-                    row!(correlate as CorrelateKernel: 2, 1 2 3 4 5 6 6 6),
-                    row!(correlate as CorrelateKernel: 3, 1 2 3 4 4 4 4 4),
-                    row!(correlate as CorrelateKernel: 4, 1 2 3 3 3 3 3 3),
+                    row!(correlate as CorrelateKernel: 2, 1 2 3 4 4 4 4 4),
+                    row!(correlate as CorrelateKernel: 3, 1 2 3 3 3 3 3 3),
+                    row!(correlate as CorrelateKernel: 4, 1 2 2 2 2 2 2 2),
                     row!(correlate as CorrelateKernel: 5, 1 2 2 2 2 2 2 2),
                     row!(correlate as CorrelateKernel: 6, 1 2 2 2 2 2 2 2),
                 ],
                 gradient: [
-                    row!(gradient as GradientKernel: 1, 1 2 3 4 5 6 7 8 9),
-                    row!(gradient as GradientKernel: 2, 1 2 3 4 5 6 6 6 6),
-                    row!(gradient as GradientKernel: 3, 1 2 3 4 4 4 4 4 4),
-                    row!(gradient as GradientKernel: 4, 1 2 3 3 3 3 3 3 3),
+                    row!(gradient as GradientKernel: 1, 1 2 3 4 5 6 7 8),
+                    row!(gradient as GradientKernel: 2, 1 2 3 4 4 4 4 4),
+                    row!(gradient as GradientKernel: 3, 1 2 3 3 3 3 3 3),
+                    row!(gradient as GradientKernel: 4, 1 2 2 2 2 2 2 2),
+                    row!(gradient as GradientKernel: 5, 1 2 2 2 2 2 2 2),
+                    row!(gradient as GradientKernel: 6, 1 2 2 2 2 2 2 2),
                 ],
             };
         }

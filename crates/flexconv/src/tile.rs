@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use crate::elementwise::vectorized;
 use crate::geometry::Correlation;
 
 /// Entries of a tile's packed input that stay in a core's second-level cache, next to weights and results.
@@ -218,72 +219,35 @@ impl Packing {
 
     fn pack_rows(&self, source: &[f32], tile: &Tile, rectified: bool, packed: &mut [f32]) {
         let [height, width] = self.source;
+        let [row_step, step] = self.step;
         let plane = height * width;
-        let mut rows = packed.chunks_exact_mut(self.pitch());
+        let pitch = self.pitch();
+        let windows = self.phases.iter().map(|phase| {
+            let inside = [self.inside(0, tile.rows.start, phase[0]), self.inside(1, 0, phase[1])];
+            let [(rows, first_row), (columns, first_column)] = inside;
+            Window { width, pitch, rows, first_row, row_step, columns, first_column, step }
+        });
+        let windows = windows.collect::<Vec<_>>();
+        let mut maps = packed.chunks_exact_mut(self.height() * pitch);
         for image in tile.images.clone() {
             for channel in 0..self.channels {
-                let maps = &source[(image * self.channels + channel) * plane..][..plane];
-                for phase in &self.phases {
-                    for row in 0..self.height() {
-                        let to = rows.next().expect("the packed tile has all rows");
-                        match self.source_row(tile, phase, row) {
-                            Some(row) => self.pack_row(&maps[row * width..][..width], phase[1], rectified, to),
-                            None => to.fill(0.0),
-                        }
-                    }
+                let from = &source[(image * self.channels + channel) * plane..][..plane];
+                for window in &windows {
+                    pack_map(window, from, rectified, maps.next().expect("the packed tile has all maps"));
                 }
             }
         }
     }
 
-    /// The source's row that a packed row is, if it is inside.
-    fn source_row(&self, tile: &Tile, phase: &[usize; 2], row: usize) -> Option<usize> {
-        let at = (tile.rows.start + row) as isize + self.least[0];
-        let at = at * self.step[0] as isize + phase[0] as isize;
-        usize::try_from(at).ok().filter(|at| *at < self.source[0])
-    }
-
-    /// Packed columns that are inside of the source, and the source's column of the first.
-    fn source_columns(&self, phase: usize) -> (Range<usize>, usize) {
-        let (step, width) = (self.step[1] as isize, self.source[1] as isize);
-        // The packed column `c` reads `(c + least) * step + phase`.
-        let first = (-self.least[1]).max(0);
-        let end = ((width - phase as isize + step - 1).div_euclid(step) - self.least[1]).clamp(0, self.pitch() as isize);
-        let from = (first + self.least[1]) * step + phase as isize;
-        (first.min(end) as usize..end as usize, from.max(0) as usize)
-    }
-
-    fn pack_row(&self, row: &[f32], phase: usize, rectified: bool, to: &mut [f32]) {
-        let (inside, from) = self.source_columns(phase);
-        let (before, rest) = to.split_at_mut(inside.start);
-        let (inside, after) = rest.split_at_mut(inside.len());
-        before.fill(0.0);
-        after.fill(0.0);
-        if inside.is_empty() {
-            return;
-        }
-        match (self.step[1], rectified) {
-            (1, false) => inside.copy_from_slice(&row[from..from + inside.len()]),
-            (1, true) => {
-                inside.iter_mut().zip(&row[from..]).for_each(|(to, value)| *to = rectify(*value));
-            }
-            (2, _) => {
-                let mut pairs = row[from..].chunks_exact(2);
-                let last = pairs.remainder().first().copied();
-                for (to, pair) in inside.iter_mut().zip(&mut pairs) {
-                    *to = if rectified { rectify(pair[0]) } else { pair[0] };
-                }
-                if let (Some(value), true) = (last, (row.len() - from).div_ceil(2) == inside.len()) {
-                    inside[inside.len() - 1] = if rectified { rectify(value) } else { value };
-                }
-            }
-            (step, _) => {
-                let values = row[from..].iter().step_by(step);
-                inside.iter_mut().zip(values).for_each(|(to, value)| {
-                    *to = if rectified { rectify(*value) } else { *value };
-                });
-            }
-        }
+    /// Packed rows or columns that are inside of the source, counted from a grid position, and the source's row or column of the
+    /// first: the packed `i` reads `(first + least + i) * step + phase`.
+    fn inside(&self, axis: usize, first: usize, phase: usize) -> (Range<usize>, usize) {
+        let (step, length) = (self.step[axis] as isize, self.source[axis] as isize);
+        let packed = [self.height(), self.pitch()][axis] as isize;
+        let least = first as isize + self.least[axis];
+        let end = ((length - phase as isize + step - 1).div_euclid(step) - least).clamp(0, packed);
+        let start = (-least).clamp(0, end);
+        (start as usize..end as usize, ((start + least) * step + phase as isize).max(0) as usize)
     }
 
     fn pack_across_images(&self, source: &[f32], tile: &Tile, rectified: bool, packed: &mut [f32]) {
@@ -294,16 +258,17 @@ impl Packing {
         let mut positions = packed.chunks_exact_mut(unit);
         for channel in 0..self.channels {
             for phase in &self.phases {
-                let (inside, from) = self.source_columns(phase[1]);
+                let (rows, first_row) = self.inside(0, tile.rows.start, phase[0]);
+                let (columns, first_column) = self.inside(1, 0, phase[1]);
                 for row in 0..self.height() {
-                    let source_row = self.source_row(tile, phase, row);
                     for column in 0..self.pitch() {
                         let to = positions.next().expect("the packed tile has all positions");
-                        let Some(row) = source_row.filter(|_| inside.contains(&column)) else {
+                        if !rows.contains(&row) || !columns.contains(&column) {
                             to.fill(0.0);
                             continue;
-                        };
-                        let column = from + (column - inside.start) * self.step[1];
+                        }
+                        let row = first_row + (row - rows.start) * self.step[0];
+                        let column = first_column + (column - columns.start) * self.step[1];
                         let at = channel * plane + row * width + column;
                         let (there, missing) = to.split_at_mut(tile.images.len());
                         for (image, to) in there.iter_mut().enumerate() {
@@ -312,6 +277,47 @@ impl Packing {
                         }
                         missing.fill(0.0);
                     }
+                }
+            }
+        }
+    }
+}
+
+/// The part of a map that a packed map holds, and where.
+struct Window {
+    width: usize,
+    pitch: usize,
+    /// Packed rows that are inside of the map.
+    rows: Range<usize>,
+    first_row: usize,
+    row_step: usize,
+    /// Packed columns that are inside of the map.
+    columns: Range<usize>,
+    first_column: usize,
+    step: usize,
+}
+
+vectorized! {
+    fn pack_map(window: &Window, from: &[f32], rectified: bool, to: &mut [f32]) {
+        let Window { width, pitch, rows, first_row, row_step, columns, first_column, step } = window;
+        to.fill(0.0);
+        let to = to.chunks_exact_mut(*pitch).skip(rows.start).take(rows.len());
+        let from = from.chunks_exact(*width).skip(*first_row).step_by(*row_step);
+        for (to, from) in to.zip(from) {
+            let (to, from) = (&mut to[columns.clone()], &from[(*first_column).min(*width)..]);
+            match (step, rectified) {
+                (1, false) => to.copy_from_slice(&from[..to.len()]),
+                (1, true) => to.iter_mut().zip(from).for_each(|(to, value)| *to = rectify(*value)),
+                (2, _) => {
+                    let pairs = from.chunks_exact(2);
+                    // A row of odd length ends in half a pair.
+                    let last = pairs.remainder().first();
+                    let values = pairs.map(|pair| &pair[0]).chain(last);
+                    to.iter_mut().zip(values).for_each(|(to, value)| *to = if rectified { rectify(*value) } else { *value });
+                }
+                _ => {
+                    let values = from.iter().step_by(*step);
+                    to.iter_mut().zip(values).for_each(|(to, value)| *to = if rectified { rectify(*value) } else { *value });
                 }
             }
         }

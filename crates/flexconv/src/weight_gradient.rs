@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::correlate::SMALL;
 use crate::geometry::{Correlation, Geometry};
-use crate::kernel::{Gradient, InstructionSet, MAX_GRADIENT_CHANNELS, streams_for};
+use crate::kernel::{Gradient, InstructionSet, MAX_CHANNELS, blocks, vectors_for};
 use crate::tile::{Packing, Place, Tile, with_scratch};
 
 /// Vectors of a tile, at least, where there are as many: sums over lanes come once a tile.
@@ -58,8 +58,8 @@ impl WeightGradient<'_> {
         let parts = tiles.len().min(PARTS).min((SUMS / weights).max(1));
         let tiles = tiles.chunks(tiles.len().div_ceil(parts.max(1)).max(1)).collect::<Vec<_>>();
         // Where few parts fit, output channels are divided too.
-        let divisions = (PARTS / tiles.len().max(1)).min(correlation.outputs / (4 * MAX_GRADIENT_CHANNELS)).max(1);
-        let range = correlation.outputs.div_ceil(divisions).next_multiple_of(MAX_GRADIENT_CHANNELS);
+        let divisions = (PARTS / tiles.len().max(1)).min(correlation.outputs / (4 * MAX_CHANNELS)).max(1);
+        let range = correlation.outputs.div_ceil(divisions).next_multiple_of(MAX_CHANNELS);
         let ranges = (0..correlation.outputs).step_by(range);
         let ranges = ranges.map(|first| first..(first + range).min(correlation.outputs)).collect::<Vec<_>>();
         let jobs = ranges.iter().flat_map(|outputs| tiles.iter().map(|tiles| Job { tiles, outputs: outputs.clone() }));
@@ -118,9 +118,8 @@ impl WeightGradient<'_> {
                     }
                 };
                 let sums = &mut sums[group * job.outputs.len() * streams.len()..];
-                for output in (0..job.outputs.len()).step_by(MAX_GRADIENT_CHANNELS) {
-                    let channels = MAX_GRADIENT_CHANNELS.min(job.outputs.len() - output);
-                    let most = streams_for(channels);
+                for [output, channels] in blocks(job.outputs.len()) {
+                    let most = vectors_for(channels);
                     for (index, streams_here) in streams.chunks(most).enumerate() {
                         let task = Gradient {
                             input: packed[from..].as_ptr(),
