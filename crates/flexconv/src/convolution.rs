@@ -75,13 +75,59 @@ pub fn conv2d(
     }
 }
 
+/// The gradient of a convolution's input, of the given shape, from that of its output: a constant.
+///
+/// # Panics
+/// As [`convolve`].
+pub fn conv2d_input_gradient(
+    gradient: Tensor<4>,
+    weight: Tensor<4>,
+    input: [usize; 4],
+    options: ConvOptions<2>,
+) -> Tensor<4> {
+    let (gradient, weight) = (gradient.inner(), weight.inner());
+    #[cfg(feature = "flex")]
+    if let Some(result) = flex::conv2d_input_gradient(&gradient, &weight, input, &options) {
+        return result;
+    }
+    let input = Tensor::<4>::zeros(input, &gradient.device()).autodiff().require_grad();
+    let output = module::conv2d(input.clone(), weight.autodiff(), None, options);
+    gradient_of(input, output, gradient)
+}
+
+/// The gradient of a convolution's weight, of the given shape, from that of its output: a constant.
+///
+/// # Panics
+/// As [`convolve`].
+pub fn conv2d_weight_gradient(
+    gradient: Tensor<4>,
+    input: Tensor<4>,
+    weight: [usize; 4],
+    options: ConvOptions<2>,
+) -> Tensor<4> {
+    let (gradient, input) = (gradient.inner(), input.inner());
+    #[cfg(feature = "flex")]
+    if let Some(result) = flex::conv2d_weight_gradient(&gradient, &input, weight, &options) {
+        return result;
+    }
+    let weight = Tensor::<4>::zeros(weight, &gradient.device()).autodiff().require_grad();
+    let output = module::conv2d(input.autodiff(), weight.clone(), None, options);
+    gradient_of(weight, output, gradient)
+}
+
+/// The gradient of a leaf, where that of the output is given.
+fn gradient_of(leaf: Tensor<4>, output: Tensor<4>, gradient: Tensor<4>) -> Tensor<4> {
+    let gradients = (output * gradient.autodiff()).sum().backward();
+    leaf.grad(&gradients).expect("the output depends on the leaf")
+}
+
 #[cfg(feature = "flex")]
 mod flex {
     use super::*;
     use crate::correlate::Finish;
     use crate::geometry::Geometry;
     use crate::kernel::InstructionSet;
-    use crate::operation::{Operand, output, values};
+    use crate::operation::{Operand, constant, output, values};
     use crate::passes::Convolution;
 
     /// The convolution by this crate's kernels, if they can do it.
@@ -147,6 +193,43 @@ mod flex {
                 [input, weight, b.then(|| of_bias(gradient.get())), p.then_some(gradient)]
             }),
         })
+    }
+
+    pub(super) fn conv2d_input_gradient(
+        gradient: &Tensor<4>,
+        weight: &Tensor<4>,
+        input: [usize; 4],
+        options: &ConvOptions<2>,
+    ) -> Option<Tensor<4>> {
+        let convolution = of_gradient(gradient.dims(), input, weight.dims(), options)?;
+        let (gradient, weight) = (Operand::of(gradient)?, Operand::of(weight)?);
+        let entries = convolution.input_gradient(gradient.values().get(), &[], weight.values().get());
+        Some(constant(&gradient, values(entries, input)))
+    }
+
+    pub(super) fn conv2d_weight_gradient(
+        gradient: &Tensor<4>,
+        input: &Tensor<4>,
+        weight: [usize; 4],
+        options: &ConvOptions<2>,
+    ) -> Option<Tensor<4>> {
+        let convolution = of_gradient(gradient.dims(), input.dims(), weight, options)?;
+        let (gradient, input) = (Operand::of(gradient)?, Operand::of(input)?);
+        let entries = convolution.weight_gradient(gradient.values().get(), input.values().get());
+        Some(constant(&gradient, values(entries, weight)))
+    }
+
+    /// The convolution whose output has a gradient of this shape.
+    fn of_gradient(
+        gradient: [usize; 4],
+        input: [usize; 4],
+        weight: [usize; 4],
+        options: &ConvOptions<2>,
+    ) -> Option<Convolution<'static>> {
+        let geometry = geometry(input, weight, options)?;
+        let [height, width] = geometry.output()?;
+        let fits = gradient == [geometry.batch, geometry.groups * geometry.outputs, height, width];
+        fits.then(|| Convolution { geometry, set: InstructionSet::best(), rectified: false })
     }
 
     fn geometry(input: [usize; 4], weight: [usize; 4], options: &ConvOptions<2>) -> Option<Geometry> {

@@ -88,6 +88,7 @@ pub(crate) struct InstructionSet {
     pub(crate) lanes: usize,
     correlate: [[CorrelateKernel; MAX_VECTORS]; MAX_CHANNELS],
     gradient: [[GradientKernel; MAX_VECTORS]; MAX_CHANNELS],
+    chain: unsafe fn(usize) -> f32,
 }
 
 impl InstructionSet {
@@ -95,6 +96,13 @@ impl InstructionSet {
     pub(crate) fn best() -> &'static Self {
         static BEST: LazyLock<&'static InstructionSet> = LazyLock::new(|| available()[0]);
         *BEST
+    }
+
+    /// Runs chains of multiply-adds in registers, so many rounds; returns the number of operations, and a number that depends on
+    /// them all.
+    pub(crate) fn chain(&self, rounds: usize) -> (usize, f32) {
+        // SAFETY: sets are only handed out where the processor has them.
+        (2 * rounds * body::CHAINS * self.lanes, unsafe { (self.chain)(rounds) })
     }
 
     /// The kernel for so many output channels and vectors, at most [`vectors_for`] them.
@@ -154,9 +162,18 @@ macro_rules! instruction_set {
                 unsafe { body::gradient::<$lanes, M, S>(task) }
             }
 
+            /// # Safety
+            /// The processor has the features.
+            $(#[target_feature(enable = $features)])?
+            unsafe fn chain(rounds: usize) -> f32 {
+                // SAFETY: the caller's promise.
+                unsafe { body::chain::<$lanes>(rounds) }
+            }
+
             pub(super) static SET: InstructionSet = InstructionSet {
                 name: $name,
                 lanes: <$lanes as Lanes>::COUNT,
+                chain,
                 correlate: [
                     row!(correlate as CorrelateKernel: 1, 1 2 3 4 5 6 7 8),
                     row!(correlate as CorrelateKernel: 2, 1 2 3 4 4 4 4 4),

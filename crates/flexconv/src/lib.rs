@@ -23,6 +23,16 @@ mod tile;
 mod weight_gradient;
 
 pub use batch_norm::{Normalized, batch_norm_train};
-pub use convolution::{Joined, conv2d, convolve, convolve_joined};
+pub use convolution::{Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined};
 pub use memory::keep_freed_memory;
 pub use rectifier::relu;
+
+/// Runs multiply-adds in registers, so many rounds, on this thread, and returns the number of operations: what benchmarks compare the
+/// kernels with.
+#[cfg(feature = "flex")]
+#[doc(hidden)]
+pub fn run_peak(rounds: usize) -> usize {
+    let (operations, result) = kernel::InstructionSet::best().chain(rounds);
+    std::hint::black_box(result);
+    operations
+}

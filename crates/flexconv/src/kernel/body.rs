@@ -70,3 +70,25 @@ pub(super) unsafe fn gradient<L: Lanes, const M: usize, const S: usize>(task: &G
         }
     }
 }
+
+/// Sums that are computed side by side, so that no instruction waits for another.
+pub(super) const CHAINS: usize = 12;
+
+/// Multiply-adds without memory: what the processor can do at most.
+///
+/// # Safety
+/// The processor has the instruction set.
+#[inline(always)]
+pub(super) unsafe fn chain<L: Lanes>(rounds: usize) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (factor, summand) = (L::splat(std::hint::black_box(0.999)), L::splat(std::hint::black_box(1e-3)));
+        let mut sums = [L::zero(); CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = summand.plus_product(*sum, factor);
+            }
+        }
+        sums.iter().fold(L::zero(), |total, sum| total.plus(*sum)).sum()
+    }
+}
