@@ -20,7 +20,7 @@ while [ $# -gt 0 ]; do
   fi
 done
 cd "$here/../.."
-binary="$(cargo bench --package gradmax --bench training_step --no-run --message-format json 2> /dev/null \
+binary="$(cargo bench --bench training_step --no-run --message-format json 2> /dev/null \
   | python3 -c 'import json, sys; print([line["executable"] for line in map(json.loads, sys.stdin) if line.get("executable")][-1])')"
 cd "$here"
 exec "$environment/bin/python" compare.py --binary "$binary" "${arguments[@]}"

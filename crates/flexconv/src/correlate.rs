@@ -9,8 +9,11 @@ use crate::geometry::Correlation;
 use crate::kernel::{Correlate, InstructionSet, blocks, vectors_for};
 use crate::tile::{Packing, Place, Tile, with_scratch};
 
-/// Input channels that kernels sum over at a time, so that what they read stays in a core's caches.
-const CHANNEL_BLOCK: usize = 128;
+/// Input channels that kernels sum over at a time: as many as fit in half of a core's second-level cache, within limits.
+fn channel_block(packing: &Packing) -> usize {
+    (24_000 / packing.channel_size()).clamp(16, 128)
+}
+
 /// Vectors of a tile, at least, where there are as many.
 const LEAST_VECTORS: usize = 24;
 /// Operations below which threads cost more than they save.
@@ -161,9 +164,10 @@ impl Correlator<'_> {
         let plane = correlation.target.iter().product::<usize>();
         // Kernels write the target itself where vectors lie in it as they are packed; sums over several blocks of channels
         // would count twice where vectors overlap.
+        let channel_block = channel_block(packing);
         let direct = !packing.across_images
             && correlation.spacing == [1, 1]
-            && (!packing.overlaps() || correlation.inputs <= CHANNEL_BLOCK);
+            && (!packing.overlaps() || correlation.inputs <= channel_block);
         let buffer = if direct { 0 } else { self.outputs() * places.len() * set.lanes };
         let outputs = places.iter().enumerate().map(|(index, place)| match direct {
             true => self.target_offset(tile, *place),
@@ -177,8 +181,8 @@ impl Correlator<'_> {
                 false => (sums.as_mut_ptr(), places.len() * set.lanes),
             };
             for group in 0..correlation.groups {
-                for first in (0..correlation.inputs).step_by(CHANNEL_BLOCK) {
-                    let channels = CHANNEL_BLOCK.min(correlation.inputs - first);
+                for first in (0..correlation.inputs).step_by(channel_block) {
+                    let channels = channel_block.min(correlation.inputs - first);
                     let from = (group * correlation.inputs + first) * packing.channel_size();
                     for block in blocks {
                         let of_group = group * correlation.inputs * correlation.outputs * taps.len();

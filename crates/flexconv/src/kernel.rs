@@ -69,10 +69,10 @@ pub(crate) struct Gradient<'a> {
     pub(crate) input: *const f32,
     /// Where each stream begins.
     pub(crate) streams: &'a [usize],
+    /// Where each vector lies in a stream.
+    pub(crate) vectors: &'a [usize],
+    /// The packed gradient: `[vector, output channel, lane]`.
     pub(crate) gradient: *const f32,
-    pub(crate) gradient_stride: usize,
-    /// Where each vector lies in a stream, and in a channel of the gradient.
-    pub(crate) vectors: &'a [[usize; 2]],
     pub(crate) sums: *mut f32,
     pub(crate) sums_stride: usize,
 }

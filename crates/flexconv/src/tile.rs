@@ -9,6 +9,9 @@ use crate::geometry::Correlation;
 /// Entries of a tile's packed input that stay in a core's second-level cache, next to weights and results.
 const CACHED: usize = 40_000;
 
+/// Entries of a cache line.
+const LINE: usize = 16;
+
 /// How the input of a correlation is packed, tile by tile.
 ///
 /// Vectors hold either neighbouring positions of a row, or the same position of several images, where rows are shorter than a
@@ -153,9 +156,10 @@ impl Packing {
         self.height() * self.pitch() * self.unit()
     }
 
-    /// Packed entries of a channel.
+    /// Packed entries of a channel: an odd number of cache lines, so that neighbouring channels do not fall on the same lines of a
+    /// cache.
     pub(crate) fn channel_size(&self) -> usize {
-        self.phases.len() * self.phase_size()
+        LINE * ((self.phases.len() * self.phase_size()).div_ceil(LINE) | 1)
     }
 
     /// Packed entries of an image, or of all that lie side by side.
@@ -228,13 +232,11 @@ impl Packing {
             Window { width, pitch, rows, first_row, row_step, columns, first_column, step }
         });
         let windows = windows.collect::<Vec<_>>();
-        let mut maps = packed.chunks_exact_mut(self.height() * pitch);
-        for image in tile.images.clone() {
-            for channel in 0..self.channels {
-                let from = &source[(image * self.channels + channel) * plane..][..plane];
-                for window in &windows {
-                    pack_map(window, from, rectified, maps.next().expect("the packed tile has all maps"));
-                }
+        let maps = tile.images.start * self.channels..tile.images.end * self.channels;
+        for (map, to) in maps.zip(packed.chunks_exact_mut(self.channel_size())) {
+            let from = &source[map * plane..][..plane];
+            for (window, to) in windows.iter().zip(to.chunks_exact_mut(self.phase_size())) {
+                pack_map(window, from, rectified, to);
             }
         }
     }
@@ -255,8 +257,8 @@ impl Packing {
         let (plane, unit) = (height * width, self.unit());
         let image_size = self.channels * plane;
         let first = &source[tile.images.start * image_size..];
-        let mut positions = packed.chunks_exact_mut(unit);
-        for channel in 0..self.channels {
+        for (channel, packed) in packed.chunks_exact_mut(self.channel_size()).enumerate().take(self.channels) {
+            let mut positions = packed.chunks_exact_mut(unit);
             for phase in &self.phases {
                 let (rows, first_row) = self.inside(0, tile.rows.start, phase[0]);
                 let (columns, first_column) = self.inside(1, 0, phase[1]);
@@ -338,12 +340,18 @@ pub(crate) fn with_scratch<R>(sizes: [usize; 2], work: impl FnOnce([&mut [f32]; 
     // Taken out, so that work that the thread steals meanwhile finds buffers of its own.
     let mut buffers = SCRATCH.take();
     for (buffer, size) in buffers.iter_mut().zip(sizes) {
-        if buffer.len() < size {
-            buffer.resize(size, 0.0);
+        if buffer.len() < size + LINE {
+            buffer.resize(size + LINE, 0.0);
         }
     }
-    let [first, second] = &mut buffers;
-    let result = work([&mut first[..sizes[0]], &mut second[..sizes[1]]]);
+    let mut index = 0;
+    let lent = buffers.each_mut().map(|buffer| {
+        // From the start of a cache line.
+        let start = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        index += 1;
+        &mut buffer[start..start + sizes[index - 1]]
+    });
+    let result = work(lent);
     SCRATCH.set(buffers);
     result
 }

@@ -8,7 +8,7 @@ use crate::kernel::{Gradient, InstructionSet, MAX_CHANNELS, blocks, vectors_for}
 use crate::tile::{Packing, Place, Tile, with_scratch};
 
 /// Vectors of a tile, at least, where there are as many: sums over lanes come once a tile.
-const LEAST_VECTORS: usize = 96;
+const LEAST_VECTORS: usize = 128;
 /// Parts that a batch is summed in, at most. They are fixed, so that the result does not depend on threads.
 const PARTS: usize = 16;
 /// Entries of all parts' sums together, at most.
@@ -91,32 +91,13 @@ impl WeightGradient<'_> {
     fn add_tile(&self, plan: &Plan<'_>, job: &Job<'_>, tile: &Tile, sums: &mut [f32]) {
         let Plan { set, correlation, packing, streams } = plan;
         let places = packing.places(tile);
-        let [rows, columns] = correlation.grid;
-        let (plane, outputs) = (rows * columns, correlation.groups * correlation.outputs);
-        let first = tile.images.start * outputs * plane + tile.rows.start * columns;
-        let direct = !packing.across_images && !packing.overlaps();
-        let vectors = places.iter().enumerate().map(|(index, place)| {
-            let gradient = match direct {
-                true => place.image * outputs * plane + place.row * columns + place.column,
-                false => index * set.lanes,
-            };
-            [packing.offset(*place), gradient]
-        });
-        let vectors = vectors.collect::<Vec<_>>();
-        let stride = if direct { plane } else { places.len() * set.lanes };
-        let buffer = if direct { 0 } else { job.outputs.len() * stride };
-        with_scratch([packing.size(), buffer], |[packed, gathered]| {
+        let vectors = places.iter().map(|place| packing.offset(*place)).collect::<Vec<_>>();
+        let of_channel = places.len() * set.lanes;
+        with_scratch([packing.size(), job.outputs.len() * of_channel], |[packed, gathered]| {
             packing.pack(self.source, tile, self.rectified, packed);
             for group in 0..correlation.groups {
                 let from = group * correlation.inputs * packing.channel_size();
-                let outputs = group * correlation.outputs + job.outputs.start;
-                let gradient = match direct {
-                    true => &self.gradient[first + outputs * plane..],
-                    false => {
-                        self.gather(plan, tile, &places, outputs, gathered);
-                        &*gathered
-                    }
-                };
+                self.gather(plan, tile, &places, group * correlation.outputs + job.outputs.start, gathered);
                 let sums = &mut sums[group * job.outputs.len() * streams.len()..];
                 for [output, channels] in blocks(job.outputs.len()) {
                     let most = vectors_for(channels);
@@ -124,9 +105,8 @@ impl WeightGradient<'_> {
                         let task = Gradient {
                             input: packed[from..].as_ptr(),
                             streams: streams_here,
-                            gradient: gradient[output * stride..].as_ptr(),
-                            gradient_stride: stride,
                             vectors: &vectors,
+                            gradient: gathered[output * of_channel..].as_ptr(),
                             sums: sums[output * streams.len() + index * most..].as_mut_ptr(),
                             sums_stride: streams.len(),
                         };
@@ -139,28 +119,31 @@ impl WeightGradient<'_> {
         });
     }
 
-    /// The gradient of a job's outputs as vectors, `[channel, vector, lane]`: zero where there is no image, and where a vector overlaps
-    /// the one before it, so that nothing counts twice.
+    /// The gradient of a job's outputs as vectors, `[block][vector, channel of the block, lane]`: zero where there is no image, and
+    /// where a vector overlaps the one before it, so that nothing counts twice.
     fn gather(&self, plan: &Plan<'_>, tile: &Tile, places: &[Place], outputs: usize, gathered: &mut [f32]) {
         let Plan { set: InstructionSet { lanes, .. }, correlation, packing, .. } = plan;
         let [rows, columns] = correlation.grid;
         let (plane, all) = (rows * columns, correlation.groups * correlation.outputs);
-        for (channel, gathered) in gathered.chunks_exact_mut(places.len() * lanes).enumerate() {
-            for (place, vector) in places.iter().zip(gathered.chunks_exact_mut(*lanes)) {
+        for [first, channels] in blocks(gathered.len() / (places.len() * lanes)) {
+            let block = &mut gathered[first * places.len() * lanes..][..channels * places.len() * lanes];
+            for (place, vectors) in places.iter().zip(block.chunks_exact_mut(channels * lanes)) {
                 let image = (tile.images.start + place.image) * all * plane;
                 let position = (tile.rows.start + place.row) * columns + place.column;
-                let first = image + (outputs + channel) * plane + position;
-                if packing.across_images {
-                    let there = (tile.images.len() - place.image).min(*lanes);
-                    for (lane, to) in vector.iter_mut().enumerate() {
-                        *to = if lane < there { self.gradient[first + lane * all * plane] } else { 0.0 };
+                for (channel, vector) in vectors.chunks_exact_mut(*lanes).enumerate() {
+                    let at = image + (outputs + first + channel) * plane + position;
+                    if packing.across_images {
+                        let there = (tile.images.len() - place.image).min(*lanes);
+                        for (lane, to) in vector.iter_mut().enumerate() {
+                            *to = if lane < there { self.gradient[at + lane * all * plane] } else { 0.0 };
+                        }
+                        continue;
                     }
-                    continue;
+                    vector.copy_from_slice(&self.gradient[at..at + lanes]);
+                    // Vectors begin at multiples of the lanes, but for one that ends with the row.
+                    let counted = place.column.next_multiple_of(*lanes) - place.column;
+                    vector[..counted].fill(0.0);
                 }
-                vector.copy_from_slice(&self.gradient[first..first + lanes]);
-                // Vectors begin at multiples of the lanes, but for one that ends with the row.
-                let counted = place.column.next_multiple_of(*lanes) - place.column;
-                vector[..counted].fill(0.0);
             }
         }
     }

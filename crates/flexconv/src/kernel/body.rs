@@ -54,14 +54,16 @@ pub(super) unsafe fn gradient<L: Lanes, const M: usize, const S: usize>(task: &G
     unsafe {
         let mut sums = [[L::zero(); S]; M];
         let streams: [*const f32; S] = std::array::from_fn(|s| task.input.add(*task.streams.get_unchecked(s)));
-        for [input, gradient] in task.vectors {
-            let read: [L; S] = std::array::from_fn(|s| L::load(streams[s].add(*input)));
+        let mut gradients = task.gradient;
+        for vector in task.vectors {
+            let read: [L; S] = std::array::from_fn(|s| L::load(streams[s].add(*vector)));
             for (m, sums) in sums.iter_mut().enumerate() {
-                let gradient = L::load(task.gradient.add(m * task.gradient_stride + gradient));
+                let gradient = L::load(gradients.add(m * L::COUNT));
                 for s in 0..S {
                     sums[s] = sums[s].plus_product(read[s], gradient);
                 }
             }
+            gradients = gradients.add(M * L::COUNT);
         }
         for (m, sums) in sums.iter().enumerate() {
             for (s, sum) in sums.iter().enumerate() {
