@@ -19,7 +19,7 @@ NETWORKS = [
 LAYERS = [f"layer_{sizes}_{which}" for sizes in ("16x32", "32x16", "64x8") for which in ("forward", "input", "weight")]
 WARM_UP = 3
 # Seconds that each side's turns take together, about, and the least number of steps.
-SECONDS = 6.0
+SECONDS = 3.0
 LEAST = 15
 
 

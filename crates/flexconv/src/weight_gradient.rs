@@ -9,6 +9,8 @@ use crate::tile::{Packing, Place, Tile, with_scratch};
 
 /// Vectors of a tile, at least, where there are as many: sums over lanes come once a tile.
 const LEAST_VECTORS: usize = 128;
+/// Vectors that kernels sum over at a time: the gradient's stay in a core's first-level cache while they meet all streams.
+const VECTORS: usize = 64;
 /// Parts that a batch is summed in, at most. They are fixed, so that the result does not depend on threads.
 const PARTS: usize = 16;
 /// Entries of all parts' sums together, at most.
@@ -101,18 +103,21 @@ impl WeightGradient<'_> {
                 let sums = &mut sums[group * job.outputs.len() * streams.len()..];
                 for [output, channels] in blocks(job.outputs.len()) {
                     let most = vectors_for(channels);
-                    for (index, streams_here) in streams.chunks(most).enumerate() {
-                        let task = Gradient {
-                            input: packed[from..].as_ptr(),
-                            streams: streams_here,
-                            vectors: &vectors,
-                            gradient: gathered[output * of_channel..].as_ptr(),
-                            sums: sums[output * streams.len() + index * most..].as_mut_ptr(),
-                            sums_stride: streams.len(),
-                        };
-                        // SAFETY: the packed tile holds a margin for every tap of every vector; the gradient has all of the
-                        // tile's vectors for these channels, and the sums a row for each.
-                        unsafe { set.gradient(channels, streams_here.len())(&task) };
+                    for (index, vectors) in vectors.chunks(VECTORS).enumerate() {
+                        let first = output * of_channel + index * VECTORS * channels * set.lanes;
+                        for (index, streams_here) in streams.chunks(most).enumerate() {
+                            let task = Gradient {
+                                input: packed[from..].as_ptr(),
+                                streams: streams_here,
+                                vectors,
+                                gradient: gathered[first..].as_ptr(),
+                                sums: sums[output * streams.len() + index * most..].as_mut_ptr(),
+                                sums_stride: streams.len(),
+                            };
+                            // SAFETY: the packed tile holds a margin for every tap of every vector; the gradient has all of
+                            // the tile's vectors for these channels, and the sums a row for each.
+                            unsafe { set.gradient(channels, streams_here.len())(&task) };
+                        }
                     }
                 }
             }

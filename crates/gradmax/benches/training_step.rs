@@ -79,9 +79,10 @@ fn report(name: &str) {
     let repeats = ((2.0 / first) as usize).clamp(5, 200);
     let mut all = (0..repeats).map(|_| seconds(&mut step)).collect::<Vec<_>>();
     all.sort_by(f64::total_cmp);
-    let median = all[all.len() / 2];
-    let rate = operations(name).map(|count| format!("{:8.1} GFLOP/s", count / median / 1e9)).unwrap_or_default();
-    println!("{name:<22}{:>12.3} ms {rate}", median * 1e3);
+    let (least, median) = (all[0], all[all.len() / 2]);
+    let rate = |seconds: f64| operations(name).map(|count| format!("{:.1} GFLOP/s", count / seconds / 1e9));
+    let rates = [median, least].map(|seconds| rate(seconds).unwrap_or_default());
+    println!("{name:<22} median {:>10.3} ms {}  least {:>10.3} ms {}", median * 1e3, rates[0], least * 1e3, rates[1]);
 }
 
 fn seconds(step: &mut Step) -> f64 {
