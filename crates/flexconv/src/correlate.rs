@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::geometry::Correlation;
-use crate::kernel::{Correlate, InstructionSet, blocks, vectors_for};
+use crate::kernel::{Correlate, InstructionSet, MAX_CHANNELS, blocks, vectors_for};
 use crate::tile::{Packing, Place, Tile, with_scratch};
 
 /// Input channels that kernels sum over at a time: as many as fit in half of a core's second-level cache, within limits.
@@ -125,25 +125,37 @@ impl Correlator<'_> {
     /// Weights as kernels read them: for each group and block of output channels, `[input, tap, output]`.
     fn packed_weights(&self, blocks: &[Block]) -> Vec<f32> {
         let Correlation { groups, inputs, outputs, taps, .. } = self.correlation;
-        let (weights, order) = self.weights;
-        let mut packed = Vec::with_capacity(groups * inputs * outputs * taps.len());
+        let mut packed = vec![0.0; groups * inputs * outputs * taps.len()];
+        let mut parts = Vec::with_capacity(groups * blocks.len());
+        let mut rest = packed.as_mut_slice();
         for group in 0..*groups {
             for block in blocks {
-                for input in 0..*inputs {
-                    for tap in taps {
-                        packed.extend((block.first..block.first + block.channels).map(|output| {
-                            let (row, column, columns) = match order {
-                                Weights::AsTheyAre => (output, input, *inputs),
-                                Weights::Exchanged => (input, output, *outputs),
-                            };
-                            let rows = inputs * outputs / columns;
-                            weights[((group * rows + row) * columns + column) * self.kernel + tap.index]
-                        }));
-                    }
+                let (part, after) = rest.split_at_mut(block.channels * inputs * taps.len());
+                parts.push((group, block, part));
+                rest = after;
+            }
+        }
+        let least = (SMALL / (inputs * taps.len() * MAX_CHANNELS)).max(1);
+        parts.into_par_iter().with_min_len(least).for_each(|(group, block, part)| self.pack_block(group, block, part));
+        packed
+    }
+
+    fn pack_block(&self, group: usize, block: &Block, packed: &mut [f32]) {
+        let Correlation { inputs, outputs, taps, .. } = self.correlation;
+        let (weights, order) = self.weights;
+        for (input, packed) in packed.chunks_exact_mut(taps.len() * block.channels).enumerate() {
+            for m in 0..block.channels {
+                let output = block.first + m;
+                let kernel = match order {
+                    Weights::AsTheyAre => (group * outputs + output) * inputs + input,
+                    Weights::Exchanged => (group * inputs + input) * outputs + output,
+                };
+                let kernel = &weights[kernel * self.kernel..][..self.kernel];
+                for (tap, packed) in taps.iter().zip(packed.chunks_exact_mut(block.channels)) {
+                    packed[m] = kernel[tap.index];
                 }
             }
         }
-        packed
     }
 
     /// # Safety

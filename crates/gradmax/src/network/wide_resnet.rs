@@ -216,22 +216,26 @@ impl Block {
 
     fn forward(&self, maps: Tensor<4>, site: &str, probe: &mut dyn Probe) -> Tensor<4> {
         let read = self.norm1.forward_rectified(maps.clone());
-        let residual = probe.site(site, &read, self.inside(read.clone(), &maps));
-        match &self.shortcut {
-            Some(shortcut) => convolve(shortcut, maps) + residual,
-            None => maps + residual,
-        }
+        let shortcut = match &self.shortcut {
+            Some(shortcut) => convolve(shortcut, maps),
+            None => maps,
+        };
+        // The probe may see the sum: its gradient is that of each summand.
+        probe.site(site, &read, self.inside(read.clone(), shortcut))
     }
 
-    /// The two convolutions; zeros while there is no channel between them.
-    fn inside(&self, read: Tensor<4>, like: &Tensor<4>) -> Tensor<4> {
+    /// The two convolutions, added to the shortcut; nothing is added while there is no channel between them.
+    fn inside(&self, read: Tensor<4>, shortcut: Tensor<4>) -> Tensor<4> {
         if self.conv1.weight.dims()[0] == 0 {
-            return like.zeros_like();
+            return shortcut;
         }
         let neurons = convolve(&self.conv1, read);
         match &self.norm2 {
-            Some(norm) => convolve(&self.conv2, norm.forward_rectified(neurons)),
-            None => convolve_joined(&self.conv2, neurons, Joined { rectified: true, plus: None }),
+            Some(norm) => {
+                let joined = Joined { rectified: false, plus: Some(shortcut) };
+                convolve_joined(&self.conv2, norm.forward_rectified(neurons), joined)
+            }
+            None => convolve_joined(&self.conv2, neurons, Joined { rectified: true, plus: Some(shortcut) }),
         }
     }
 }
