@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::geometry::Correlation;
 use crate::kernel::{Correlate, InstructionSet, MAX_CHANNELS, blocks, vectors_for};
-use crate::tile::{Packing, Place, Tile, with_scratch};
+use crate::tile::{Packing, Place, Tile, run_of, with_scratch};
 
 /// Input channels that kernels sum over at a time: as many as fit in half of a core's second-level cache, within limits.
 fn channel_block(packing: &Packing) -> usize {
@@ -281,18 +281,33 @@ impl Correlator<'_> {
         lanes: usize,
     ) {
         let plane = self.correlation.target.iter().product::<usize>();
-        let (stride, images) = match packing.across_images {
-            true => (self.outputs() * plane, tile.images.len()),
-            false => (self.correlation.spacing[1], usize::MAX),
-        };
-        for (channel, sums) in sums.chunks_exact(places.len() * lanes).enumerate() {
-            for (place, sums) in places.iter().zip(sums.chunks_exact(lanes)) {
-                let first = channel * plane + self.target_offset(tile, *place);
-                let count = lanes.min(images.saturating_sub(place.image));
-                for (lane, value) in sums[..count].iter().enumerate() {
-                    let at = first + lane * stride;
-                    // SAFETY: a position of the tile, as the caller promises.
-                    unsafe { *target.at(at) = self.finished(*value, channel, at) };
+        let image_size = self.outputs() * plane;
+        let offsets = places.iter().map(|place| self.target_offset(tile, *place)).collect::<Vec<_>>();
+        let length = places.len() * lanes;
+        if !packing.across_images {
+            for (channel, sums) in sums.chunks_exact(length).enumerate() {
+                for (first, sums) in offsets.iter().zip(sums.chunks_exact(lanes)) {
+                    for (lane, value) in sums.iter().enumerate() {
+                        let at = channel * plane + first + lane * self.correlation.spacing[1];
+                        // SAFETY: a position of the tile, as the caller promises.
+                        unsafe { *target.at(at) = self.finished(*value, channel, at) };
+                    }
+                }
+            }
+            return;
+        }
+        // Image by image, a run of channels at a time, so that the target is written in order.
+        let run = run_of(plane);
+        for (index, sums) in sums.chunks(run * length).enumerate() {
+            for image in 0..tile.images.len() {
+                let lane = image % lanes;
+                for (channel, sums) in sums.chunks_exact(length).enumerate() {
+                    let channel = index * run + channel;
+                    for place in packing.places_of_image(tile, image, places.len()) {
+                        let at = channel * plane + offsets[place] + lane * image_size;
+                        // SAFETY: a position of the tile, as the caller promises.
+                        unsafe { *target.at(at) = self.finished(sums[place * lanes + lane], channel, at) };
+                    }
                 }
             }
         }

@@ -199,6 +199,12 @@ impl Packing {
         places
     }
 
+    /// The indices of a tile's vectors that hold an image, where vectors hold several, position by position.
+    pub(crate) fn places_of_image(&self, tile: &Tile, image: usize, places: usize) -> impl Iterator<Item = usize> {
+        let vectors = tile.images.len().div_ceil(self.lanes);
+        (image / self.lanes..places).step_by(vectors)
+    }
+
     /// Whether a row's last vector overlaps the one before it.
     pub(crate) fn overlaps(&self) -> bool {
         !self.across_images && !self.columns.is_multiple_of(self.lanes)
@@ -222,16 +228,8 @@ impl Packing {
     }
 
     fn pack_rows(&self, source: &[f32], tile: &Tile, rectified: bool, packed: &mut [f32]) {
-        let [height, width] = self.source;
-        let [row_step, step] = self.step;
-        let plane = height * width;
-        let pitch = self.pitch();
-        let windows = self.phases.iter().map(|phase| {
-            let inside = [self.inside(0, tile.rows.start, phase[0]), self.inside(1, 0, phase[1])];
-            let [(rows, first_row), (columns, first_column)] = inside;
-            Window { width, pitch, rows, first_row, row_step, columns, first_column, step }
-        });
-        let windows = windows.collect::<Vec<_>>();
+        let plane = self.source.iter().product::<usize>();
+        let windows = self.windows(tile);
         let maps = tile.images.start * self.channels..tile.images.end * self.channels;
         for (map, to) in maps.zip(packed.chunks_exact_mut(self.channel_size())) {
             let from = &source[map * plane..][..plane];
@@ -239,6 +237,18 @@ impl Packing {
                 pack_map(window, from, rectified, to);
             }
         }
+    }
+
+    /// What each phase's packed map holds of a map.
+    fn windows(&self, tile: &Tile) -> Vec<Window> {
+        let [row_step, step] = self.step;
+        let of = |phase: &[usize; 2]| {
+            let (rows, first_row) = self.inside(0, tile.rows.start, phase[0]);
+            let (columns, first_column) = self.inside(1, 0, phase[1]);
+            let (width, pitch) = (self.source[1], self.pitch());
+            Window { width, pitch, rows, first_row, row_step, columns, first_column, step }
+        };
+        self.phases.iter().map(of).collect()
     }
 
     /// Packed rows or columns that are inside of the source, counted from a grid position, and the source's row or column of the
@@ -253,36 +263,44 @@ impl Packing {
     }
 
     fn pack_across_images(&self, source: &[f32], tile: &Tile, rectified: bool, packed: &mut [f32]) {
-        let [height, width] = self.source;
-        let (plane, unit) = (height * width, self.unit());
-        let image_size = self.channels * plane;
-        let first = &source[tile.images.start * image_size..];
-        for (channel, packed) in packed.chunks_exact_mut(self.channel_size()).enumerate().take(self.channels) {
-            let mut positions = packed.chunks_exact_mut(unit);
-            for phase in &self.phases {
-                let (rows, first_row) = self.inside(0, tile.rows.start, phase[0]);
-                let (columns, first_column) = self.inside(1, 0, phase[1]);
-                for row in 0..self.height() {
-                    for column in 0..self.pitch() {
-                        let to = positions.next().expect("the packed tile has all positions");
-                        if !rows.contains(&row) || !columns.contains(&column) {
-                            to.fill(0.0);
-                            continue;
-                        }
-                        let row = first_row + (row - rows.start) * self.step[0];
-                        let column = first_column + (column - columns.start) * self.step[1];
-                        let at = channel * plane + row * width + column;
-                        let (there, missing) = to.split_at_mut(tile.images.len());
-                        for (image, to) in there.iter_mut().enumerate() {
-                            let value = first[image * image_size + at];
-                            *to = if rectified { rectify(value) } else { value };
-                        }
-                        missing.fill(0.0);
+        let plane = self.source.iter().product::<usize>();
+        let moves = self.moves(tile);
+        // Image by image, a run of channels at a time, so that the source is read in order: its images often lie a power of two
+        // apart, and would push each other out of the caches.
+        let run = run_of(plane).min(self.channels);
+        for (first, packed) in (0..self.channels).step_by(run).zip(packed.chunks_mut(run * self.channel_size())) {
+            packed.fill(0.0);
+            for (lane, image) in tile.images.clone().enumerate() {
+                let maps = &source[(image * self.channels + first) * plane..];
+                for (map, packed) in maps.chunks_exact(plane).zip(packed.chunks_exact_mut(self.channel_size())) {
+                    match rectified {
+                        true => moves.iter().for_each(|[from, to]| packed[to + lane] = rectify(map[*from])),
+                        false => moves.iter().for_each(|[from, to]| packed[to + lane] = map[*from]),
                     }
                 }
             }
         }
     }
+
+    /// Where each entry of a map that taps read goes in a packed channel.
+    fn moves(&self, tile: &Tile) -> Vec<[usize; 2]> {
+        let mut moves = Vec::new();
+        for (phase, window) in self.windows(tile).iter().enumerate() {
+            let Window { width, pitch, rows, first_row, row_step, columns, first_column, step } = window;
+            for (index, row) in rows.clone().enumerate() {
+                for (at, column) in columns.clone().enumerate() {
+                    let from = (first_row + index * row_step) * width + first_column + at * step;
+                    moves.push([from, phase * self.phase_size() + (row * pitch + column) * self.unit()]);
+                }
+            }
+        }
+        moves
+    }
+}
+
+/// Channels with maps of this size that are read together: a few cache lines.
+pub(crate) fn run_of(plane: usize) -> usize {
+    (4 * LINE).div_ceil(plane.max(1))
 }
 
 /// The part of a map that a packed map holds, and where.

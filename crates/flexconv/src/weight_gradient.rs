@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::correlate::SMALL;
 use crate::geometry::{Correlation, Geometry};
 use crate::kernel::{Gradient, InstructionSet, MAX_CHANNELS, blocks, vectors_for};
-use crate::tile::{Packing, Place, Tile, with_scratch};
+use crate::tile::{Packing, Place, Tile, run_of, with_scratch};
 
 /// Vectors of a tile, at least, where there are as many: sums over lanes come once a tile.
 const LEAST_VECTORS: usize = 128;
@@ -130,24 +130,43 @@ impl WeightGradient<'_> {
         let Plan { set: InstructionSet { lanes, .. }, correlation, packing, .. } = plan;
         let [rows, columns] = correlation.grid;
         let (plane, all) = (rows * columns, correlation.groups * correlation.outputs);
-        for [first, channels] in blocks(gathered.len() / (places.len() * lanes)) {
-            let block = &mut gathered[first * places.len() * lanes..][..channels * places.len() * lanes];
-            for (place, vectors) in places.iter().zip(block.chunks_exact_mut(channels * lanes)) {
-                let image = (tile.images.start + place.image) * all * plane;
-                let position = (tile.rows.start + place.row) * columns + place.column;
-                for (channel, vector) in vectors.chunks_exact_mut(*lanes).enumerate() {
-                    let at = image + (outputs + first + channel) * plane + position;
-                    if packing.across_images {
-                        let there = (tile.images.len() - place.image).min(*lanes);
-                        for (lane, to) in vector.iter_mut().enumerate() {
-                            *to = if lane < there { self.gradient[at + lane * all * plane] } else { 0.0 };
-                        }
-                        continue;
-                    }
-                    vector.copy_from_slice(&self.gradient[at..at + lanes]);
+        let length = places.len() * lanes;
+        let positions = places.iter().map(|place| place.row * columns + place.column).collect::<Vec<_>>();
+        let map = |image: usize, output: usize| {
+            let map = (tile.images.start + image) * all + outputs + output;
+            &self.gradient[map * plane + tile.rows.start * columns..][..tile.rows.len() * columns]
+        };
+        // Where each output's vectors begin in its block, and how far they lie apart.
+        let blocks = blocks(gathered.len() / length).into_iter();
+        let starts = blocks.flat_map(|[first, channels]| {
+            (0..channels).map(move |channel| (first * length + channel * lanes, channels * lanes))
+        });
+        let starts = starts.collect::<Vec<_>>();
+        if !packing.across_images {
+            for (output, (start, apart)) in starts.iter().enumerate() {
+                let vectors = gathered[*start..].chunks_mut(*apart);
+                for ((place, position), vector) in places.iter().zip(&positions).zip(vectors) {
+                    let vector = &mut vector[..*lanes];
+                    vector.copy_from_slice(&map(place.image, output)[*position..][..*lanes]);
                     // Vectors begin at multiples of the lanes, but for one that ends with the row.
                     let counted = place.column.next_multiple_of(*lanes) - place.column;
                     vector[..counted].fill(0.0);
+                }
+            }
+            return;
+        }
+        if !tile.images.len().is_multiple_of(*lanes) {
+            gathered.fill(0.0);
+        }
+        // Image by image, a run of channels at a time, so that the gradient is read in order.
+        let run = run_of(plane);
+        for (index, starts) in starts.chunks(run).enumerate() {
+            for image in 0..tile.images.len() {
+                for (output, (start, apart)) in starts.iter().enumerate() {
+                    let map = map(image, index * run + output);
+                    for place in packing.places_of_image(tile, image, places.len()) {
+                        gathered[start + place * apart + image % lanes] = map[positions[place]];
+                    }
                 }
             }
         }
