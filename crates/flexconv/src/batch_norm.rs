@@ -108,6 +108,18 @@ mod flex {
             (0..self.batch).map(move |image| first(image)..first(image) + self.plane)
         }
 
+        /// Whether planes are too short to fill vectors: then runs of channels are taken together.
+        fn has_small_planes(self) -> bool {
+            self.plane < 2 * SUMS
+        }
+
+        /// Runs of channels whose entries of an image fill vectors, and the caches.
+        fn runs(self) -> Vec<Run> {
+            let channels = RUN.div_ceil(self.plane);
+            let firsts = (0..self.channels).step_by(channels);
+            firsts.map(|first| Run { layout: self, first, channels: channels.min(self.channels - first) }).collect()
+        }
+
         fn size(self) -> usize {
             self.batch * self.channels * self.plane
         }
@@ -121,15 +133,27 @@ mod flex {
         ) -> (Vec<f32>, Vec<Channel>) {
             let mut result = Vec::with_capacity(self.size());
             let target = Target(result.as_mut_ptr());
-            let work = |channel: usize| {
-                let [mean, variance] = self.statistics(input, channel);
+            let known = |channel: usize, [mean, variance]: [f64; 2]| {
                 let inverse_deviation = (variance + epsilon).sqrt().recip();
-                let known =
-                    Channel { mean, variance, inverse_deviation, gamma: gamma[channel], beta: beta[channel] };
+                Channel { mean, variance, inverse_deviation, gamma: gamma[channel], beta: beta[channel] }
+            };
+            if self.has_small_planes() {
+                let runs = self.runs().into_par_iter();
+                let channels = runs.flat_map_iter(|run| {
+                    // SAFETY: this run of channels, which no other thread writes.
+                    unsafe { run.normalized(input, target, &known, rectified) }
+                });
+                let channels = channels.collect();
+                // SAFETY: the runs are all channels.
+                unsafe { result.set_len(self.size()) };
+                return (result, channels);
+            }
+            let work = |channel: usize| {
+                let known = known(channel, self.statistics(input, channel));
                 for plane in self.planes(channel) {
                     // SAFETY: a plane of this channel, which no other thread writes.
                     let to = unsafe { target.slice(plane.clone()) };
-                    normalize(to, &input[plane], [mean as f32, known.scale(), known.beta], rectified);
+                    normalize(to, &input[plane], [known.mean as f32, known.scale(), known.beta], rectified);
                 }
                 known
             };
@@ -167,6 +191,20 @@ mod flex {
         ) -> (Option<Vec<f32>>, Vec<f32>, Vec<f32>) {
             let mut result = Vec::with_capacity(if of_input { self.size() } else { 0 });
             let target = Target(result.as_mut_ptr());
+            if self.has_small_planes() {
+                let runs = self.runs().into_par_iter();
+                let of_parameters = runs.flat_map_iter(|run| {
+                    let channels = &channels[run.first..run.first + run.channels];
+                    // SAFETY: this run of channels, which no other thread writes.
+                    unsafe { run.gradients([gradient, input], channels, rectified, of_input.then_some(target)) }
+                });
+                let (of_gamma, of_beta) = of_parameters.unzip();
+                if of_input {
+                    // SAFETY: the runs are all channels.
+                    unsafe { result.set_len(self.size()) };
+                }
+                return (of_input.then_some(result), of_gamma, of_beta);
+            }
             let work = |channel: usize| {
                 let known = &channels[channel];
                 let numbers = [known.mean as f32, known.scale(), known.beta];
@@ -195,6 +233,187 @@ mod flex {
                 unsafe { result.set_len(self.size()) };
             }
             (of_input.then_some(result), of_gamma, of_beta)
+        }
+    }
+
+    /// Entries of an image that a run of channels has, about.
+    const RUN: usize = 256;
+    /// Images whose entries are summed in single precision, before the sums are.
+    const IMAGES: usize = 64;
+
+    /// Channels that are taken together, column by column: each entry of an image is a column.
+    struct Run {
+        layout: Layout,
+        first: usize,
+        channels: usize,
+    }
+
+    impl Run {
+        /// The run's part of each image.
+        fn rows(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+            let Layout { batch, channels, plane } = self.layout;
+            let (first, count) = (self.first * plane, self.columns());
+            (0..batch).map(move |image| image * channels * plane + first).map(move |first| first..first + count)
+        }
+
+        fn columns(&self) -> usize {
+            self.channels * self.layout.plane
+        }
+
+        /// A number of each channel, for each of its columns.
+        fn spread(&self, of: impl Fn(usize) -> f32) -> Vec<f32> {
+            (0..self.columns()).map(|column| of(column / self.layout.plane)).collect()
+        }
+
+        /// Adds up the rows with the given function, and then the columns of each channel.
+        fn sums(&self, add: impl Fn(&mut [f32], std::ops::Range<usize>)) -> Vec<f64> {
+            let mut totals = vec![0.0; self.channels];
+            let rows = self.rows().collect::<Vec<_>>();
+            for rows in rows.chunks(IMAGES) {
+                let mut sums = vec![0.0_f32; self.columns()];
+                rows.iter().for_each(|row| add(&mut sums, row.clone()));
+                for (total, sums) in totals.iter_mut().zip(sums.chunks_exact(self.layout.plane)) {
+                    *total += sums.iter().map(|sum| f64::from(*sum)).sum::<f64>();
+                }
+            }
+            totals
+        }
+
+        /// # Safety
+        /// The target is good for the run's entries, and no other thread touches them.
+        unsafe fn normalized(
+            &self,
+            input: &[f32],
+            target: Target,
+            known: impl Fn(usize, [f64; 2]) -> Channel,
+            rectified: bool,
+        ) -> Vec<Channel> {
+            let count = (self.layout.batch * self.layout.plane) as f64;
+            let means = self.sums(|sums, row| add_row(sums, &input[row]));
+            let means = means.into_iter().map(|sum| sum / count).collect::<Vec<_>>();
+            let spread = self.spread(|channel| means[channel] as f32);
+            let squares = self.sums(|sums, row| add_squares(sums, &input[row], &spread));
+            let channels = means.iter().zip(squares).enumerate();
+            let channels = channels.map(|(index, (mean, squares))| known(self.first + index, [*mean, squares / count]));
+            let channels = channels.collect::<Vec<_>>();
+            let numbers = self.numbers(&channels);
+            for row in self.rows() {
+                // SAFETY: the caller's promise.
+                let to = unsafe { target.slice(row.clone()) };
+                normalize_columns(to, &input[row], numbers.each_ref().map(Vec::as_slice), rectified);
+            }
+            channels
+        }
+
+        /// Mean, scale and beta of each column.
+        fn numbers(&self, channels: &[Channel]) -> [Vec<f32>; 3] {
+            [
+                self.spread(|channel| channels[channel].mean as f32),
+                self.spread(|channel| channels[channel].scale()),
+                self.spread(|channel| channels[channel].beta),
+            ]
+        }
+
+        /// The gradients of gamma and beta; that of the input goes to the target, if there is one.
+        ///
+        /// # Safety
+        /// The target is good for the run's entries, and no other thread touches them.
+        unsafe fn gradients(
+            &self,
+            [gradient, input]: [&[f32]; 2],
+            channels: &[Channel],
+            rectified: bool,
+            target: Option<Target>,
+        ) -> Vec<(f32, f32)> {
+            let numbers = self.numbers(channels);
+            let numbers = numbers.each_ref().map(Vec::as_slice);
+            let sums = |product: bool| {
+                self.sums(|sums, row| {
+                    add_gradients(sums, &gradient[row.clone()], &input[row], numbers, [rectified, product]);
+                })
+            };
+            let (of_beta, products) = (sums(false), sums(true));
+            let of_gamma = products.iter().zip(channels).map(|(sum, channel)| sum * channel.inverse_deviation);
+            let of_gamma = of_gamma.collect::<Vec<_>>();
+            if let Some(target) = target {
+                let count = (self.layout.batch * self.layout.plane) as f64;
+                let means = [
+                    self.spread(|channel| (of_beta[channel] / count) as f32),
+                    self.spread(|channel| (of_gamma[channel] * channels[channel].inverse_deviation / count) as f32),
+                ];
+                for row in self.rows() {
+                    // SAFETY: the caller's promise.
+                    let to = unsafe { target.slice(row.clone()) };
+                    let means = means.each_ref().map(Vec::as_slice);
+                    input_gradient_columns(to, [&gradient[row.clone()], &input[row]], numbers, means, rectified);
+                }
+            }
+            of_gamma.into_iter().zip(of_beta).map(|(gamma, beta)| (gamma as f32, beta as f32)).collect()
+        }
+    }
+
+    vectorized! {
+        fn add_row(sums: &mut [f32], row: &[f32]) {
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+    }
+
+    vectorized! {
+        fn add_squares(sums: &mut [f32], row: &[f32], means: &[f32]) {
+            let columns = sums.iter_mut().zip(row).zip(means);
+            columns.for_each(|((sum, value), mean)| *sum += (value - mean) * (value - mean));
+        }
+    }
+
+    vectorized! {
+        fn normalize_columns(
+            to: &mut [std::mem::MaybeUninit<f32>],
+            row: &[f32],
+            numbers: [&[f32]; 3],
+            rectified: bool,
+        ) {
+            let [means, scales, betas] = numbers.map(|numbers| &numbers[..row.len()]);
+            for (column, (to, value)) in to.iter_mut().zip(row).enumerate() {
+                let value = (value - means[column]) * scales[column] + betas[column];
+                to.write(if rectified && value < 0.0 { 0.0 } else { value });
+            }
+        }
+    }
+
+    vectorized! {
+        fn add_gradients(
+            sums: &mut [f32],
+            gradients: &[f32],
+            row: &[f32],
+            numbers: [&[f32]; 3],
+            which: [bool; 2],
+        ) {
+            let [rectified, product] = which;
+            let [means, scales, betas] = numbers.map(|numbers| &numbers[..row.len()]);
+            for (column, ((sum, gradient), value)) in sums.iter_mut().zip(gradients).zip(row).enumerate() {
+                let numbers = [means[column], scales[column], betas[column]];
+                let [gradient, centred] = behind(*gradient, *value, numbers, rectified);
+                *sum += if product { gradient * centred } else { gradient };
+            }
+        }
+    }
+
+    vectorized! {
+        fn input_gradient_columns(
+            to: &mut [std::mem::MaybeUninit<f32>],
+            rows: [&[f32]; 2],
+            numbers: [&[f32]; 3],
+            means: [&[f32]; 2],
+            rectified: bool,
+        ) {
+            let [gradients, inputs] = rows.map(|row| &row[..to.len()]);
+            let [centres, scales, betas] = numbers.map(|numbers| &numbers[..to.len()]);
+            let means = means.map(|means| &means[..to.len()]);
+            for (column, to) in to.iter_mut().enumerate() {
+                let numbers = [centres[column], scales[column], betas[column]];
+                let [gradient, centred] = behind(gradients[column], inputs[column], numbers, rectified);
+                to.write(scales[column] * (gradient - means[0][column] - centred * means[1][column]));
+            }
         }
     }
 

@@ -1,0 +1,146 @@
+//! Every operation against Burn's own, forward and backward, to 1e-5 relative.
+
+#![cfg(feature = "flex")]
+
+use burn::module::Param;
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{PaddingConfig2d};
+use burn::tensor::{Device, Tensor, TensorData, module};
+use flexconv::Joined;
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+fn numbers<const D: usize>(shape: [usize; D], rng: &mut ChaCha8Rng) -> Tensor<D> {
+    let values = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+    tensor.clone().autodiff().require_grad()
+}
+
+/// The largest difference, relative to the largest entry.
+fn difference<const D: usize>(found: Tensor<D>, expected: Tensor<D>) -> f64 {
+    let largest = expected.clone().abs().max().into_scalar::<f64>().max(1e-3);
+    (found - expected).abs().max().into_scalar::<f64>() / largest
+}
+
+fn assert_same<const D: usize>(found: Tensor<D>, expected: Tensor<D>, what: &str) {
+    let difference = difference(found.inner(), expected.inner());
+    assert!(difference < 1e-5, "{what} differs by {difference}");
+}
+
+#[test]
+fn convolutions_agree_with_burns_in_all_gradients() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for padding in [PaddingConfig2d::Same, PaddingConfig2d::Valid, PaddingConfig2d::Explicit(1, 2, 0, 1)] {
+        for (stride, groups, bias) in [([1, 1], 1, true), ([2, 1], 2, false), ([2, 2], 4, true)] {
+            let config = Conv2dConfig::new([4, 8], [3, 2]).with_stride(stride).with_groups(groups);
+            let mut conv = config.with_padding(padding.clone()).with_bias(bias).init(&Device::flex().autodiff());
+            conv.weight = Param::from_tensor(numbers(conv.weight.dims(), &mut rng).autodiff());
+            let input = numbers([5, 4, 9, 10], &mut rng);
+            let plus = conv.forward(input.clone().autodiff()).zeros_like().inner() + 0.5;
+            for rectified in [false, true] {
+                let leaves = || (leaf(&input), leaf(&plus));
+                let (x, p) = leaves();
+                let found =
+                    flexconv::convolve_joined(&conv, x.clone(), Joined { rectified, plus: Some(p.clone()) });
+                let (own_x, own_p) = leaves();
+                let before = if rectified { own_x.clone().clamp_min(0.0) } else { own_x.clone() };
+                let expected = conv.forward(before) + own_p.clone();
+                let factors = numbers(found.dims(), &mut rng).autodiff();
+                let of_found = (found.clone() * factors.clone()).sum().backward();
+                let of_expected = (expected.clone() * factors).sum().backward();
+                assert_same(found, expected, "the output");
+                assert_same(x.grad(&of_found).unwrap(), own_x.grad(&of_expected).unwrap(), "the input's gradient");
+                assert_same(p.grad(&of_found).unwrap(), own_p.grad(&of_expected).unwrap(), "the summand's gradient");
+                let weight = conv.weight.val();
+                assert_same(
+                    weight.grad(&of_found).unwrap(),
+                    weight.grad(&of_expected).unwrap(),
+                    "the weight's gradient",
+                );
+                if let Some(bias) = &conv.bias {
+                    let of = |gradients| bias.val().grad(gradients).unwrap();
+                    assert_same(of(&of_found), of(&of_expected), "the bias's gradient");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn batch_norm_agrees_with_burns_at_any_rank_and_size_of_maps() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    norm_agrees::<2>([70, 9], &mut rng);
+    norm_agrees::<2>([3, 300], &mut rng);
+    norm_agrees::<4>([5, 3, 2, 2], &mut rng);
+    norm_agrees::<4>([130, 70, 2, 3], &mut rng);
+    norm_agrees::<4>([4, 5, 9, 11], &mut rng);
+    norm_agrees::<4>([3, 2, 32, 32], &mut rng);
+}
+
+fn norm_agrees<const D: usize>(shape: [usize; D], rng: &mut ChaCha8Rng) {
+    // Far from zero, where a careless variance would lose its digits.
+    let input = numbers(shape, rng) + 20.0;
+    let (gamma, beta) = (numbers([shape[1]], rng), numbers([shape[1]], rng));
+    for rectified in [false, true] {
+        let leaves = || (leaf(&input), leaf(&gamma), leaf(&beta));
+        let (x, g, b) = leaves();
+        let found = flexconv::batch_norm_train(x.clone(), g.clone(), b.clone(), 1e-5, rectified);
+        let (own_x, own_g, own_b) = leaves();
+        let expected = module::batch_norm_train(own_x.clone(), own_g.clone(), own_b.clone(), 1e-5);
+        let output = if rectified { expected.output.clamp_min(0.0) } else { expected.output };
+        let factors = numbers(shape, rng).autodiff();
+        let of_found = (found.output.clone() * factors.clone()).sum().backward();
+        let of_expected = (output.clone() * factors).sum().backward();
+        assert_same(found.output, output, "the output");
+        assert_same(found.mean, expected.mean, "the mean");
+        assert_same(found.variance, expected.variance, "the variance");
+        // Differences of nearly equal numbers, which both compute in single precision.
+        let of_x = difference(x.grad(&of_found).unwrap(), own_x.grad(&of_expected).unwrap());
+        assert!(of_x < 1e-4, "the input's gradient differs by {of_x} for {shape:?}");
+        let of_g = difference(g.grad(&of_found).unwrap(), own_g.grad(&of_expected).unwrap());
+        assert!(of_g < 1e-4, "gamma's gradient differs by {of_g} for {shape:?}");
+        assert_same(b.grad(&of_found).unwrap(), own_b.grad(&of_expected).unwrap(), "beta's gradient");
+    }
+}
+
+#[test]
+fn the_rectifier_passes_gradients_at_zero() {
+    let input = Tensor::<1>::from_floats([-1.0, 0.0, 2.0], &Device::flex()).autodiff().require_grad();
+    let output = flexconv::relu(input.clone());
+    let gradients = (output.clone() * 3.0).sum().backward();
+    output.into_data().assert_eq(&TensorData::from([0.0_f32, 0.0, 2.0]), true);
+    input.grad(&gradients).unwrap().into_data().assert_eq(&TensorData::from([0.0_f32, 3.0, 3.0]), true);
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            let mut bits = Vec::new();
+            for (channels, size, stride) in [(16, 32, 1), (64, 8, 2), (96, 4, 1), (3, 33, 2)] {
+                let config = Conv2dConfig::new([channels, 24], [3, 3]).with_stride([stride, stride]).with_bias(false);
+                let conv = config.with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(&Device::flex().autodiff());
+                let weight = leaf(&numbers(conv.weight.dims(), &mut rng));
+                let conv = burn::nn::conv::Conv2d { weight: Param::from_tensor(weight), ..conv };
+                let input = leaf(&numbers([37, channels, size, size], &mut rng));
+                let gamma = leaf(&numbers([24], &mut rng));
+                let convolved = flexconv::convolve(&conv, input.clone());
+                let output = flexconv::batch_norm_train(convolved, gamma.clone(), gamma.clone(), 1e-5, true).output;
+                let gradients = output.clone().square().sum().backward();
+                let mut add = |values: Vec<f32>| bits.extend(values.into_iter().map(f32::to_bits));
+                add(output.into_data().try_to_vec().unwrap());
+                add(input.grad(&gradients).unwrap().into_data().try_to_vec().unwrap());
+                add(conv.weight.val().grad(&gradients).unwrap().into_data().try_to_vec().unwrap());
+                add(gamma.grad(&gradients).unwrap().into_data().try_to_vec().unwrap());
+            }
+            bits
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(3) && one == run(7), "the bits differ");
+}
