@@ -3,6 +3,7 @@
 
 mod batch_norm;
 mod convolution;
+mod dense;
 #[cfg(feature = "flex")]
 mod correlate;
 #[cfg(feature = "flex")]
@@ -15,6 +16,8 @@ mod kernel;
 mod operation;
 #[cfg(feature = "flex")]
 mod passes;
+#[cfg(feature = "flex")]
+mod product;
 mod memory;
 mod rectifier;
 #[cfg(feature = "flex")]
@@ -24,6 +27,7 @@ mod weight_gradient;
 
 pub use batch_norm::{Normalized, batch_norm_train};
 pub use convolution::{Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined};
+pub use dense::{dense, linear};
 pub use memory::keep_freed_memory;
 pub use rectifier::relu;
 

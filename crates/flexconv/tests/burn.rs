@@ -70,6 +70,36 @@ fn convolutions_agree_with_burns_in_all_gradients() {
 }
 
 #[test]
+fn dense_layers_agree_with_burns() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    for [batch, inputs, outputs] in [[1, 1, 1], [7, 3, 5], [100, 20, 10], [61, 300, 17], [48, 513, 64]] {
+        let input = numbers([batch, inputs], &mut rng);
+        let (weight, bias) = (numbers([inputs, outputs], &mut rng), numbers([outputs], &mut rng));
+        let factors = numbers([batch, outputs], &mut rng).autodiff();
+        for with_bias in [false, true] {
+            let run = |own: bool| {
+                let (x, w, b) = (leaf(&input), leaf(&weight), leaf(&bias));
+                let bias = with_bias.then(|| b.clone());
+                let output = match own {
+                    true => flexconv::linear(x.clone(), w.clone(), bias),
+                    false => module::linear(x.clone(), w.clone(), bias),
+                };
+                let gradients = (output.clone() * factors.clone()).sum().backward();
+                (output, x.grad(&gradients).unwrap(), w.grad(&gradients).unwrap(), b.grad(&gradients))
+            };
+            let (found, expected) = (run(true), run(false));
+            assert_same(found.0, expected.0, "the output");
+            assert_same(found.1, expected.1, "the input's gradient");
+            assert_same(found.2, expected.2, "the weight's gradient");
+            assert_eq!(found.3.is_some(), with_bias);
+            if let (Some(found), Some(expected)) = (found.3, expected.3) {
+                assert_same(found, expected, "the bias's gradient");
+            }
+        }
+    }
+}
+
+#[test]
 fn batch_norm_agrees_with_burns_at_any_rank_and_size_of_maps() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     norm_agrees::<2>([70, 9], &mut rng);

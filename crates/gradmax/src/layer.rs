@@ -4,7 +4,7 @@ use burn::module::{Param, ParamId};
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Tensor, TensorData};
-use flexconv::convolve;
+use flexconv::{convolve, linear};
 
 use crate::extension::Extension;
 use crate::matrix::{Matrix, entries};
@@ -180,7 +180,7 @@ impl Layer {
     /// The arithmetic of one group of this producer with other weights: a signal and `[count, fan_in]` to one of width `count`.
     pub(crate) fn produce(&self, input: Signal, incoming: Tensor<2>) -> Signal {
         match (self, input) {
-            (Self::Dense(_), Signal::Vectors(input)) => Signal::Vectors(input.matmul(incoming.transpose())),
+            (Self::Dense(_), Signal::Vectors(input)) => Signal::Vectors(linear(input, incoming.transpose(), None)),
             (Self::Conv2d(conv), Signal::Maps(input)) => {
                 let [_, inputs, height, width] = conv.weight.dims();
                 let weight = incoming.clone().reshape([incoming.dims()[0], inputs, height, width]);
@@ -197,7 +197,8 @@ impl Layer {
         match (self, input) {
             (Self::Dense(_), Signal::Vectors(input)) => {
                 let outputs = self.outputs();
-                Signal::Vectors(input.matmul(outgoing.transpose().reshape([count * fan / outputs, outputs])))
+                let weight = outgoing.transpose().reshape([count * fan / outputs, outputs]);
+                Signal::Vectors(linear(input, weight, None))
             }
             (Self::Conv2d(conv), Signal::Maps(input)) => {
                 let [outputs, _, height, width] = conv.weight.dims();

@@ -7,7 +7,7 @@ use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Dropout, Linear};
 use burn::tensor::Tensor;
-use flexconv::convolve;
+use flexconv::{convolve, dense};
 
 pub use self::config::{ConvNetConfig, Stage};
 use crate::activation::Activation;
@@ -84,7 +84,7 @@ impl ConvNet {
     fn apply(&self, step: &Step, signal: Signal) -> Signal {
         match (step, signal) {
             (Step::Conv(index), signal) => Signal::Maps(convolve(&self.convs[*index], signal.maps())),
-            (Step::Dense(index), signal) => Signal::Vectors(self.denses[*index].forward(signal.flattened())),
+            (Step::Dense(index), signal) => Signal::Vectors(dense(&self.denses[*index], signal.flattened())),
             (Step::Depthwise(index), signal) => Signal::Maps(self.depthwise[*index].forward(signal.maps())),
             (Step::Norm(index), Signal::Maps(maps)) => Signal::Maps(self.norms[*index].forward(maps)),
             (Step::Norm(index), Signal::Vectors(vectors)) => Signal::Vectors(self.norms[*index].forward(vectors)),

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
+use flexconv::dense;
 use serde::{Deserialize, Serialize};
 
 use super::draw::glorot_dense;
@@ -157,11 +158,11 @@ impl Growable for Mlp {
     fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
         // What each layer reads: the input, then the neurons of the layers before.
         let mut read = vec![input];
-        let mut produced = self.layers[0].forward(read[0].clone());
+        let mut produced = dense(&self.layers[0], read[0].clone());
         produced = self.add_paths(1, &read, produced, probe);
         for (index, consumer) in self.layers[1..].iter().enumerate() {
             let neurons = self.activation.apply(produced);
-            produced = probe.site(&site_name(index), &read[index], consumer.forward(neurons.clone()));
+            produced = probe.site(&site_name(index), &read[index], dense(consumer, neurons.clone()));
             read.push(neurons);
             produced = self.add_paths(index + 2, &read, produced, probe);
         }
@@ -182,12 +183,12 @@ impl Mlp {
             let added = match path.width() {
                 0 => produced.zeros_like(),
                 _ => {
-                    let neurons = path.producer.forward(read[from].clone());
+                    let neurons = dense(&path.producer, read[from].clone());
                     let neurons = match from.checked_sub(1) {
                         Some(site) => probe.consumer(&site_name(site), self.reader(index), &read[site], neurons),
                         None => neurons,
                     };
-                    path.consumer.forward(self.activation.apply(neurons))
+                    dense(&path.consumer, self.activation.apply(neurons))
                 }
             };
             produced + probe.site(&path_name(index), &read[from], added)

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
-use flexconv::{Joined, convolve, convolve_joined};
+use flexconv::{Joined, convolve, convolve_joined, dense};
 
 use super::draw::{Geometry, he_conv, he_dense};
 use super::{Architecture, part_of, seed_width};
@@ -192,7 +192,7 @@ impl Growable for WideResNet {
         let maps = convolve(&self.stem, images);
         let maps = self.blocks().fold(maps, |maps, (name, block)| block.forward(maps, &name, probe));
         let maps = self.norm.forward_rectified(maps);
-        self.output.forward(global_average(maps))
+        dense(&self.output, global_average(maps))
     }
 
     fn flops(&self) -> u64 {
