@@ -77,6 +77,25 @@ pub(crate) struct Gradient<'a> {
     pub(crate) sums_stride: usize,
 }
 
+/// What a matrix product kernel reads and writes. Offsets and strides count entries.
+///
+/// Computes `output[m, v] (+)= sum over k of left[m, k] * right[k, v]`, for rows `m` and vectors of columns `v`.
+pub(crate) struct Product<'a> {
+    pub(crate) left: *const f32,
+    /// From one row to the next, and from one column to the next.
+    pub(crate) left_strides: [usize; 2],
+    pub(crate) right: *const f32,
+    pub(crate) right_stride: usize,
+    pub(crate) depth: usize,
+    /// Where each vector lies in a row of `right` and of the output.
+    pub(crate) vectors: &'a [usize],
+    pub(crate) output: *mut f32,
+    pub(crate) output_stride: usize,
+    /// Whether to add to what is there.
+    pub(crate) accumulate: bool,
+}
+
+pub(crate) type ProductKernel = unsafe fn(&Product<'_>);
 pub(crate) type CorrelateKernel = unsafe fn(&Correlate<'_>);
 pub(crate) type GradientKernel = unsafe fn(&Gradient<'_>);
 
@@ -88,6 +107,7 @@ pub(crate) struct InstructionSet {
     pub(crate) lanes: usize,
     correlate: [[CorrelateKernel; MAX_VECTORS]; MAX_CHANNELS],
     gradient: [[GradientKernel; MAX_VECTORS]; MAX_CHANNELS],
+    product: [[ProductKernel; MAX_VECTORS]; MAX_CHANNELS],
     chain: unsafe fn(usize) -> f32,
 }
 
@@ -108,6 +128,11 @@ impl InstructionSet {
     /// The kernel for so many output channels and vectors, at most [`vectors_for`] them.
     pub(crate) fn correlate(&self, channels: usize, vectors: usize) -> CorrelateKernel {
         self.correlate[channels - 1][vectors - 1]
+    }
+
+    /// The kernel for so many rows and vectors, at most [`vectors_for`] them.
+    pub(crate) fn product(&self, rows: usize, vectors: usize) -> ProductKernel {
+        self.product[rows - 1][vectors - 1]
     }
 
     /// The kernel for so many output channels and streams, at most [`vectors_for`] them.
@@ -144,7 +169,9 @@ macro_rules! instruction_set {
     ($module:ident, $name:literal, $lanes:ty $(, $features:literal)?) => {
         mod $module {
             use super::lanes::Lanes;
-            use super::{Correlate, CorrelateKernel, Gradient, GradientKernel, InstructionSet, body};
+            use super::{
+                Correlate, CorrelateKernel, Gradient, GradientKernel, InstructionSet, Product, ProductKernel, body,
+            };
 
             /// # Safety
             /// As [`body::correlate`]; the processor has the features.
@@ -163,6 +190,14 @@ macro_rules! instruction_set {
             }
 
             /// # Safety
+            /// As [`body::product`]; the processor has the features.
+            $(#[target_feature(enable = $features)])?
+            unsafe fn product<const M: usize, const V: usize>(task: &Product<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { body::product::<$lanes, M, V>(task) }
+            }
+
+            /// # Safety
             /// The processor has the features.
             $(#[target_feature(enable = $features)])?
             unsafe fn chain(rounds: usize) -> f32 {
@@ -174,6 +209,14 @@ macro_rules! instruction_set {
                 name: $name,
                 lanes: <$lanes as Lanes>::COUNT,
                 chain,
+                product: [
+                    row!(product as ProductKernel: 1, 1 2 3 4 5 6 7 8),
+                    row!(product as ProductKernel: 2, 1 2 3 4 4 4 4 4),
+                    row!(product as ProductKernel: 3, 1 2 3 3 3 3 3 3),
+                    row!(product as ProductKernel: 4, 1 2 2 2 2 2 2 2),
+                    row!(product as ProductKernel: 5, 1 2 2 2 2 2 2 2),
+                    row!(product as ProductKernel: 6, 1 2 2 2 2 2 2 2),
+                ],
                 correlate: [
                     row!(correlate as CorrelateKernel: 1, 1 2 3 4 5 6 7 8),
                     row!(correlate as CorrelateKernel: 2, 1 2 3 4 4 4 4 4),

@@ -28,7 +28,7 @@ mod weight_gradient;
 pub use batch_norm::{Normalized, batch_norm_train};
 pub use convolution::{Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined};
 pub use dense::{dense, linear};
-pub use memory::keep_freed_memory;
+pub use memory::{keep_freed_memory, with_threads};
 pub use rectifier::relu;
 
 /// Runs multiply-adds in registers, so many rounds, on this thread, and returns the number of operations: what benchmarks compare the

@@ -1,9 +1,9 @@
-//! Matrix products by the correlation kernels: a row of the result is a channel, its columns are positions.
+//! Matrix products, for dense layers.
 
 use rayon::prelude::*;
 
 use crate::correlate::Target;
-use crate::kernel::{Correlate, InstructionSet, MAX_CHANNELS, blocks, vectors_for};
+use crate::kernel::{InstructionSet, MAX_CHANNELS, Product, blocks, vectors_for};
 use crate::tile::{LINE, with_scratch};
 
 /// Entries that are summed at a time, so that what kernels read stays in a core's caches.
@@ -55,20 +55,18 @@ pub(crate) fn product(set: &InstructionSet, left: Entries<'_>, right: Entries<'_
     let ([rows, depth], [_, columns]) = (left.matrix.shape, right.matrix.shape);
     let mut result = Vec::with_capacity(rows * columns);
     let target = Target(result.as_mut_ptr());
-    let vectors = (0..columns.next_multiple_of(set.lanes)).step_by(set.lanes).collect::<Vec<_>>();
+    let vectors = (0..columns.next_multiple_of(set.lanes)).step_by(set.lanes).collect();
     // Whole vectors, an odd number of cache lines apart.
     let apart = LINE * (columns.div_ceil(LINE) | 1);
-    let work = |first: usize, packed: &[f32]| {
-        let rows = first..(first + ROWS).min(rows);
-        // SAFETY: these rows of the result, which no other thread writes.
-        unsafe { product_rows(set, left, rows, [depth, columns, apart], packed, &vectors, plus, target) };
-    };
     with_scratch([depth * apart, 0], |[packed, _]| {
         pack(right, apart, packed);
-        let firsts = (0..rows).step_by(ROWS);
+        let run = Run { set, left, right: packed, apart, vectors, columns, plus, target };
+        let parts = (0..rows).step_by(ROWS).map(|first| first..(first + ROWS).min(rows));
+        // SAFETY: each row of the result is in one part.
+        let work = |rows| unsafe { run.rows(rows) };
         match 2 * rows * columns * depth < SMALL {
-            true => firsts.for_each(|first| work(first, packed)),
-            false => firsts.collect::<Vec<_>>().into_par_iter().for_each(|first| work(first, packed)),
+            true => parts.for_each(work),
+            false => parts.collect::<Vec<_>>().into_par_iter().for_each(work),
         }
     });
     // SAFETY: all rows were written.
@@ -89,57 +87,61 @@ fn pack(matrix: Entries<'_>, apart: usize, packed: &mut [f32]) {
     }
 }
 
-/// # Safety
-/// The target is good for these rows, and no other thread touches them.
-#[allow(clippy::too_many_arguments)]
-unsafe fn product_rows(
-    set: &InstructionSet,
-    left: Entries<'_>,
-    rows: std::ops::Range<usize>,
-    [depth, columns, apart]: [usize; 3],
-    right: &[f32],
-    vectors: &[usize],
-    plus: Option<&[f32]>,
+/// A product, with everything that its parts share.
+struct Run<'a> {
+    set: &'a InstructionSet,
+    left: Entries<'a>,
+    /// The right matrix as it is packed: rows so far apart.
+    right: &'a [f32],
+    apart: usize,
+    /// Where the vectors of a row begin.
+    vectors: Vec<usize>,
+    columns: usize,
+    plus: Option<&'a [f32]>,
     target: Target,
-) {
-    let width = vectors.len() * set.lanes;
-    with_scratch([MAX_CHANNELS * depth, MAX_CHANNELS * width], |[factors, sums]| {
-        for [block, channels] in blocks(rows.len()) {
-            let first = rows.start + block;
-            for (k, factors) in factors[..channels * depth].chunks_exact_mut(channels).enumerate() {
-                factors.iter_mut().enumerate().for_each(|(m, factor)| *factor = left.at(first + m, k));
-            }
-            for from in (0..depth).step_by(DEPTH) {
-                for vectors in vectors.chunks(vectors_for(channels)) {
-                    let task = Correlate {
-                        input: right[from * apart..].as_ptr(),
-                        vectors,
-                        taps: &[0],
-                        channels: DEPTH.min(depth - from),
-                        channel_stride: apart,
-                        weights: factors[from * channels..].as_ptr(),
-                        output: sums.as_mut_ptr(),
-                        output_vectors: vectors,
-                        output_stride: width,
-                        accumulate: from > 0,
-                    };
-                    // SAFETY: packed rows and sums hold whole vectors.
-                    unsafe { set.correlate(channels, vectors.len())(&task) };
+}
+
+impl Run<'_> {
+    /// # Safety
+    /// The target is good for these rows, and no other thread touches them.
+    unsafe fn rows(&self, rows: std::ops::Range<usize>) {
+        let Self { set, left, right, apart, vectors, columns, plus, target } = self;
+        let Matrix { shape: [_, depth], strides } = left.matrix;
+        let width = vectors.len() * set.lanes;
+        with_scratch([MAX_CHANNELS * width, 0], |[sums, _]| {
+            for [block, channels] in blocks(rows.len()) {
+                let first = rows.start + block;
+                for from in (0..depth).step_by(DEPTH) {
+                    for vectors in vectors.chunks(vectors_for(channels)) {
+                        let task = Product {
+                            left: left.entries[first * strides[0] + from * strides[1]..].as_ptr(),
+                            left_strides: strides,
+                            right: right[from * apart..].as_ptr(),
+                            right_stride: *apart,
+                            depth: DEPTH.min(depth - from),
+                            vectors,
+                            output: sums.as_mut_ptr(),
+                            output_stride: width,
+                            accumulate: from > 0,
+                        };
+                        // SAFETY: the left matrix has these rows; packed rows and sums hold whole vectors.
+                        unsafe { set.product(channels, vectors.len())(&task) };
+                    }
+                }
+                for (m, sums) in sums.chunks_exact(width).take(channels).enumerate() {
+                    let start = (first + m) * columns;
+                    // SAFETY: a row of the caller's.
+                    let to = unsafe { target.slice(start..start + columns) };
+                    match plus {
+                        Some(plus) => to.iter_mut().zip(sums).zip(*plus).for_each(|((to, sum), plus)| {
+                            to.write(sum + plus);
+                        }),
+                        None => to.iter_mut().zip(sums).for_each(|(to, sum)| {
+                            to.write(*sum);
+                        }),
+                    }
                 }
             }
-            for (m, sums) in sums.chunks_exact(width).take(channels).enumerate() {
-                let start = (first + m) * columns;
-                // SAFETY: a row of the caller's.
-                let to = unsafe { target.slice(start..start + columns) };
-                match plus {
-                    Some(plus) => to.iter_mut().zip(sums).zip(plus).for_each(|((to, sum), plus)| {
-                        to.write(sum + plus);
-                    }),
-                    None => to.iter_mut().zip(sums).for_each(|(to, sum)| {
-                        to.write(*sum);
-                    }),
-                }
-            }
-        }
-    });
+        });
+    }
 }

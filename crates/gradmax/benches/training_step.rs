@@ -56,6 +56,10 @@ const BATCH: usize = 128;
 
 fn main() {
     flexconv::keep_freed_memory();
+    flexconv::with_threads(0, run);
+}
+
+fn run() {
     let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench").collect::<Vec<_>>();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve", name] => serve(step_of(name)),

@@ -1,7 +1,7 @@
 //! The loops themselves, whatever the instruction set.
 
 use super::lanes::Lanes;
-use super::{Correlate, Gradient};
+use super::{Correlate, Gradient, Product};
 
 /// `M` output channels at `V` vectors of positions.
 ///
@@ -33,6 +33,43 @@ pub(super) unsafe fn correlate<L: Lanes, const M: usize, const V: usize>(task: &
             let channel = task.output.add(m * task.output_stride);
             for (v, sum) in sums.iter().enumerate() {
                 let to = channel.add(*task.output_vectors.get_unchecked(v));
+                match task.accumulate {
+                    true => L::load(to).plus(*sum).store(to),
+                    false => sum.store(to),
+                }
+            }
+        }
+    }
+}
+
+/// `M` rows at `V` vectors of columns.
+///
+/// # Safety
+/// All entries that the task's offsets and strides lead to are inside its buffers; the processor has the instruction set; `vectors`
+/// has at least `V` entries.
+#[inline(always)]
+pub(super) unsafe fn product<L: Lanes, const M: usize, const V: usize>(task: &Product<'_>) {
+    debug_assert!(task.vectors.len() >= V);
+    // SAFETY: everything below stays inside the task's buffers, by the caller's promise.
+    unsafe {
+        let offsets: [usize; V] = std::array::from_fn(|v| *task.vectors.get_unchecked(v));
+        let [down, along] = task.left_strides;
+        let mut sums = [[L::zero(); V]; M];
+        let (mut left, mut right) = (task.left, task.right);
+        for _ in 0..task.depth {
+            let read: [L; V] = std::array::from_fn(|v| L::load(right.add(offsets[v])));
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let factor = L::splat(*left.add(m * down));
+                for v in 0..V {
+                    sums[v] = sums[v].plus_product(read[v], factor);
+                }
+            }
+            left = left.wrapping_add(along);
+            right = right.wrapping_add(task.right_stride);
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                let to = task.output.add(m * task.output_stride + offsets[v]);
                 match task.accumulate {
                     true => L::load(to).plus(*sum).store(to),
                     false => sum.store(to),
