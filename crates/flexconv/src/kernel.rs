@@ -87,9 +87,11 @@ pub(crate) struct Product<'a> {
     pub(crate) right: *const f32,
     pub(crate) right_stride: usize,
     pub(crate) depth: usize,
-    /// Where each vector lies in a row of `right` and of the output.
+    /// Where each vector lies in a row of `right`.
     pub(crate) vectors: &'a [usize],
     pub(crate) output: *mut f32,
+    /// Where each vector of the first row is written.
+    pub(crate) output_vectors: &'a [usize],
     pub(crate) output_stride: usize,
     /// Whether to add to what is there.
     pub(crate) accumulate: bool,

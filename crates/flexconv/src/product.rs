@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::correlate::Target;
 use crate::kernel::{InstructionSet, MAX_CHANNELS, Product, blocks, vectors_for};
-use crate::tile::{LINE, with_scratch};
+use crate::tile::with_scratch;
 
 /// Entries that are summed at a time, so that what kernels read stays in a core's caches.
 const DEPTH: usize = 256;
@@ -55,12 +55,16 @@ pub(crate) fn product(set: &InstructionSet, left: Entries<'_>, right: Entries<'_
     let ([rows, depth], [_, columns]) = (left.matrix.shape, right.matrix.shape);
     let mut result = Vec::with_capacity(rows * columns);
     let target = Target(result.as_mut_ptr());
-    let vectors = (0..columns.next_multiple_of(set.lanes)).step_by(set.lanes).collect();
-    // Whole vectors, an odd number of cache lines apart.
-    let apart = LINE * (columns.div_ceil(LINE) | 1);
-    with_scratch([depth * apart, 0], |[packed, _]| {
-        pack(right, apart, packed);
-        let run = Run { set, left, right: packed, apart, vectors, columns, plus, target };
+    let panel = PANEL * set.lanes;
+    let panels = columns.div_ceil(panel);
+    let vectors = (0..columns.div_ceil(set.lanes)).map(|vector| {
+        let (panel_index, within) = (vector / PANEL, vector % PANEL);
+        (panel_index * depth * panel + within * set.lanes, vector * set.lanes)
+    });
+    let (vectors, output_vectors) = vectors.unzip();
+    with_scratch([panels * depth * panel, 0], |[packed, _]| {
+        pack(right, panel, packed);
+        let run = Run { set, left, right: packed, panel, vectors, output_vectors, columns, plus, target };
         let parts = (0..rows).step_by(ROWS).map(|first| first..(first + ROWS).min(rows));
         // SAFETY: each row of the result is in one part.
         let work = |rows| unsafe { run.rows(rows) };
@@ -74,15 +78,22 @@ pub(crate) fn product(set: &InstructionSet, left: Entries<'_>, right: Entries<'_
     result
 }
 
-/// The rows of a matrix, each followed by zeros.
-fn pack(matrix: Entries<'_>, apart: usize, packed: &mut [f32]) {
+/// Vectors of a panel: what kernels read of a row together.
+const PANEL: usize = 2;
+
+/// A matrix in panels of columns, each with all rows one after another; the last is filled up with zeros.
+fn pack(matrix: Entries<'_>, panel: usize, packed: &mut [f32]) {
     let [rows, columns] = matrix.matrix.shape;
-    for (row, to) in (0..rows).zip(packed.chunks_exact_mut(apart)) {
-        let (to, rest) = to.split_at_mut(columns);
-        rest.fill(0.0);
-        match matrix.matrix.strides {
-            [down, 1] => to.copy_from_slice(&matrix.entries[row * down..][..columns]),
-            _ => to.iter_mut().enumerate().for_each(|(column, to)| *to = matrix.at(row, column)),
+    for (index, packed) in packed.chunks_exact_mut(rows * panel).enumerate() {
+        let first = index * panel;
+        let count = panel.min(columns - first);
+        for (row, to) in packed.chunks_exact_mut(panel).enumerate() {
+            let (to, rest) = to.split_at_mut(count);
+            rest.fill(0.0);
+            match matrix.matrix.strides {
+                [down, 1] => to.copy_from_slice(&matrix.entries[row * down + first..][..count]),
+                _ => to.iter_mut().enumerate().for_each(|(column, to)| *to = matrix.at(row, first + column)),
+            }
         }
     }
 }
@@ -91,11 +102,12 @@ fn pack(matrix: Entries<'_>, apart: usize, packed: &mut [f32]) {
 struct Run<'a> {
     set: &'a InstructionSet,
     left: Entries<'a>,
-    /// The right matrix as it is packed: rows so far apart.
+    /// The right matrix in panels of so many columns.
     right: &'a [f32],
-    apart: usize,
-    /// Where the vectors of a row begin.
+    panel: usize,
+    /// Where the vectors of the first row begin, packed and in the result.
     vectors: Vec<usize>,
+    output_vectors: Vec<usize>,
     columns: usize,
     plus: Option<&'a [f32]>,
     target: Target,
@@ -105,26 +117,28 @@ impl Run<'_> {
     /// # Safety
     /// The target is good for these rows, and no other thread touches them.
     unsafe fn rows(&self, rows: std::ops::Range<usize>) {
-        let Self { set, left, right, apart, vectors, columns, plus, target } = self;
+        let Self { set, left, right, panel, vectors, output_vectors, columns, plus, target } = self;
         let Matrix { shape: [_, depth], strides } = left.matrix;
         let width = vectors.len() * set.lanes;
         with_scratch([MAX_CHANNELS * width, 0], |[sums, _]| {
             for [block, channels] in blocks(rows.len()) {
                 let first = rows.start + block;
-                for from in (0..depth).step_by(DEPTH) {
-                    for vectors in vectors.chunks(vectors_for(channels)) {
+                let most = vectors_for(channels);
+                for (vectors, output_vectors) in vectors.chunks(most).zip(output_vectors.chunks(most)) {
+                    for from in (0..depth).step_by(DEPTH) {
                         let task = Product {
                             left: left.entries[first * strides[0] + from * strides[1]..].as_ptr(),
                             left_strides: strides,
-                            right: right[from * apart..].as_ptr(),
-                            right_stride: *apart,
+                            right: right[from * panel..].as_ptr(),
+                            right_stride: *panel,
                             depth: DEPTH.min(depth - from),
                             vectors,
                             output: sums.as_mut_ptr(),
+                            output_vectors,
                             output_stride: width,
                             accumulate: from > 0,
                         };
-                        // SAFETY: the left matrix has these rows; packed rows and sums hold whole vectors.
+                        // SAFETY: the left matrix has these rows; panels and sums hold whole vectors.
                         unsafe { set.product(channels, vectors.len())(&task) };
                     }
                 }

@@ -10,7 +10,7 @@ use crate::geometry::Correlation;
 const CACHED: usize = 40_000;
 
 /// Entries of a cache line.
-pub(crate) const LINE: usize = 16;
+const LINE: usize = 16;
 
 /// How the input of a correlation is packed, tile by tile.
 ///

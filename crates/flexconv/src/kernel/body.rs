@@ -46,18 +46,18 @@ pub(super) unsafe fn correlate<L: Lanes, const M: usize, const V: usize>(task: &
 ///
 /// # Safety
 /// All entries that the task's offsets and strides lead to are inside its buffers; the processor has the instruction set; `vectors`
-/// has at least `V` entries.
+/// and `output_vectors` have at least `V` entries.
 #[inline(always)]
 pub(super) unsafe fn product<L: Lanes, const M: usize, const V: usize>(task: &Product<'_>) {
-    debug_assert!(task.vectors.len() >= V);
+    debug_assert!(task.vectors.len() >= V && task.output_vectors.len() >= V);
     // SAFETY: everything below stays inside the task's buffers, by the caller's promise.
     unsafe {
-        let offsets: [usize; V] = std::array::from_fn(|v| *task.vectors.get_unchecked(v));
         let [down, along] = task.left_strides;
         let mut sums = [[L::zero(); V]; M];
-        let (mut left, mut right) = (task.left, task.right);
+        let mut left = task.left;
+        let mut right: [*const f32; V] = std::array::from_fn(|v| task.right.add(*task.vectors.get_unchecked(v)));
         for _ in 0..task.depth {
-            let read: [L; V] = std::array::from_fn(|v| L::load(right.add(offsets[v])));
+            let read: [L; V] = std::array::from_fn(|v| L::load(right[v]));
             for (m, sums) in sums.iter_mut().enumerate() {
                 let factor = L::splat(*left.add(m * down));
                 for v in 0..V {
@@ -65,11 +65,11 @@ pub(super) unsafe fn product<L: Lanes, const M: usize, const V: usize>(task: &Pr
                 }
             }
             left = left.wrapping_add(along);
-            right = right.wrapping_add(task.right_stride);
+            right = right.map(|right| right.wrapping_add(task.right_stride));
         }
         for (m, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
-                let to = task.output.add(m * task.output_stride + offsets[v]);
+                let to = task.output.add(m * task.output_stride + *task.output_vectors.get_unchecked(v));
                 match task.accumulate {
                     true => L::load(to).plus(*sum).store(to),
                     false => sum.store(to),
