@@ -31,14 +31,14 @@ pub fn convolve(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
 /// # Panics
 /// As [`convolve`].
 pub fn convolve_joined(conv: &Conv2d, input: Tensor<4>, joined: Joined) -> Tensor<4> {
-    let options = ConvOptions::new_with_padding(conv.stride, padding(conv, &input), conv.dilation, conv.groups);
+    let [_, _, height, width] = input.dims();
+    let options = options(conv, [height, width]);
     conv2d(input, conv.weight.val(), conv.bias.as_ref().map(|bias| bias.val()), options, joined)
 }
 
-/// Zeros before and after the rows and columns of the input.
-fn padding(conv: &Conv2d, input: &Tensor<4>) -> [(usize, usize); 2] {
-    let [_, _, height, width] = input.dims();
-    match conv.padding {
+/// The geometry of a convolution of maps of this height and width.
+pub fn options(conv: &Conv2d, [height, width]: [usize; 2]) -> ConvOptions<2> {
+    let padding = match conv.padding {
         PaddingConfig2d::Valid => [(0, 0); 2],
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
         // As Burn's module: one output for each stride begun, the odd zero at the end, dilation not counted.
@@ -47,7 +47,8 @@ fn padding(conv: &Conv2d, input: &Tensor<4>) -> [(usize, usize); 2] {
             let total = ((length.div_ceil(stride).max(1) - 1) * stride + kernel).saturating_sub(length);
             (total / 2, total - total / 2)
         }),
-    }
+    };
+    ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups)
 }
 
 /// Two-dimensional convolution: `weight` `[outputs, inputs / groups, height, width]`, `bias` `[outputs]`.

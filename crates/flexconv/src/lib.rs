@@ -26,7 +26,9 @@ mod tile;
 mod weight_gradient;
 
 pub use batch_norm::{Normalized, batch_norm_train};
-pub use convolution::{Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined};
+pub use convolution::{
+    Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined, options,
+};
 pub use dense::{dense, linear};
 pub use memory::{keep_freed_memory, with_threads};
 pub use rectifier::relu;
@@ -39,4 +41,10 @@ pub fn run_peak(rounds: usize) -> usize {
     let (operations, result) = kernel::InstructionSet::best().chain(rounds);
     std::hint::black_box(result);
     operations
+}
+
+/// The name of the instruction set that the kernels use on this processor.
+#[cfg(feature = "flex")]
+pub fn instruction_set() -> &'static str {
+    kernel::InstructionSet::best().name
 }

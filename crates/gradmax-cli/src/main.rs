@@ -19,11 +19,14 @@ mod table;
 use std::process::ExitCode;
 
 use clap::Parser;
+use gradmax::flexconv::{keep_freed_memory, with_threads};
 
 use crate::args::{Arguments, Command};
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    keep_freed_memory();
+    let arguments = Arguments::parse();
+    match with_threads(0, || run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gradmax: {}", failure::sentence(&error));

@@ -22,15 +22,6 @@ pub(crate) struct Branch {
     pub(crate) passages: Vec<Passage>,
 }
 
-/// What happens between producer and consumer.
-#[derive(Clone, Copy)]
-pub(crate) enum Response<'a> {
-    /// The linearisation at zero, with the slopes there: the form is then bilinear.
-    Linear(&'a [Vec<f64>]),
-    /// The layers themselves, with their new entries: what a neuron with these weights really does.
-    Actual(&'a FreshLeaves),
-}
-
 impl Branch {
     /// The branch of the block with this index.
     pub(crate) fn new(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
@@ -54,7 +45,7 @@ impl Branch {
             let fresh = fresh_leaves(&between, count, &device);
             let incoming = weights([count, self.site.fan_in()]);
             let added =
-                self.added(&passage, Response::Actual(&fresh), &incoming, &weights([self.site.fan_out(), count]), None);
+                self.added(&passage, &fresh, &incoming, &weights([self.site.fan_out(), count]), None);
             let (branch, consumer) = (added.shape(), delta.shape());
             if branch != consumer {
                 return Err(Error::BranchMismatch { site: self.site.name.clone(), branch, consumer });
@@ -63,38 +54,79 @@ impl Branch {
         Ok(())
     }
 
-    /// The form on one passage, summed over a block of neurons: `incoming` `[n, fan_in]`, `outgoing` `[fan_out, n]`, `bias` `[n]`.
+    /// What neurons with these weights really do: `<delta, branch>` on one passage, with their entries between, summed over a block of neurons: `incoming` `[n, fan_in]`, `outgoing` `[fan_out, n]`, `bias` `[n]`.
     pub(crate) fn form(
         &self,
         passage: &Passage,
-        response: Response<'_>,
+        fresh: &FreshLeaves,
         [incoming, outgoing]: [&Tensor<2>; 2],
         bias: Option<&Tensor<1>>,
     ) -> Tensor<1> {
-        self.added(passage, response, incoming, outgoing, bias).inner_product(passage.delta.clone())
+        self.added(passage, fresh, incoming, outgoing, bias).inner_product(passage.delta.clone())
+    }
+
+    /// The bilinear form's gradient at the incoming weights, on one passage: `[n, fan_in]`, for `outgoing` `[fan_out, n]`.
+    ///
+    /// The form is linear in the incoming weights, so no pass forward is needed: the consumer's adjoint, that of what lies
+    /// between, and the producer's.
+    pub(crate) fn incoming_derivative(
+        &self,
+        passage: &Passage,
+        slopes: &[Vec<f64>],
+        outgoing: &Tensor<2>,
+    ) -> Tensor<2> {
+        let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
+        let [_, count] = outgoing.dims();
+        let outgoing = outgoing.clone().narrow(0, self.first_row(passage.consumer), self.rows(passage.consumer));
+        let silent = producer.produced_zeros(&passage.input, count).zero_leaf();
+        let read = path.linearised(silent.clone(), &slopes[passage.consumer]);
+        let gradient = path.consumer.consumer_input_gradient(&read.shape(), outgoing, passage.delta.clone());
+        let gradients = read.inner_product(map_tensor!(gradient, tensor => tensor.autodiff())).backward();
+        let gradient = map_tensor!(silent, leaf => leaf.grad(&gradients).expect("the form depends on the neurons"));
+        producer.producer_gradient(passage.input.clone(), gradient)
+    }
+
+    /// The bilinear form's gradient at the outgoing weights that the passage's consumer reads, for `incoming` `[n, fan_in]`: `[rows, n]`.
+    pub(crate) fn outgoing_derivative(
+        &self,
+        passage: &Passage,
+        slopes: &[Vec<f64>],
+        incoming: &Tensor<2>,
+    ) -> Tensor<2> {
+        let path = &self.site.paths[passage.consumer];
+        let [count, _] = incoming.dims();
+        let produced = self.site.producer.produce(passage.input.clone(), incoming.clone());
+        let neurons = path.linearised(produced, &slopes[passage.consumer]);
+        path.consumer.consumer_gradient(neurons, count, passage.delta.clone())
+    }
+
+    /// The first of a consumer's rows among the outgoing weights.
+    pub(crate) fn first_row(&self, consumer: usize) -> usize {
+        (0..consumer).map(|consumer| self.rows(consumer)).sum()
+    }
+
+    /// A consumer's rows among the outgoing weights.
+    pub(crate) fn rows(&self, consumer: usize) -> usize {
+        self.site.paths[consumer].fan_out(self.site.width())
     }
 
     /// What the neurons add to the consumer's output.
     fn added(
         &self,
         passage: &Passage,
-        response: Response<'_>,
+        fresh: &FreshLeaves,
         incoming: &Tensor<2>,
         outgoing: &Tensor<2>,
         bias: Option<&Tensor<1>>,
     ) -> Signal {
-        let (path, width) = (&self.site.paths[passage.consumer], self.site.width());
+        let path = &self.site.paths[passage.consumer];
         let produced = self.site.producer.produce(passage.input.clone(), incoming.clone());
         let produced = match bias {
             Some(bias) => produced.plus_bias(bias.clone()),
             None => produced,
         };
-        let neurons = path.between.iter().enumerate().fold(produced, |neurons, (index, between)| match response {
-            Response::Linear(slopes) => between.linearised(neurons, slopes[passage.consumer][index]),
-            Response::Actual(fresh) => between.applied(neurons, fresh),
-        });
-        let before = self.site.paths[..passage.consumer].iter().map(|path| path.fan_out(width)).sum::<usize>();
-        let rows = path.fan_out(width);
+        let neurons = path.between.iter().fold(produced, |neurons, between| between.applied(neurons, fresh));
+        let (before, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
         path.consumer.consume(neurons, outgoing.clone().narrow(0, before, rows))
     }
 
@@ -127,7 +159,7 @@ impl Branch {
             let bias = Tensor::<1>::from_data(bias, &device).autodiff().require_grad();
             let fresh = fresh_leaves(&between, count, &device);
             let [incoming, outgoing] = &weights;
-            let form = self.form(passage, Response::Actual(&fresh), [incoming, outgoing], Some(&bias));
+            let form = self.form(passage, &fresh, [incoming, outgoing], Some(&bias));
             let gradients = form.backward();
             for (leaf, total) in weights.iter().zip(&mut totals) {
                 *total += from_tensor(leaf.grad(&gradients).expect("every weight of the branch is part of the form"));

@@ -3,8 +3,9 @@
 use burn::module::{Param, ParamId};
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData};
-use flexconv::{convolve, linear};
+use flexconv::{conv2d_input_gradient, conv2d_weight_gradient, convolve, linear};
 
 use crate::extension::Extension;
 use crate::matrix::{Matrix, entries};
@@ -201,13 +202,106 @@ impl Layer {
                 Signal::Vectors(linear(input, weight, None))
             }
             (Self::Conv2d(conv), Signal::Maps(input)) => {
-                let [outputs, _, height, width] = conv.weight.dims();
-                let weight = outgoing.reshape([outputs / conv.groups, height, width, count]).permute([0, 3, 1, 2]);
-                Signal::Maps(convolve(&with_weight(conv, weight), input))
+                Signal::Maps(convolve(&with_weight(conv, consumer_weight(conv, outgoing)), input))
             }
             (_, input) => wrong_signal(&input),
         }
     }
+}
+
+/// Derivatives of what [`Layer::produce`] and [`Layer::consume`] compute, which are linear in signals and in weights.
+impl Layer {
+    /// Zeros of the shape that `produce` gives for `count` neurons.
+    pub(crate) fn produced_zeros(&self, input: &Signal, count: usize) -> Signal {
+        let device = input.device();
+        match (self, input) {
+            (Self::Dense(_), Signal::Vectors(input)) => {
+                Signal::Vectors(Tensor::zeros([input.dims()[0], count], &device))
+            }
+            (Self::Conv2d(conv), Signal::Maps(input)) => {
+                let [batch, _, height, width] = input.dims();
+                let options = options(conv, input);
+                let [rows, columns] = [(0, height), (1, width)].map(|(axis, length)| {
+                    let (before, after) = options.padding[axis];
+                    let reach = options.dilation[axis] * (conv.kernel_size[axis] - 1) + 1;
+                    (length + before + after - reach) / options.stride[axis] + 1
+                });
+                Signal::Maps(Tensor::zeros([batch, count, rows, columns], &device))
+            }
+            (_, input) => wrong_signal(input),
+        }
+    }
+
+    /// The gradient of the weights of `produce`, from that of what it computed: `[count, fan_in]`.
+    pub(crate) fn producer_gradient(&self, input: Signal, gradient: Signal) -> Tensor<2> {
+        match (self, input, gradient) {
+            (Self::Dense(_), Signal::Vectors(input), Signal::Vectors(gradient)) => {
+                linear(gradient.transpose(), input, None)
+            }
+            (Self::Conv2d(conv), Signal::Maps(input), Signal::Maps(gradient)) => {
+                let [_, inputs, height, width] = conv.weight.dims();
+                let [_, count, _, _] = gradient.dims();
+                let options = options(conv, &input);
+                let weight = conv2d_weight_gradient(gradient, input, [count, inputs, height, width], options);
+                weight.reshape([count, inputs * height * width])
+            }
+            (_, input, _) => wrong_signal(&input),
+        }
+    }
+
+    /// The gradient of what `consume` reads, a signal of this shape, from that of what it computed.
+    pub(crate) fn consumer_input_gradient(&self, shape: &[usize], outgoing: Tensor<2>, delta: Signal) -> Signal {
+        match (self, delta) {
+            (Self::Dense(_), Signal::Vectors(delta)) => {
+                let [fan, count] = outgoing.dims();
+                let [_, outputs] = delta.dims();
+                let weight = outgoing.transpose().reshape([count * fan / outputs, outputs]);
+                Signal::Vectors(linear(delta, weight.transpose(), None))
+            }
+            (Self::Conv2d(conv), Signal::Maps(delta)) => {
+                let shape: [usize; 4] = shape.try_into().expect("convolutions read maps");
+                let options = options_for(conv, [shape[2], shape[3]]);
+                Signal::Maps(conv2d_input_gradient(delta, consumer_weight(conv, outgoing), shape, options))
+            }
+            (_, delta) => wrong_signal(&delta),
+        }
+    }
+
+    /// The gradient of the weights of `consume` for `count` neurons, from that of what it computed: `[fan_out * positions, count]`.
+    pub(crate) fn consumer_gradient(&self, input: Signal, count: usize, delta: Signal) -> Tensor<2> {
+        match (self, input, delta) {
+            (Self::Dense(_), Signal::Vectors(input), Signal::Vectors(delta)) => {
+                let ([_, features], [_, outputs]) = (input.dims(), delta.dims());
+                let weight = linear(input.transpose(), delta, None);
+                weight.reshape([count, features / count * outputs]).transpose()
+            }
+            (Self::Conv2d(conv), Signal::Maps(input), Signal::Maps(delta)) => {
+                let [_, _, height, width] = conv.weight.dims();
+                let [_, outputs, _, _] = delta.dims();
+                let options = options(conv, &input);
+                let weight = conv2d_weight_gradient(delta, input, [outputs, count, height, width], options);
+                weight.permute([0, 2, 3, 1]).reshape([outputs * height * width, count])
+            }
+            (_, input, _) => wrong_signal(&input),
+        }
+    }
+}
+
+/// Outgoing weights of neurons, `[fan_out, count]`, as the weight of a convolution that reads them.
+fn consumer_weight(conv: &Conv2d, outgoing: Tensor<2>) -> Tensor<4> {
+    let [_, count] = outgoing.dims();
+    let [outputs, _, height, width] = conv.weight.dims();
+    outgoing.reshape([outputs / conv.groups, height, width, count]).permute([0, 3, 1, 2])
+}
+
+/// The geometry of one group of a convolution.
+fn options(conv: &Conv2d, input: &Tensor<4>) -> ConvOptions<2> {
+    let [_, _, height, width] = input.dims();
+    options_for(conv, [height, width])
+}
+
+fn options_for(conv: &Conv2d, input: [usize; 2]) -> ConvOptions<2> {
+    ConvOptions { groups: 1, ..flexconv::options(conv, input) }
 }
 
 /// The convolution's geometry with another weight, without groups and bias.

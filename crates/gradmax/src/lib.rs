@@ -107,8 +107,9 @@ pub use task::{Target, Task};
 pub use trainer::Trainer;
 pub use verify::Verification;
 
-/// The crates whose types appear in this one's: matrices, and generators.
-pub use {faer, rand};
+/// The crates whose types appear in this one's, and the one that a program or network calls for speed: matrices, kernels, and
+/// generators.
+pub use {faer, flexconv, rand};
 
 /// The README's code is compiled and run with the tests.
 #[cfg(doctest)]

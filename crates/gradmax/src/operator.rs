@@ -1,9 +1,8 @@
 //! The growth operator: the bilinear form of a new neuron's weights, and its two partial derivatives (Evci et al. 2022, eq. 9 and 16).
 
-use burn::tensor::Tensor;
 use faer::{Mat, MatRef};
 
-use crate::branch::{Branch, Response};
+use crate::branch::Branch;
 use crate::directions::{Directions, leading_directions};
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor};
@@ -34,7 +33,7 @@ pub trait LinearOperator {
 /// - [`apply`](LinearOperator::apply) is `dB/dw_in`: the gradient that a new neuron's incoming weights will receive,
 /// - [`adjoint`](LinearOperator::adjoint) is `dB/dw_out`, the adjoint map.
 ///
-/// Both come from one small autodiff pass through the branch, for a block of neurons at a time. Biases are no part of it, as
+/// Both come from the adjoints of producer, between and consumer, for a block of neurons at a time. Biases are no part of it, as
 /// in the paper.
 #[derive(Debug)]
 pub struct GrowthOperator {
@@ -86,13 +85,14 @@ impl GrowthOperator {
         for passage in &self.branch.passages {
             let device = passage.input.device();
             let fixed = to_tensor(fixed, &device);
-            let free = Tensor::<2>::zeros(shape, &device).autodiff().require_grad();
-            let weights = match side {
-                Side::Incoming => [&free, &fixed],
-                Side::Outgoing => [&fixed, &free],
-            };
-            let form = self.branch.form(passage, Response::Linear(&self.slopes), weights, None);
-            total += from_tensor(free.grad(&form.backward()).expect("the free side is part of the form"));
+            match side {
+                Side::Incoming => total += from_tensor(self.branch.incoming_derivative(passage, &self.slopes, &fixed)),
+                Side::Outgoing => {
+                    let derivative = from_tensor(self.branch.outgoing_derivative(passage, &self.slopes, &fixed));
+                    let mut rows = total.subrows_mut(self.branch.first_row(passage.consumer), derivative.nrows());
+                    rows += derivative;
+                }
+            }
         }
         total
     }

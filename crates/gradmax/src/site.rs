@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use crate::between::{Between, IntoBetween, OutputChange};
 use crate::error::Error;
 use crate::layer::Layer;
+use crate::signal::Signal;
 
 /// A place where neurons live: the layer that computes them, what lies between, and the layers that read them.
 ///
@@ -323,6 +324,12 @@ impl Path {
     /// Outgoing weights of a neuron on this path, at a site of the given width.
     pub(crate) fn fan_out(&self, width: usize) -> usize {
         self.consumer.fan_out() * self.positions(width)
+    }
+
+    /// What lies between as it is at zero, with the slopes there.
+    pub(crate) fn linearised(&self, neurons: Signal, slopes: &[f64]) -> Signal {
+        let between = self.between.iter().zip(slopes);
+        between.fold(neurons, |neurons, (between, slope)| between.linearised(neurons, *slope))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow};
+use gradmax::flexconv::with_threads;
 use indicatif::ProgressBar;
 
 use super::{configured, stem, stop_on_interrupt};
@@ -75,7 +76,12 @@ fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: b
             }
         }
     };
-    std::thread::scope(|scope| (0..workers.min(queue.len())).for_each(|_| drop(scope.spawn(work))));
+    // Every worker has its share of the cores to itself, so that runs do not wait for each other's operations.
+    let workers = workers.min(queue.len());
+    let cores_each = (cores / workers).max(1);
+    std::thread::scope(|scope| {
+        (0..workers).for_each(|_| drop(scope.spawn(|| with_threads(cores_each, work))));
+    });
     let Finished { mut summaries, failures } = crew.into_finished();
     if stop.load(Ordering::Relaxed) {
         return Err(anyhow::Error::new(Interrupted(folder.display().to_string())));
