@@ -170,17 +170,15 @@ mod flex {
 
         let of_input_and_weight = move |gradient: &[f32], [of_input, of_weight]: [bool; 2]| {
             let (input, weight) = (input_values.get(), weight_values.get());
-            let of_weight =
-                of_weight.then(|| values(convolution.weight_gradient(gradient, input), weight_shape));
-            let of_input =
-                of_input.then(|| values(convolution.input_gradient(gradient, input, weight), input_shape));
+            let of_weight = of_weight.then(|| values(convolution.weight_gradient(gradient, input), weight_shape));
+            let of_input = of_input.then(|| values(convolution.input_gradient(gradient, input, weight), input_shape));
             [of_input, of_weight]
         };
         let of_bias = move |gradient: &[f32]| values(Convolution::bias_gradient(&geometry, gradient), [shape[1]]);
         Some(match (bias, plus) {
-            (None, None) => output([input, weight], result, move |gradient, needed| {
-                of_input_and_weight(gradient.get(), needed)
-            }),
+            (None, None) => {
+                output([input, weight], result, move |gradient, needed| of_input_and_weight(gradient.get(), needed))
+            }
             (Some(bias), None) => output([input, weight, bias], result, move |gradient, [i, w, b]| {
                 let [input, weight] = of_input_and_weight(gradient.get(), [i, w]);
                 [input, weight, b.then(|| of_bias(gradient.get()))]

@@ -3,22 +3,22 @@
 
 mod batch_norm;
 mod convolution;
-mod dense;
 #[cfg(feature = "flex")]
 mod correlate;
+mod dense;
 #[cfg(feature = "flex")]
 mod elementwise;
 #[cfg(feature = "flex")]
 mod geometry;
 #[cfg(feature = "flex")]
 mod kernel;
+mod memory;
 #[cfg(feature = "flex")]
 mod operation;
 #[cfg(feature = "flex")]
 mod passes;
 #[cfg(feature = "flex")]
 mod product;
-mod memory;
 mod rectifier;
 #[cfg(feature = "flex")]
 mod tile;

@@ -129,7 +129,8 @@ mod tests {
 
         /// Calls `visit(input index, weight index, output index)` for every product that the convolution sums.
         fn products(&self, mut visit: impl FnMut(usize, usize, usize)) {
-            let Geometry { batch, groups, inputs, outputs, input, kernel, stride, padding, dilation, .. } = self.geometry;
+            let Geometry { batch, groups, inputs, outputs, input, kernel, stride, padding, dilation, .. } =
+                self.geometry;
             let output = self.geometry.output().expect("it was drawn to fit");
             for image in 0..batch {
                 for to in 0..groups * outputs {

@@ -136,7 +136,9 @@ impl Packing {
     pub(crate) fn tiles(&self, batch: usize, rows: usize) -> Vec<Tile> {
         let images = (0..batch).step_by(self.images).map(|first| first..(first + self.images).min(batch));
         let rows = (0..rows).step_by(self.rows).map(|first| first..(first + self.rows).min(rows)).collect::<Vec<_>>();
-        images.flat_map(|images| rows.iter().map(move |rows| Tile { images: images.clone(), rows: rows.clone() })).collect()
+        images
+            .flat_map(|images| rows.iter().map(move |rows| Tile { images: images.clone(), rows: rows.clone() }))
+            .collect()
     }
 
     /// Images side by side at each packed position.

@@ -3,8 +3,8 @@
 #![cfg(feature = "flex")]
 
 use burn::module::Param;
+use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2dConfig;
-use burn::nn::{PaddingConfig2d};
 use burn::tensor::{Device, Tensor, TensorData, module};
 use flexconv::Joined;
 use rand::rngs::ChaCha8Rng;
@@ -43,8 +43,7 @@ fn convolutions_agree_with_burns_in_all_gradients() {
             for rectified in [false, true] {
                 let leaves = || (leaf(&input), leaf(&plus));
                 let (x, p) = leaves();
-                let found =
-                    flexconv::convolve_joined(&conv, x.clone(), Joined { rectified, plus: Some(p.clone()) });
+                let found = flexconv::convolve_joined(&conv, x.clone(), Joined { rectified, plus: Some(p.clone()) });
                 let (own_x, own_p) = leaves();
                 let before = if rectified { own_x.clone().clamp_min(0.0) } else { own_x.clone() };
                 let expected = conv.forward(before) + own_p.clone();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::nn::pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
 use burn::nn::{BatchNorm, Dropout, LayerNorm, PaddingConfig2d};
-use burn::tensor::module::{batch_norm_train, max_pool2d_with_indices};
+use burn::tensor::module::max_pool2d_with_indices;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 
@@ -297,7 +297,7 @@ impl Between {
                 function(tensor.reshape([dims.iter().product::<usize>()])).reshape(dims)
             }),
             Self::BatchNorm(norm) if norm.training.is_enabled() => map_tensor!(neurons, tensor => {
-                batch_norm_train(tensor, of(norm.gamma.id), of(norm.beta.id), norm.epsilon).output
+                flexconv::batch_norm_train(tensor, of(norm.gamma.id), of(norm.beta.id), norm.epsilon, false).output
             }),
             Self::BatchNorm(norm) => {
                 let scale = (1.0 + norm.epsilon).sqrt().recip();

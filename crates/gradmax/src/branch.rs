@@ -44,25 +44,13 @@ impl Branch {
             let passage = Passage { consumer: passage.consumer, input, delta: delta.clone() };
             let fresh = fresh_leaves(&between, count, &device);
             let incoming = weights([count, self.site.fan_in()]);
-            let added =
-                self.added(&passage, &fresh, &incoming, &weights([self.site.fan_out(), count]), None);
+            let added = self.added(&passage, &fresh, incoming, weights([self.site.fan_out(), count]));
             let (branch, consumer) = (added.shape(), delta.shape());
             if branch != consumer {
                 return Err(Error::BranchMismatch { site: self.site.name.clone(), branch, consumer });
             }
         }
         Ok(())
-    }
-
-    /// What neurons with these weights really do: `<delta, branch>` on one passage, with their entries between, summed over a block of neurons: `incoming` `[n, fan_in]`, `outgoing` `[fan_out, n]`, `bias` `[n]`.
-    pub(crate) fn form(
-        &self,
-        passage: &Passage,
-        fresh: &FreshLeaves,
-        [incoming, outgoing]: [&Tensor<2>; 2],
-        bias: Option<&Tensor<1>>,
-    ) -> Tensor<1> {
-        self.added(passage, fresh, incoming, outgoing, bias).inner_product(passage.delta.clone())
     }
 
     /// The bilinear form's gradient at the incoming weights, on one passage: `[n, fan_in]`, for `outgoing` `[fan_out, n]`.
@@ -78,8 +66,14 @@ impl Branch {
         let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
         let [_, count] = outgoing.dims();
         let outgoing = outgoing.clone().narrow(0, self.first_row(passage.consumer), self.rows(passage.consumer));
+        let slopes_here = &slopes[passage.consumer];
+        if let Some(factor) = path.factor(slopes_here) {
+            let shape = producer.produced_shape(&passage.input, count);
+            let gradient = path.consumer.consumer_input_gradient(&shape, outgoing, passage.delta.clone());
+            return producer.producer_gradient(passage.input.clone(), gradient.scaled(factor));
+        }
         let silent = producer.produced_zeros(&passage.input, count).zero_leaf();
-        let read = path.linearised(silent.clone(), &slopes[passage.consumer]);
+        let read = path.linearised(silent.clone(), slopes_here);
         let gradient = path.consumer.consumer_input_gradient(&read.shape(), outgoing, passage.delta.clone());
         let gradients = read.inner_product(map_tensor!(gradient, tensor => tensor.autodiff())).backward();
         let gradient = map_tensor!(silent, leaf => leaf.grad(&gradients).expect("the form depends on the neurons"));
@@ -110,24 +104,12 @@ impl Branch {
         self.site.paths[consumer].fan_out(self.site.width())
     }
 
-    /// What the neurons add to the consumer's output.
-    fn added(
-        &self,
-        passage: &Passage,
-        fresh: &FreshLeaves,
-        incoming: &Tensor<2>,
-        outgoing: &Tensor<2>,
-        bias: Option<&Tensor<1>>,
-    ) -> Signal {
+    /// What neurons with these weights add to the consumer's output: `incoming` `[n, fan_in]`, `outgoing` `[fan_out, n]`.
+    fn added(&self, passage: &Passage, fresh: &FreshLeaves, incoming: Tensor<2>, outgoing: Tensor<2>) -> Signal {
         let path = &self.site.paths[passage.consumer];
-        let produced = self.site.producer.produce(passage.input.clone(), incoming.clone());
-        let produced = match bias {
-            Some(bias) => produced.plus_bias(bias.clone()),
-            None => produced,
-        };
-        let neurons = path.between.iter().fold(produced, |neurons, between| between.applied(neurons, fresh));
-        let (before, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
-        path.consumer.consume(neurons, outgoing.clone().narrow(0, before, rows))
+        let neurons = path.applied(self.site.producer.produce(passage.input.clone(), incoming), fresh);
+        let (first, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
+        path.consumer.consume(neurons, outgoing.narrow(0, first, rows))
     }
 
     /// What gradients of new weights are sums of, in size: the product of the norms of `h`, `delta`, the neurons' weights and
@@ -154,23 +136,43 @@ impl Branch {
         for passage in &self.passages {
             let device = passage.input.device();
             let weights = [&neurons.incoming, &neurons.outgoing];
-            let weights = weights.map(|matrix| to_tensor(matrix.as_ref(), &device).autodiff().require_grad());
+            let [incoming, outgoing] = weights.map(|matrix| to_tensor(matrix.as_ref(), &device));
             let bias = TensorData::new(neurons.bias.iter().map(|b| *b as f32).collect(), [count]);
-            let bias = Tensor::<1>::from_data(bias, &device).autodiff().require_grad();
+            let bias = Tensor::<1>::from_data(bias, &device);
             let fresh = fresh_leaves(&between, count, &device);
-            let [incoming, outgoing] = &weights;
-            let form = self.form(passage, &fresh, [incoming, outgoing], Some(&bias));
-            let gradients = form.backward();
-            for (leaf, total) in weights.iter().zip(&mut totals) {
-                *total += from_tensor(leaf.grad(&gradients).expect("every weight of the branch is part of the form"));
-            }
-            let entries = |leaf: &Tensor<1>| {
-                let gradient = leaf.grad(&gradients).unwrap_or_else(|| leaf.clone().inner().zeros_like());
-                crate::matrix::values(&gradient.into_data())
+
+            let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
+            let silent = neurons.incoming.norm_l2() == 0.0;
+            let produced = match silent {
+                true => producer.produced_zeros(&passage.input, count),
+                false => producer.produce(passage.input.clone(), incoming),
             };
-            bias_total.iter_mut().zip(entries(&bias)).for_each(|(total, entry)| *total += entry);
+            let produced = match neurons.bias.iter().all(|bias| *bias == 0.0) {
+                true => produced,
+                false => produced.plus_bias(bias),
+            };
+            let produced = map_tensor!(produced, tensor => tensor.autodiff().require_grad());
+            let read = path.applied(produced.clone(), &fresh);
+            let (first, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
+            let outgoing = outgoing.narrow(0, first, rows);
+            let upstream = path.consumer.consumer_input_gradient(&read.shape(), outgoing, passage.delta.clone());
+            let form = read.clone().inner_product(map_tensor!(upstream, tensor => tensor.autodiff()));
+            let gradients = form.backward();
+            let at_neurons =
+                map_tensor!(produced, leaf => leaf.grad(&gradients).expect("the form depends on the neurons"));
+            let entries = |tensor: Tensor<1>| crate::matrix::values(&tensor.into_data());
+            bias_total.iter_mut().zip(entries(at_neurons.sum_by_neuron())).for_each(|(total, entry)| *total += entry);
+            totals[0] += from_tensor(producer.producer_gradient(passage.input.clone(), at_neurons));
+            let read = read.inner();
+            // Silent neurons give their consumers nothing.
+            if read.norm() > 0.0 {
+                let derivative = path.consumer.consumer_gradient(read, count, passage.delta.clone());
+                let mut rows = totals[1].subrows_mut(first, rows);
+                rows += from_tensor(derivative);
+            }
             for (parameter, leaf) in &fresh {
-                let entries = entries(leaf);
+                let gradient = leaf.grad(&gradients).unwrap_or_else(|| leaf.clone().inner().zeros_like());
+                let entries = entries(gradient);
                 let total = fresh_totals.entry(*parameter).or_insert_with(|| vec![0.0; entries.len()]);
                 total.iter_mut().zip(entries).for_each(|(total, entry)| *total += entry as f32);
             }

@@ -85,7 +85,7 @@ const OVERSAMPLING: usize = 2;
 /// Blocks at most; each costs one application of the operator and one of its adjoint.
 const KRYLOV_DEPTH: usize = 12;
 /// The share of the gradient norm that may be left uncaptured, as the falling gains of the blocks foretell it.
-const KRYLOV_REMAINDER: f64 = 4e-4;
+const KRYLOV_REMAINDER: f64 = 8e-3;
 
 /// Singular vectors and values from the block Krylov space `[G V, (G G') G V, ...]`, grown until it captures the gradient norm.
 fn block_krylov(operator: &dyn LinearOperator, count: usize) -> Result<(Matrix, Vec<f64>), Error> {
@@ -187,12 +187,9 @@ fn orthonormal_once(columns: &Matrix) -> Result<Matrix, Error> {
 fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Result<Matrix, Error> {
     let project = |columns: MatRef<'_, f64>| columns - basis * (basis.transpose() * columns);
     let left = project(columns);
-    let outside = (0..left.ncols()).filter(|j| left.col(*j).norm_l2() > NOISE * columns.col(*j).norm_l2());
-    let outside = outside.collect::<Vec<_>>();
-    let unit = Mat::from_fn(left.nrows(), outside.len(), |i, j| {
-        let column = left.col(outside[j]);
-        column[i] / column.norm_l2()
-    });
+    let norms = (0..left.ncols()).map(|j| (j, left.col(j).norm_l2()));
+    let outside = norms.filter(|(j, norm)| *norm > NOISE * columns.col(*j).norm_l2()).collect::<Vec<_>>();
+    let unit = Mat::from_fn(left.nrows(), outside.len(), |i, j| left[(i, outside[j].0)] / outside[j].1);
     orthonormal_once(&project(orthonormal_once(&unit)?.as_ref()))
 }
 

@@ -211,13 +211,10 @@ impl Layer {
 
 /// Derivatives of what [`Layer::produce`] and [`Layer::consume`] compute, which are linear in signals and in weights.
 impl Layer {
-    /// Zeros of the shape that `produce` gives for `count` neurons.
-    pub(crate) fn produced_zeros(&self, input: &Signal, count: usize) -> Signal {
-        let device = input.device();
+    /// The shape of what `produce` gives for `count` neurons.
+    pub(crate) fn produced_shape(&self, input: &Signal, count: usize) -> Vec<usize> {
         match (self, input) {
-            (Self::Dense(_), Signal::Vectors(input)) => {
-                Signal::Vectors(Tensor::zeros([input.dims()[0], count], &device))
-            }
+            (Self::Dense(_), Signal::Vectors(input)) => vec![input.dims()[0], count],
             (Self::Conv2d(conv), Signal::Maps(input)) => {
                 let [batch, _, height, width] = input.dims();
                 let options = options(conv, input);
@@ -226,9 +223,18 @@ impl Layer {
                     let reach = options.dilation[axis] * (conv.kernel_size[axis] - 1) + 1;
                     (length + before + after - reach) / options.stride[axis] + 1
                 });
-                Signal::Maps(Tensor::zeros([batch, count, rows, columns], &device))
+                vec![batch, count, rows, columns]
             }
             (_, input) => wrong_signal(input),
+        }
+    }
+
+    /// Zeros in place of what `produce` gives for `count` neurons.
+    pub(crate) fn produced_zeros(&self, input: &Signal, count: usize) -> Signal {
+        let (shape, device) = (self.produced_shape(input, count), input.device());
+        match self {
+            Self::Dense(_) => Signal::Vectors(Tensor::zeros(shape, &device)),
+            Self::Conv2d(_) => Signal::Maps(Tensor::zeros(shape, &device)),
         }
     }
 

@@ -137,6 +137,18 @@ impl Signal {
         }
     }
 
+    /// The sum of each neuron's entries: `[neurons]`.
+    pub(crate) fn sum_by_neuron(&self) -> Tensor<1> {
+        let count = self.width();
+        match self.clone() {
+            Self::Vectors(tensor) => tensor.sum_dim(0).reshape([count]),
+            Self::Maps(tensor) => {
+                let [batch, _, height, width] = tensor.dims();
+                tensor.reshape([batch, count, height * width]).sum_dim(2).sum_dim(0).reshape([count])
+            }
+        }
+    }
+
     /// Adds a value to every neuron: `[neurons]`.
     pub(crate) fn plus_bias(self, bias: Tensor<1>) -> Self {
         let [count] = bias.dims();

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::between::{Between, IntoBetween, OutputChange};
+use crate::between::{Between, FreshLeaves, IntoBetween, OutputChange};
 use crate::error::Error;
 use crate::layer::Layer;
 use crate::signal::Signal;
@@ -324,6 +324,17 @@ impl Path {
     /// Outgoing weights of a neuron on this path, at a site of the given width.
     pub(crate) fn fan_out(&self, width: usize) -> usize {
         self.consumer.fan_out() * self.positions(width)
+    }
+
+    /// The factor that what lies between is at zero, if it is one and the same for all entries.
+    pub(crate) fn factor(&self, slopes: &[f64]) -> Option<f64> {
+        let elementwise = |between: &Between| matches!(between, Between::Activation(_) | Between::Elementwise { .. });
+        self.between.iter().all(elementwise).then(|| slopes.iter().product())
+    }
+
+    /// What lies between as it really is, with its new entries.
+    pub(crate) fn applied(&self, neurons: Signal, fresh: &FreshLeaves) -> Signal {
+        self.between.iter().fold(neurons, |neurons, between| between.applied(neurons, fresh))
     }
 
     /// What lies between as it is at zero, with the slopes there.

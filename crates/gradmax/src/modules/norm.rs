@@ -86,8 +86,7 @@ impl Norm {
 
 /// Batch norm in training mode, which moves the running statistics towards the batch's, as Burn's module does.
 fn batch_norm_train<const D: usize>(norm: &BatchNorm, input: Tensor<D>, rectified: bool) -> Tensor<D> {
-    let normalized =
-        flexconv::batch_norm_train(input, norm.gamma.val(), norm.beta.val(), norm.epsilon, rectified);
+    let normalized = flexconv::batch_norm_train(input, norm.gamma.val(), norm.beta.val(), norm.epsilon, rectified);
     for (running, batch) in [(&norm.running_mean, normalized.mean), (&norm.running_var, normalized.variance)] {
         let old = running.value_sync().to_device(&batch.device());
         let new = old.mul_scalar(1.0 - norm.momentum).add(batch.mul_scalar(norm.momentum));
