@@ -141,7 +141,7 @@ mod flex {
                 let runs = self.runs().into_par_iter();
                 let channels = runs.flat_map_iter(|run| {
                     // SAFETY: this run of channels, which no other thread writes.
-                    unsafe { run.normalized(input, target, &known, rectified) }
+                    unsafe { run.normalized(input, target, known, rectified) }
                 });
                 let channels = channels.collect();
                 // SAFETY: the runs are all channels.

@@ -155,8 +155,6 @@ pub(crate) fn available() -> Vec<&'static InstructionSet> {
             sets.push(&avx2::SET);
         }
     }
-    #[cfg(target_arch = "aarch64")]
-    sets.push(&neon::SET);
     sets.push(&portable::SET);
     sets
 }
@@ -245,5 +243,3 @@ instruction_set!(portable, "portable", super::lanes::Portable);
 instruction_set!(avx2, "AVX2", super::lanes::Avx2, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 instruction_set!(avx512, "AVX-512", super::lanes::Avx512, "avx512f");
-#[cfg(target_arch = "aarch64")]
-instruction_set!(neon, "NEON", super::lanes::Neon, "neon");
