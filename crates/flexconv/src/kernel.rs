@@ -164,6 +164,20 @@ macro_rules! row {
     ($kernel:ident as $kind:ty: $m:literal, $($n:literal)*) => { [$($kernel::<$m, $n> as $kind),*] };
 }
 
+/// The kernels for every number of channels and vectors that [`vectors_for`] allows.
+macro_rules! table {
+    ($kernel:ident as $kind:ty) => {
+        [
+            row!($kernel as $kind: 1, 1 2 3 4 5 6 7 8),
+            row!($kernel as $kind: 2, 1 2 3 4 4 4 4 4),
+            row!($kernel as $kind: 3, 1 2 3 3 3 3 3 3),
+            row!($kernel as $kind: 4, 1 2 2 2 2 2 2 2),
+            row!($kernel as $kind: 5, 1 2 2 2 2 2 2 2),
+            row!($kernel as $kind: 6, 1 2 2 2 2 2 2 2),
+        ]
+    };
+}
+
 /// The kernels of one instruction set: the generic bodies, compiled with its features.
 macro_rules! instruction_set {
     ($module:ident, $name:literal, $lanes:ty $(, $features:literal)?) => {
@@ -209,30 +223,9 @@ macro_rules! instruction_set {
                 name: $name,
                 lanes: <$lanes as Lanes>::COUNT,
                 chain,
-                product: [
-                    row!(product as ProductKernel: 1, 1 2 3 4 5 6 7 8),
-                    row!(product as ProductKernel: 2, 1 2 3 4 4 4 4 4),
-                    row!(product as ProductKernel: 3, 1 2 3 3 3 3 3 3),
-                    row!(product as ProductKernel: 4, 1 2 2 2 2 2 2 2),
-                    row!(product as ProductKernel: 5, 1 2 2 2 2 2 2 2),
-                    row!(product as ProductKernel: 6, 1 2 2 2 2 2 2 2),
-                ],
-                correlate: [
-                    row!(correlate as CorrelateKernel: 1, 1 2 3 4 5 6 7 8),
-                    row!(correlate as CorrelateKernel: 2, 1 2 3 4 4 4 4 4),
-                    row!(correlate as CorrelateKernel: 3, 1 2 3 3 3 3 3 3),
-                    row!(correlate as CorrelateKernel: 4, 1 2 2 2 2 2 2 2),
-                    row!(correlate as CorrelateKernel: 5, 1 2 2 2 2 2 2 2),
-                    row!(correlate as CorrelateKernel: 6, 1 2 2 2 2 2 2 2),
-                ],
-                gradient: [
-                    row!(gradient as GradientKernel: 1, 1 2 3 4 5 6 7 8),
-                    row!(gradient as GradientKernel: 2, 1 2 3 4 4 4 4 4),
-                    row!(gradient as GradientKernel: 3, 1 2 3 3 3 3 3 3),
-                    row!(gradient as GradientKernel: 4, 1 2 2 2 2 2 2 2),
-                    row!(gradient as GradientKernel: 5, 1 2 2 2 2 2 2 2),
-                    row!(gradient as GradientKernel: 6, 1 2 2 2 2 2 2 2),
-                ],
+                product: table!(product as ProductKernel),
+                correlate: table!(correlate as CorrelateKernel),
+                gradient: table!(gradient as GradientKernel),
             };
         }
     };
