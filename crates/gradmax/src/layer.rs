@@ -194,12 +194,9 @@ impl Layer {
     /// The arithmetic of one group of this consumer with other weights: a signal of width `count` and
     /// `[fan_out * positions, count]` to the group's outputs.
     pub(crate) fn consume(&self, input: Signal, outgoing: Tensor<2>) -> Signal {
-        let [fan, count] = outgoing.dims();
         match (self, input) {
             (Self::Dense(_), Signal::Vectors(input)) => {
-                let outputs = self.outputs();
-                let weight = outgoing.transpose().reshape([count * fan / outputs, outputs]);
-                Signal::Vectors(linear(input, weight, None))
+                Signal::Vectors(linear(input, dense_weight(outgoing, self.outputs()), None))
             }
             (Self::Conv2d(conv), Signal::Maps(input)) => {
                 Signal::Maps(convolve(&with_weight(conv, consumer_weight(conv, outgoing)), input))
@@ -259,10 +256,7 @@ impl Layer {
     pub(crate) fn consumer_input_gradient(&self, shape: &[usize], outgoing: Tensor<2>, delta: Signal) -> Signal {
         match (self, delta) {
             (Self::Dense(_), Signal::Vectors(delta)) => {
-                let [fan, count] = outgoing.dims();
-                let [_, outputs] = delta.dims();
-                let weight = outgoing.transpose().reshape([count * fan / outputs, outputs]);
-                Signal::Vectors(linear(delta, weight.transpose(), None))
+                Signal::Vectors(linear(delta, dense_weight(outgoing, self.outputs()).transpose(), None))
             }
             (Self::Conv2d(conv), Signal::Maps(delta)) => {
                 let shape: [usize; 4] = shape.try_into().expect("convolutions read maps");
@@ -291,6 +285,12 @@ impl Layer {
             (_, input, _) => wrong_signal(&input),
         }
     }
+}
+
+/// Outgoing weights of neurons, `[fan_out * positions, count]`, as the weight of a dense layer that reads them.
+fn dense_weight(outgoing: Tensor<2>, outputs: usize) -> Tensor<2> {
+    let [fan, count] = outgoing.dims();
+    outgoing.transpose().reshape([count * fan / outputs, outputs])
 }
 
 /// Outgoing weights of neurons, `[fan_out, count]`, as the weight of a convolution that reads them.

@@ -78,7 +78,7 @@ fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: b
     };
     // Every worker has its share of the cores to itself, so that runs do not wait for each other's operations.
     let workers = workers.min(queue.len());
-    let cores_each = (cores / workers).max(1);
+    let cores_each = (cores / workers.max(1)).max(1);
     std::thread::scope(|scope| {
         (0..workers).for_each(|_| drop(scope.spawn(|| with_threads(cores_each, work))));
     });
