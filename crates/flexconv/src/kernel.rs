@@ -79,25 +79,26 @@ pub(crate) struct Gradient<'a> {
 
 /// What a matrix product kernel reads and writes. Offsets and strides count entries.
 ///
-/// Computes `output[m, v] (+)= sum over k of left[m, k] * right[k, v]`, for rows `m` and vectors of columns `v`.
-pub(crate) struct Product<'a> {
+/// Computes `output[m, v] (+)= sum over k of left[m, k] * right[k, v]`, for rows `m` and vectors of columns `v`, and adds `plus[v]`.
+pub(crate) struct Product {
     pub(crate) left: *const f32,
     /// From one row to the next, and from one column to the next.
     pub(crate) left_strides: [usize; 2],
+    /// Vectors lie side by side.
     pub(crate) right: *const f32,
     pub(crate) right_stride: usize,
     pub(crate) depth: usize,
-    /// Where each vector lies in a row of `right`.
-    pub(crate) vectors: &'a [usize],
     pub(crate) output: *mut f32,
-    /// Where each vector of the first row is written.
-    pub(crate) output_vectors: &'a [usize],
     pub(crate) output_stride: usize,
+    /// Entries of the last vector that the output has room for.
+    pub(crate) last: usize,
     /// Whether to add to what is there.
     pub(crate) accumulate: bool,
+    /// Whole vectors to add to each row in the end, or null.
+    pub(crate) plus: *const f32,
 }
 
-pub(crate) type ProductKernel = unsafe fn(&Product<'_>);
+pub(crate) type ProductKernel = unsafe fn(&Product);
 pub(crate) type CorrelateKernel = unsafe fn(&Correlate<'_>);
 pub(crate) type GradientKernel = unsafe fn(&Gradient<'_>);
 
@@ -206,7 +207,7 @@ macro_rules! instruction_set {
             /// # Safety
             /// As [`body::product`]; the processor has the features.
             $(#[target_feature(enable = $features)])?
-            unsafe fn product<const M: usize, const V: usize>(task: &Product<'_>) {
+            unsafe fn product<const M: usize, const V: usize>(task: &Product) {
                 // SAFETY: the caller's promise.
                 unsafe { body::product::<$lanes, M, V>(task) }
             }

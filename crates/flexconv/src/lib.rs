@@ -29,7 +29,7 @@ pub use batch_norm::{Normalized, batch_norm_train};
 pub use convolution::{
     Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined, options,
 };
-pub use dense::{dense, linear};
+pub use dense::{dense, dense_rectified, linear};
 pub use memory::{keep_freed_memory, with_threads};
 pub use rectifier::relu;
 

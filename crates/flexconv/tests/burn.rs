@@ -3,8 +3,8 @@
 #![cfg(feature = "flex")]
 
 use burn::module::Param;
-use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2dConfig;
+use burn::nn::{Linear, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, TensorData, module};
 use flexconv::Joined;
 use rand::rngs::ChaCha8Rng;
@@ -71,18 +71,23 @@ fn convolutions_agree_with_burns_in_all_gradients() {
 #[test]
 fn dense_layers_agree_with_burns() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
-    for [batch, inputs, outputs] in [[1, 1, 1], [7, 3, 5], [100, 20, 10], [61, 300, 17], [48, 513, 64]] {
+    for [batch, inputs, outputs] in [[1, 1, 1], [7, 3, 5], [100, 20, 10], [61, 300, 17], [48, 513, 64], [700, 9, 3]] {
         let input = numbers([batch, inputs], &mut rng);
         let (weight, bias) = (numbers([inputs, outputs], &mut rng), numbers([outputs], &mut rng));
         let factors = numbers([batch, outputs], &mut rng).autodiff();
-        for with_bias in [false, true] {
+        for [with_bias, rectified] in [[false, false], [false, true], [true, false], [true, true]] {
             let run = |own: bool| {
                 let (x, w, b) = (leaf(&input), leaf(&weight), leaf(&bias));
                 let bias = with_bias.then(|| b.clone());
-                let output = match own {
-                    true => flexconv::linear(x.clone(), w.clone(), bias),
-                    false => module::linear(x.clone(), w.clone(), bias),
+                let output = match (own, rectified) {
+                    (false, _) => module::linear(x.clone(), w.clone(), bias),
+                    (true, false) => flexconv::linear(x.clone(), w.clone(), bias),
+                    (true, true) => {
+                        let (weight, bias) = (Param::from_tensor(w.clone()), bias.map(Param::from_tensor));
+                        flexconv::dense_rectified(&Linear { weight, bias }, x.clone())
+                    }
                 };
+                let output = if rectified && !own { output.clamp_min(0.0) } else { output };
                 let gradients = (output.clone() * factors.clone()).sum().backward();
                 (output, x.grad(&gradients).unwrap(), w.grad(&gradients).unwrap(), b.grad(&gradients))
             };

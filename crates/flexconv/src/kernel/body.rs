@@ -45,19 +45,17 @@ pub(super) unsafe fn correlate<L: Lanes, const M: usize, const V: usize>(task: &
 /// `M` rows at `V` vectors of columns.
 ///
 /// # Safety
-/// All entries that the task's offsets and strides lead to are inside its buffers; the processor has the instruction set; `vectors`
-/// and `output_vectors` have at least `V` entries.
+/// All entries that the task's strides lead to are inside its buffers; the processor has the instruction set.
 #[inline(always)]
-pub(super) unsafe fn product<L: Lanes, const M: usize, const V: usize>(task: &Product<'_>) {
-    debug_assert!(task.vectors.len() >= V && task.output_vectors.len() >= V);
+pub(super) unsafe fn product<L: Lanes, const M: usize, const V: usize>(task: &Product) {
     // SAFETY: everything below stays inside the task's buffers, by the caller's promise.
     unsafe {
         let [down, along] = task.left_strides;
         let mut sums = [[L::zero(); V]; M];
         let mut left = task.left;
-        let mut right: [*const f32; V] = std::array::from_fn(|v| task.right.add(*task.vectors.get_unchecked(v)));
+        let mut right = task.right;
         for _ in 0..task.depth {
-            let read: [L; V] = std::array::from_fn(|v| L::load(right[v]));
+            let read: [L; V] = std::array::from_fn(|v| L::load(right.add(v * L::COUNT)));
             for (m, sums) in sums.iter_mut().enumerate() {
                 let factor = L::splat(*left.add(m * down));
                 for v in 0..V {
@@ -65,15 +63,28 @@ pub(super) unsafe fn product<L: Lanes, const M: usize, const V: usize>(task: &Pr
                 }
             }
             left = left.wrapping_add(along);
-            right = right.map(|right| right.wrapping_add(task.right_stride));
+            right = right.wrapping_add(task.right_stride);
+        }
+        if task.last == L::COUNT && !task.accumulate && task.plus.is_null() {
+            for (m, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
+                    sum.store(task.output.add(m * task.output_stride + v * L::COUNT));
+                }
+            }
+            return;
         }
         for (m, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
-                let to = task.output.add(m * task.output_stride + *task.output_vectors.get_unchecked(v));
-                match task.accumulate {
-                    true => L::load(to).plus(*sum).store(to),
-                    false => sum.store(to),
+                let to = task.output.add(m * task.output_stride + v * L::COUNT);
+                let count = if v + 1 == V { task.last } else { L::COUNT };
+                let mut sum = *sum;
+                if task.accumulate {
+                    sum = L::load_first(to, count).plus(sum);
                 }
+                if !task.plus.is_null() {
+                    sum = sum.plus(L::load(task.plus.add(v * L::COUNT)));
+                }
+                sum.store_first(to, count);
             }
         }
     }

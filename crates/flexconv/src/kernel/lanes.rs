@@ -1,5 +1,7 @@
 //! Vectors of single-precision numbers, by instruction set.
 
+use std::mem::MaybeUninit;
+
 /// A vector of numbers.
 ///
 /// # Safety
@@ -16,6 +18,63 @@ pub(crate) trait Lanes: Copy {
     unsafe fn plus_product(self, a: Self, b: Self) -> Self;
     /// The sum of the entries.
     unsafe fn sum(self) -> f32;
+
+    /// The first `count` entries from there, then zeros; the pointer is good for so many.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        // SAFETY: the caller's promise, and a buffer for the widest vector.
+        unsafe {
+            if count == Self::COUNT {
+                return Self::load(from);
+            }
+            let mut entries = [0.0; WIDEST];
+            copy_few(from, entries.as_mut_ptr(), count);
+            Self::load(entries.as_ptr())
+        }
+    }
+
+    /// Stores the first `count` entries; the pointer is good for so many.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: the caller's promise, and a buffer for the widest vector.
+        unsafe {
+            if count == Self::COUNT {
+                return self.store(to);
+            }
+            let mut entries = MaybeUninit::<[f32; WIDEST]>::uninit();
+            self.store(entries.as_mut_ptr().cast());
+            copy_few(entries.as_ptr().cast(), to, count);
+        }
+    }
+}
+
+/// Entries of the widest vector.
+const WIDEST: usize = 16;
+
+/// Copies fewer entries than the widest vector has, in pieces whose sizes the compiler knows.
+///
+/// # Safety
+/// Both pointers are good for so many, and do not overlap.
+#[inline(always)]
+unsafe fn copy_few(from: *const f32, to: *mut f32, count: usize) {
+    /// Copies `N` entries if they are part of `count`, those with fewer being the ones before; `N` is a power of two.
+    #[inline(always)]
+    unsafe fn piece<const N: usize>(from: *const f32, to: *mut f32, count: usize) {
+        if count & N != 0 {
+            let first = count & (N - 1);
+            // SAFETY: both pointers are good for `count` entries.
+            unsafe {
+                to.add(first).cast::<[f32; N]>().write_unaligned(from.add(first).cast::<[f32; N]>().read_unaligned())
+            }
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        piece::<1>(from, to, count);
+        piece::<2>(from, to, count);
+        piece::<4>(from, to, count);
+        piece::<8>(from, to, count);
+    }
 }
 
 /// Plain Rust, for every processor.

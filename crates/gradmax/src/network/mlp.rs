@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
-use flexconv::dense;
+use flexconv::{dense, dense_rectified};
 use serde::{Deserialize, Serialize};
 
 use super::draw::glorot_dense;
@@ -158,15 +158,17 @@ impl Growable for Mlp {
     fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
         // What each layer reads: the input, then the neurons of the layers before.
         let mut read = vec![input];
-        let mut produced = dense(&self.layers[0], read[0].clone());
-        produced = self.add_paths(1, &read, produced, probe);
+        let mut produced = None;
         for (index, consumer) in self.layers[1..].iter().enumerate() {
-            let neurons = self.activation.apply(produced);
-            produced = probe.site(&site_name(index), &read[index], dense(consumer, neurons.clone()));
+            let neurons = match produced.take() {
+                None => self.first_neurons(&read, probe),
+                Some(produced) => self.activation.apply(produced),
+            };
+            let output = probe.site(&site_name(index), &read[index], dense(consumer, neurons.clone()));
             read.push(neurons);
-            produced = self.add_paths(index + 2, &read, produced, probe);
+            produced = Some(self.add_paths(index + 2, &read, output, probe));
         }
-        produced
+        produced.unwrap_or_else(|| self.first_produced(&read, probe))
     }
 
     fn flops(&self) -> u64 {
@@ -175,6 +177,18 @@ impl Growable for Mlp {
 }
 
 impl Mlp {
+    fn first_produced(&self, read: &[Tensor<2>], probe: &mut dyn Probe) -> Tensor<2> {
+        self.add_paths(1, read, dense(&self.layers[0], read[0].clone()), probe)
+    }
+
+    /// The neurons of the first hidden layer: nobody needs to see what they are computed from, unless paths add to it.
+    fn first_neurons(&self, read: &[Tensor<2>], probe: &mut dyn Probe) -> Tensor<2> {
+        if self.activation == Activation::Relu && self.paths.iter().all(|path| path.ends[1] != 1) {
+            return dense_rectified(&self.layers[0], read[0].clone());
+        }
+        self.activation.apply(self.first_produced(read, probe))
+    }
+
     /// Adds what the paths to this layer give to what it computes.
     fn add_paths(&self, to: usize, read: &[Tensor<2>], produced: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
         let here = self.paths.iter().enumerate().filter(|(_, path)| path.ends[1] == to);
