@@ -35,6 +35,18 @@ pub(crate) struct BlockValues {
     pub(crate) fresh: BTreeMap<ParamId, Vec<f32>>,
 }
 
+impl BlockValues {
+    pub(crate) fn of_weights(
+        incoming: Matrix,
+        outgoing: Matrix,
+        bias: Vec<f64>,
+        fresh: BTreeMap<ParamId, Vec<f32>>,
+    ) -> Self {
+        let neurons = NewNeurons { incoming, outgoing, bias, singular_values: Vec::new(), incoming_gradient: None };
+        Self { neurons, fresh }
+    }
+}
+
 /// A parameter between that gains entries, and where they go.
 pub(crate) struct FreshAt {
     pub(crate) fresh: Fresh,

@@ -128,6 +128,16 @@ impl Branch {
     ///
     /// Exact where the neurons leave the output unchanged, since `delta` is then unchanged too.
     pub(crate) fn gradients(&self, neurons: &NewNeurons) -> BlockValues {
+        let known = neurons.incoming_gradient.as_ref();
+        let known = known.filter(|_| neurons.are_silent() && self.site.neurons_are_independent());
+        if let Some(incoming) = known
+            && self.site.producer.bias().is_none()
+            && fresh_between(&self.site).is_empty()
+        {
+            // Silent neurons give their consumers nothing.
+            let outgoing = Mat::zeros(neurons.outgoing.nrows(), neurons.count());
+            return BlockValues::of_weights(incoming.clone(), outgoing, vec![0.0; neurons.count()], BTreeMap::new());
+        }
         let (count, fan_in) = neurons.incoming.shape();
         let mut totals = [Mat::zeros(count, fan_in), Mat::zeros(neurons.outgoing.nrows(), count)];
         let mut bias_total = vec![0.0; count];
@@ -162,7 +172,9 @@ impl Branch {
                 map_tensor!(produced, leaf => leaf.grad(&gradients).expect("the form depends on the neurons"));
             let entries = |tensor: Tensor<1>| crate::matrix::values(&tensor.into_data());
             bias_total.iter_mut().zip(entries(at_neurons.sum_by_neuron())).for_each(|(total, entry)| *total += entry);
-            totals[0] += from_tensor(producer.producer_gradient(passage.input.clone(), at_neurons));
+            if known.is_none() {
+                totals[0] += from_tensor(producer.producer_gradient(passage.input.clone(), at_neurons));
+            }
             let read = read.inner();
             // Silent neurons give their consumers nothing.
             if read.norm() > 0.0 {
@@ -178,8 +190,7 @@ impl Branch {
             }
         }
         let [incoming, outgoing] = totals;
-        let neurons = NewNeurons { incoming, outgoing, bias: bias_total, singular_values: Vec::new() };
-        BlockValues { neurons, fresh: fresh_totals }
+        BlockValues::of_weights(known.cloned().unwrap_or(incoming), outgoing, bias_total, fresh_totals)
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Directions {
     pub vectors: Matrix,
     /// The norm of the gradient that a neuron with each of these outgoing weights receives: the singular values.
     pub values: Vec<f64>,
+    /// The gradients themselves, a neuron a row, `[count, fan_in]`: what the operator makes of the vectors.
+    pub images: Matrix,
 }
 
 /// How to find the directions.
@@ -57,25 +59,27 @@ pub fn leading_directions(operator: &dyn LinearOperator, count: usize) -> Result
 /// As [`leading_directions`].
 pub fn leading_directions_by(solver: Solver, operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let orthogonal = count.min(operator.fan_out());
-    let (vectors, values) = match solver {
+    let found = match solver {
         Solver::Explicit => explicit(operator, orthogonal)?,
         Solver::BlockKrylov => block_krylov(operator, orthogonal)?,
     };
-    let directions = with_fixed_signs(completed(vectors, values, orthogonal)?);
+    let directions = with_fixed_signs(completed(found, orthogonal)?);
     match count > orthogonal {
         true => repeated(directions, operator, count),
         false => Ok(directions),
     }
 }
 
-/// Singular vectors and values from the operator's matrix, formed on its smaller side.
-fn explicit(operator: &dyn LinearOperator, count: usize) -> Result<(Matrix, Vec<f64>), Error> {
+/// Directions from the operator's matrix, formed on its smaller side.
+fn explicit(operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let (fan_in, fan_out) = (operator.fan_in(), operator.fan_out());
     let matrix = match fan_out <= fan_in {
         true => operator.apply(Mat::identity(fan_out, fan_out).as_ref()),
         false => operator.adjoint(Mat::identity(fan_in, fan_in).as_ref()),
     };
-    left_singular(matrix.as_ref(), count)
+    let (vectors, values) = left_singular(matrix.as_ref(), count)?;
+    let images = vectors.transpose() * matrix;
+    Ok(Directions { vectors, values, images })
 }
 
 /// Relative size below which something is rounding, where operators compute in single precision.
@@ -87,41 +91,47 @@ const KRYLOV_DEPTH: usize = 12;
 /// The share of the gradient norm that may be left uncaptured, as the falling gains of the blocks foretell it.
 const KRYLOV_REMAINDER: f64 = 8e-3;
 
-/// Singular vectors and values from the block Krylov space `[G V, (G G') G V, ...]`, grown until it captures the gradient norm.
-fn block_krylov(operator: &dyn LinearOperator, count: usize) -> Result<(Matrix, Vec<f64>), Error> {
+/// Directions from the block Krylov space `[S, (G G') S, ...]`, grown until it captures the gradient norm. It starts from the
+/// operator's guess, or else from `S = G V` of random incoming weights.
+fn block_krylov(operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let (fan_in, fan_out) = (operator.fan_in(), operator.fan_out());
     let width = (count + OVERSAMPLING).min(fan_in).min(fan_out);
-    let mut rng = Seed::new(0).fold("krylov").rng();
-    let start = Mat::from_fn(width, fan_in, |_, _| if rng.random::<bool>() { 1.0 } else { -1.0 });
-    let mut basis = orthonormal(operator.adjoint(start.as_ref()))?;
-    if basis.ncols() == 0 {
-        return Ok((basis, Vec::new()));
-    }
-    let mut images = operator.apply(basis.as_ref());
-    let (mut captured, mut last_gain, mut last) = (0.0, 1.0, basis.ncols());
-    for _ in 0..KRYLOV_DEPTH {
+    let start = operator.guess(width).unwrap_or_else(|| operator.adjoint(random_signs(width, fan_in).as_ref()));
+    let mut next = orthonormal(start)?;
+    let (mut basis, mut images) = (Mat::zeros(fan_out, 0), Mat::zeros(0, fan_in));
+    let (mut captured, mut last_gain) = (0.0, 1.0);
+    for block in 0..=KRYLOV_DEPTH {
+        let newest = operator.apply(next.as_ref());
+        images = stacked_rows(&images, &newest);
+        basis = stacked_columns(&basis, &next);
         // The basis is orthonormal, so the best directions inside it are those of its images (Rayleigh and Ritz).
         let (inside, values) = left_singular(images.as_ref(), count)?;
         let found = norm(&values);
         let gain = (found - captured) / found;
-        let next = match is_enough(gain, last_gain) {
-            true => Mat::zeros(fan_out, 0),
-            false => without(operator.adjoint(images.subrows(images.nrows() - last, last)).as_ref(), &basis)?,
-        };
-        if next.ncols() == 0 {
-            return Ok((&basis * inside, values));
+        if block < KRYLOV_DEPTH && !is_enough(gain, last_gain) {
+            next = without(operator.adjoint(newest.as_ref()).as_ref(), &basis)?;
+            if next.ncols() > 0 {
+                (captured, last_gain) = (found, gain);
+                continue;
+            }
         }
-        (captured, last_gain, last) = (found, gain, next.ncols());
-        images = stacked_rows(&images, &operator.apply(next.as_ref()));
-        basis = stacked_columns(&basis, &next);
+        let images = inside.transpose() * &images;
+        return Ok(Directions { vectors: basis * inside, values, images });
     }
-    let (inside, values) = left_singular(images.as_ref(), count)?;
-    Ok((&basis * inside, values))
+    unreachable!("the last block returns")
 }
 
-/// Whether further blocks would raise the captured gradient norm by too little, if their gains go on to fall as they do now.
+/// Random signs, always the same for a shape: they start Krylov spaces.
+pub(crate) fn random_signs(rows: usize, columns: usize) -> Matrix {
+    let mut rng = Seed::new(0).fold("krylov").rng();
+    Mat::from_fn(rows, columns, |_, _| if rng.random::<bool>() { 1.0 } else { -1.0 })
+}
+
+/// Whether further blocks would raise the captured gradient norm by too little, if their gains go on to fall as they do now. The
+/// second block has only the first to compare with, whose gain is everything; in networks a third one gained at most half of what
+/// that ratio foretells.
 fn is_enough(gain: f64, last_gain: f64) -> bool {
-    let ratio = gain / last_gain;
+    let ratio = if last_gain == 1.0 { gain / 2.0 } else { gain / last_gain };
     gain <= 0.0 || (ratio < 1.0 && gain * ratio / (1.0 - ratio) < KRYLOV_REMAINDER)
 }
 
@@ -194,13 +204,14 @@ fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Result<Matrix, Error> {
 }
 
 /// Completes the vectors to `count` orthonormal columns, and gives the added ones the value 0.
-fn completed(vectors: Matrix, mut values: Vec<f64>, count: usize) -> Result<Directions, Error> {
+fn completed(found: Directions, count: usize) -> Result<Directions, Error> {
+    let Directions { vectors, mut values, images } = found;
     let floor = floor_of(&values);
     let rank = values.iter().take_while(|value| **value > floor).count();
     values.resize(count, 0.0);
     values[rank..].fill(0.0);
     if rank == count {
-        return Ok(Directions { vectors, values });
+        return Ok(Directions { vectors, values, images });
     }
     // More columns than are needed, so that those that are left are independent for sure.
     let kept = vectors.subcols(0, rank).to_owned();
@@ -208,7 +219,8 @@ fn completed(vectors: Matrix, mut values: Vec<f64>, count: usize) -> Result<Dire
     let fresh = Mat::from_fn(kept.nrows(), count - rank + OVERSAMPLING, |_, _| StandardNormal.sample(&mut rng));
     let added = without(fresh.as_ref(), &kept)?;
     let added = added.subcols(0, count - rank).to_owned();
-    Ok(Directions { vectors: stacked_columns(&kept, &added), values })
+    let images = stacked_rows(&images.subrows(0, rank).to_owned(), &Mat::zeros(count - rank, images.ncols()));
+    Ok(Directions { vectors: stacked_columns(&kept, &added), values, images })
 }
 
 /// Turns each direction so that its entry of largest magnitude is positive.
@@ -221,6 +233,7 @@ fn with_fixed_signs(mut directions: Directions) -> Directions {
         });
         if largest < 0.0 {
             (0..directions.vectors.nrows()).for_each(|i| directions.vectors[(i, j)] *= -1.0);
+            (0..directions.images.ncols()).for_each(|i| directions.images[(j, i)] *= -1.0);
         }
     }
     directions
@@ -230,7 +243,7 @@ fn with_fixed_signs(mut directions: Directions) -> Directions {
 fn repeated(set: Directions, operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let fan_out = set.vectors.nrows();
     let mut rng = Seed::new(0).fold("repeated").rng();
-    let (mut vectors, mut values) = (set.vectors.clone(), set.values.clone());
+    let Directions { mut vectors, mut values, mut images } = set.clone();
     while vectors.ncols() < count {
         let block = match vectors.ncols() == fan_out {
             true => -&set.vectors,
@@ -240,11 +253,12 @@ fn repeated(set: Directions, operator: &dyn LinearOperator, count: usize) -> Res
             }
         };
         let block = block.subcols(0, fan_out.min(count - vectors.ncols())).to_owned();
-        let images = operator.apply(block.as_ref());
-        values.extend((0..block.ncols()).map(|i| images.row(i).norm_l2()));
+        let of_block = operator.apply(block.as_ref());
+        values.extend((0..block.ncols()).map(|i| of_block.row(i).norm_l2()));
         vectors = stacked_columns(&vectors, &block);
+        images = stacked_rows(&images, &of_block);
     }
-    Ok(Directions { vectors, values })
+    Ok(Directions { vectors, values, images })
 }
 
 fn stacked_columns(left: &Matrix, right: &Matrix) -> Matrix {

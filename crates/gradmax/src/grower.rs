@@ -15,9 +15,9 @@ use crate::extension::{widen, widen_gradients};
 use crate::growable::Growable;
 use crate::initializer::{Initializer, Needs, NewNeurons, Request};
 use crate::operator::GrowthOperator;
-use crate::pass::{Part, Pass, TrainingPass, look};
+use crate::pass::{Looked, Part, Pass, TrainingPass, look};
 use crate::placement::{Placement, Scale, ZeroSide};
-use crate::probe::{Evidence, Probe};
+use crate::probe::Probe;
 use crate::receipt::{Receipt, SiteReceipt, Timing};
 use crate::schedule::Planned;
 use crate::seed::Seed;
@@ -181,7 +181,7 @@ impl Grower {
         }
 
         let seed = self.seed.at(context.event as u64);
-        let chosen = planned.into_iter().map(|(site, count)| self.choose(site, count, &looked.evidence, seed));
+        let chosen = planned.into_iter().map(|(site, count)| self.choose(site, count, &looked, seed));
         let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
         let initialize = clock.lap();
 
@@ -250,14 +250,19 @@ impl Grower {
     }
 
     /// The weights of new neurons at one site, block by block, and the gradients they will receive.
-    fn choose(&self, site: Site, count: usize, evidence: &Evidence, seed: Seed) -> Result<Chosen, Error> {
+    fn choose(&self, site: Site, count: usize, looked: &Looked, seed: Seed) -> Result<Chosen, Error> {
         let seed = seed.fold(&site.name);
         let placement = Placement { zero_side: self.placement.zero_side_of(&site), ..self.placement };
         let blocks = site.blocks();
+        let pass = looked.pass.as_ref().filter(|_| blocks == 1 && site.width() > 0);
+        let existing = pass.and_then(|pass| site.outgoing_gradients(&pass.gradients));
         let choose_block = |block: usize| {
-            let branch = Branch::new(&site, block, evidence)?;
+            let branch = Branch::new(&site, block, &looked.evidence)?;
             let operator = match self.needs_operator() {
-                true => Some(GrowthOperator::of_branch(branch.clone(), placement.zero_side)?),
+                true => {
+                    let operator = GrowthOperator::of_branch(branch.clone(), placement.zero_side)?;
+                    Some(operator.with_existing(existing.clone()))
+                }
                 false => None,
             };
             let request = Request {

@@ -56,6 +56,9 @@ pub struct NewNeurons {
     pub bias: Vec<f64>,
     /// Singular values of their directions, for methods that find them; else empty.
     pub singular_values: Vec<f64>,
+    /// The gradient that their incoming weights will receive, `[count, fan_in]`, if the method came by it; else it is computed.
+    /// Only looked at where the incoming weights and biases are zero.
+    pub incoming_gradient: Option<Matrix>,
 }
 
 impl NewNeurons {
@@ -73,10 +76,14 @@ impl NewNeurons {
         }
     }
 
+    /// Whether incoming weights and biases are zero.
+    pub(crate) fn are_silent(&self) -> bool {
+        self.incoming.norm_max() == 0.0 && self.bias.iter().all(|bias| *bias == 0.0)
+    }
+
     /// Whether adding these neurons leaves the network's output exactly as it is, for activations with `f(0) = 0`.
     pub fn preserves_function(&self) -> bool {
-        let zero = |matrix: &Matrix| matrix.norm_max() == 0.0;
-        zero(&self.outgoing) || (zero(&self.incoming) && self.bias.iter().all(|bias| *bias == 0.0))
+        self.outgoing.norm_max() == 0.0 || self.are_silent()
     }
 }
 
@@ -166,7 +173,13 @@ impl Request<'_> {
             ZeroSide::Incoming | ZeroSide::Automatic => (small(self.fan_in), weights.transpose().to_owned()),
             ZeroSide::Outgoing => (weights, small(self.fan_out).transpose().to_owned()),
         };
-        Ok(NewNeurons { incoming, outgoing, bias: vec![0.0; self.count], singular_values: Vec::new() })
+        Ok(NewNeurons {
+            incoming,
+            outgoing,
+            bias: vec![0.0; self.count],
+            singular_values: Vec::new(),
+            incoming_gradient: None,
+        })
     }
 
     fn scaled(&self, directions: MatRef<'_, f64>) -> Result<Matrix, Error> {

@@ -3,6 +3,7 @@
 use burn::module::{Param, ParamId};
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
+use burn::optim::GradientsParams;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData};
 use flexconv::{conv2d_input_gradient, conv2d_weight_gradient, convolve, linear};
@@ -110,13 +111,23 @@ impl Layer {
     pub(crate) fn outgoing_weights(&self) -> Tensor<2> {
         match self {
             Self::Dense(linear) => linear.weight.val().inner(),
-            Self::Conv2d(conv) => {
-                let [outputs, inputs, height, width] = conv.weight.dims();
-                let grouped = [conv.groups, outputs / conv.groups, inputs, height * width];
-                let weight = conv.weight.val().inner().reshape(grouped).permute([0, 2, 1, 3]);
-                weight.reshape([self.inputs(), self.fan_out()])
-            }
+            Self::Conv2d(conv) => self.by_input(conv, conv.weight.val().inner()),
         }
+    }
+
+    /// Gradients of the weights out of each input, as a consumer: `[inputs, fan_out]`; none if the weights are not trained.
+    pub(crate) fn outgoing_gradients(&self, gradients: &GradientsParams) -> Option<Tensor<2>> {
+        match self {
+            Self::Dense(linear) => gradients.get(linear.weight.id),
+            Self::Conv2d(conv) => gradients.get(conv.weight.id).map(|gradient| self.by_input(conv, gradient)),
+        }
+    }
+
+    /// Entries of a convolution's weight by the input that they belong to.
+    fn by_input(&self, conv: &Conv2d, weight: Tensor<4>) -> Tensor<2> {
+        let [outputs, inputs, height, width] = weight.dims();
+        let grouped = weight.reshape([conv.groups, outputs / conv.groups, inputs, height * width]);
+        grouped.permute([0, 2, 1, 3]).reshape([self.inputs(), self.fan_out()])
     }
 
     /// Extensions that give this producer new neurons before the output `at`: `incoming` `[count, fan_in]` and a bias each.

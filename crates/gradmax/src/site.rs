@@ -1,5 +1,6 @@
 //! Sites: the places of a network where neurons can be added.
 
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
 use crate::between::{Between, FreshLeaves, IntoBetween, OutputChange};
@@ -288,14 +289,24 @@ impl Site {
             let squared = |path: &Path| 2.0 * path.fan_out(0) as f64 / (count as f64 * taps(path));
             return self.paths.iter().map(squared).sum::<f64>().sqrt();
         }
-        let weights = self.paths.iter().map(|path| {
+        mean_norm(self.by_neuron(|path| Some(path.consumer.outgoing_weights())).expect("consumers have weights"))
+    }
+
+    /// The gradients of the existing neurons' outgoing weights, `[width, fan_out]`; none if a consumer is not trained.
+    pub(crate) fn outgoing_gradients(&self, gradients: &GradientsParams) -> Option<Tensor<2>> {
+        self.by_neuron(|path| path.consumer.outgoing_gradients(gradients))
+    }
+
+    /// What each consumer has for its inputs, `[inputs, fan_out]`, by neuron: `[width, fan_out]` of the site.
+    fn by_neuron(&self, of_inputs: impl Fn(&Path) -> Option<Tensor<2>>) -> Option<Tensor<2>> {
+        let of_path = |path: &Path| {
             let (before, positions) = (path.before(), path.positions(self.width()));
-            let weights = path.consumer.outgoing_weights();
-            let fan = weights.dims()[1];
-            let own = weights.narrow(0, before * positions, self.width() * positions);
-            own.reshape([self.width(), positions * fan])
-        });
-        mean_norm(Tensor::cat(weights.collect(), 1))
+            let entries = of_inputs(path)?;
+            let fan = entries.dims()[1];
+            let own = entries.narrow(0, before * positions, self.width() * positions);
+            Some(own.reshape([self.width(), positions * fan]))
+        };
+        Some(Tensor::cat(self.paths.iter().map(of_path).collect::<Option<Vec<_>>>()?, 1))
     }
 }
 

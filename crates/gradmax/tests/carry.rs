@@ -124,6 +124,7 @@ impl Initializer for Zeros {
             outgoing: Mat::zeros(request.fan_out, request.count),
             bias: vec![0.0; request.count],
             singular_values: Vec::new(),
+            incoming_gradient: None,
         })
     }
 }

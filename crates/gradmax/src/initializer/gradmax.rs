@@ -1,5 +1,7 @@
 //! GradMax: outgoing weights along the leading left singular directions of the growth operator (Evci et al. 2022, eq. 11 and 20).
 
+use faer::Mat;
+
 use super::{Initializer, Needs, NewNeurons, Request};
 use crate::directions::leading_directions;
 use crate::error::Error;
@@ -35,7 +37,10 @@ impl Initializer for GradMax {
             ZeroSide::Incoming | ZeroSide::Automatic => {
                 let directions = operator.directions(request.count)?;
                 let neurons = request.place(directions.vectors.transpose())?;
-                Ok(NewNeurons { singular_values: directions.values, ..neurons })
+                let lengths = (0..request.count).map(|j| neurons.outgoing.col(j).norm_l2()).collect::<Vec<_>>();
+                let images = &directions.images;
+                let gradient = Mat::from_fn(images.nrows(), images.ncols(), |j, i| images[(j, i)] * lengths[j]);
+                Ok(NewNeurons { singular_values: directions.values, incoming_gradient: Some(gradient), ..neurons })
             }
         }
     }
