@@ -30,7 +30,7 @@ pub use convolution::{
     Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined, options,
 };
 pub use dense::{dense, dense_rectified, linear};
-pub use memory::{keep_freed_memory, with_threads};
+pub use memory::{computes_on_threads, keep_freed_memory, map_side_by_side, with_threads};
 pub use rectifier::relu;
 
 /// Runs multiply-adds in registers, so many rounds, on this thread, and returns the number of operations: what benchmarks compare the

@@ -1,5 +1,11 @@
 //! What a program does once, so that steps are fast: memory and threads.
 
+#[cfg(feature = "flex")]
+use burn::backend::DispatchDevice;
+use burn::tensor::Device;
+#[cfg(feature = "flex")]
+use rayon::prelude::*;
+
 /// Makes the allocator keep freed memory for later instead of returning it to the system, where that can be chosen (glibc).
 ///
 /// A training step allocates and frees the same tensors as the one before. Memory that went back to the system in between comes
@@ -37,5 +43,27 @@ pub fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) ->
     {
         let _ = threads;
         work()
+    }
+}
+
+/// Maps independent pieces of work, in the order given, side by side on the threads of the pool that this is called in.
+///
+/// Operations of the `flex` device may be part of them (see [`computes_on_threads`]): what each leaves of the threads between its
+/// loops then serves the others. Results are the same as one by one.
+pub fn map_side_by_side<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    #[cfg(feature = "flex")]
+    return items.into_par_iter().with_max_len(1).map(work).collect();
+    #[cfg(not(feature = "flex"))]
+    items.into_iter().map(work).collect()
+}
+
+/// Whether operations on this device are computed by the threads that call them.
+pub fn computes_on_threads(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_));
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
     }
 }

@@ -59,6 +59,11 @@ pub(crate) struct FreshAt {
 }
 
 impl FreshAt {
+    /// Number of entries of `count` new neurons.
+    pub(crate) fn length(&self, count: usize) -> usize {
+        self.fresh.entry.len() * count * self.positions
+    }
+
     /// The initial values of `count` new neurons, flat.
     fn values(&self, count: usize) -> Vec<f32> {
         self.fresh.entry.repeat(count * self.positions)
@@ -112,7 +117,7 @@ pub(crate) fn fresh_leaves(fresh: &[FreshAt], count: usize, device: &Device) -> 
         let tensor = Tensor::<1>::from_data(TensorData::new(values, [length]), device);
         (at.fresh.parameter, tensor.autodiff().require_grad())
     };
-    fresh.iter().filter(|at| at.fresh.trained).map(leaf).collect()
+    fresh.iter().filter(|at| at.fresh.is_trained()).map(leaf).collect()
 }
 
 /// The extensions that add the neurons of every block, each after the block's existing ones.
@@ -126,7 +131,7 @@ pub(crate) fn addition(site: &Site, blocks: &[&NewNeurons]) -> Addition {
 pub(crate) fn gradient_addition(site: &Site, blocks: &[&BlockValues]) -> Addition {
     let neurons = blocks.iter().map(|block| &block.neurons).collect::<Vec<_>>();
     let fresh = fresh_between(site);
-    let trained = fresh.iter().filter(|at| at.fresh.trained);
+    let trained = fresh.iter().filter(|at| at.fresh.is_trained());
     extensions(site, &neurons, trained, |at, block| blocks[block].fresh[&at.fresh.parameter].clone())
 }
 

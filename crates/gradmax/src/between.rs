@@ -90,8 +90,24 @@ pub(crate) struct Fresh {
     pub(crate) entry_shape: Vec<usize>,
     /// One entry.
     pub(crate) entry: Vec<f32>,
-    /// Whether it is trained, or a running statistic.
-    pub(crate) trained: bool,
+    pub(crate) role: Role,
+}
+
+/// What an entry does with what the neuron is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It is trained, and multiplies it.
+    Factor,
+    /// It is trained, and is added to it.
+    Summand,
+    /// It is a running statistic.
+    Statistic,
+}
+
+impl Fresh {
+    pub(crate) fn is_trained(&self) -> bool {
+        self.role != Role::Statistic
+    }
 }
 
 /// Trained fresh entries of all new neurons, flat, as leaves of automatic differentiation.
@@ -194,6 +210,16 @@ impl Between {
         matches!(self, Self::BatchNorm(_) | Self::GroupNorm(_) | Self::LayerNorm(..))
     }
 
+    /// Whether it linearises to one factor for all entries.
+    pub(crate) fn is_factor(&self) -> bool {
+        match self {
+            Self::Activation(_) | Self::Elementwise { .. } => true,
+            Self::LayerNorm(..) | Self::Dropout(_) | Self::Beside { .. } => true,
+            Self::Depthwise(conv) => conv.keeps_all_positions(),
+            _ => false,
+        }
+    }
+
     /// What a norm multiplies gradients of silent neurons by.
     pub(crate) fn norm_gain(&self) -> Option<f64> {
         match self {
@@ -216,25 +242,26 @@ impl Between {
 
     /// What it gains for each feature of a new neuron.
     pub(crate) fn fresh(&self) -> Vec<Fresh> {
-        let scalar =
-            |parameter, value, trained| Fresh { parameter, entry_shape: Vec::new(), entry: vec![value], trained };
+        let scalar = |parameter, value, role| Fresh { parameter, entry_shape: Vec::new(), entry: vec![value], role };
         match self {
             Self::BatchNorm(norm) => vec![
-                scalar(norm.gamma.id, 1.0, true),
-                scalar(norm.beta.id, 0.0, true),
-                scalar(id_of(&norm.running_mean), 0.0, false),
-                scalar(id_of(&norm.running_var), 1.0, false),
+                scalar(norm.gamma.id, 1.0, Role::Factor),
+                scalar(norm.beta.id, 0.0, Role::Summand),
+                scalar(id_of(&norm.running_mean), 0.0, Role::Statistic),
+                scalar(id_of(&norm.running_var), 1.0, Role::Statistic),
             ],
-            Self::GroupNorm(norm) => vec![scalar(norm.gamma.id, 1.0, true), scalar(norm.beta.id, 0.0, true)],
+            Self::GroupNorm(norm) => {
+                vec![scalar(norm.gamma.id, 1.0, Role::Factor), scalar(norm.beta.id, 0.0, Role::Summand)]
+            }
             Self::LayerNorm(norm, _) => {
-                let beta = norm.beta.as_ref().map(|beta| scalar(beta.id, 0.0, true));
-                std::iter::once(scalar(norm.gamma.id, 1.0, true)).chain(beta).collect()
+                let beta = norm.beta.as_ref().map(|beta| scalar(beta.id, 0.0, Role::Summand));
+                std::iter::once(scalar(norm.gamma.id, 1.0, Role::Factor)).chain(beta).collect()
             }
             Self::Depthwise(conv) => {
                 let [height, width] = conv.kernel_size();
                 let (entry_shape, entry) = (vec![1, height, width], conv.identity_kernel());
-                let kernel = Fresh { parameter: conv.weight.id, entry_shape, entry, trained: true };
-                let bias = conv.bias.as_ref().map(|bias| scalar(bias.id, 0.0, true));
+                let kernel = Fresh { parameter: conv.weight.id, entry_shape, entry, role: Role::Factor };
+                let bias = conv.bias.as_ref().map(|bias| scalar(bias.id, 0.0, Role::Summand));
                 std::iter::once(kernel).chain(bias).collect()
             }
             _ => Vec::new(),

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
 
 use crate::addition::{BlockValues, FreshAt, fresh_between, fresh_leaves};
-use crate::between::{Between, FreshLeaves};
+use crate::between::{Between, FreshLeaves, Role};
 use crate::error::Error;
 use crate::initializer::NewNeurons;
 use crate::matrix::{from_tensor, to_tensor};
@@ -20,6 +20,16 @@ use crate::site::Site;
 pub(crate) struct Branch {
     pub(crate) site: Site,
     pub(crate) passages: Vec<Passage>,
+}
+
+/// A passage of silent neurons: what the network does with them is linear.
+#[derive(Debug, Clone)]
+pub(crate) struct LinearPassage {
+    pub(crate) passage: Passage,
+    /// What lies between, if it is one factor for all entries.
+    factor: Option<f64>,
+    /// The slopes of what lies between.
+    slopes: Vec<f64>,
 }
 
 impl Branch {
@@ -53,27 +63,48 @@ impl Branch {
         Ok(())
     }
 
+    /// The branch of silent neurons, whose activations have these slopes.
+    pub(crate) fn linearised(&self, slopes: &[Vec<f64>]) -> Vec<LinearPassage> {
+        self.passages.iter().map(|passage| self.linear_passage(passage, &slopes[passage.consumer])).collect()
+    }
+
+    /// Where the producer treats every position alike, so does all that lies between, channel by channel: it can be applied to the
+    /// producer's input instead, once for all neurons. If the consumer is pointwise too, their positions become vectors.
+    fn linear_passage(&self, passage: &Passage, slopes: &[f64]) -> LinearPassage {
+        let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
+        let as_it_is =
+            || LinearPassage { passage: passage.clone(), factor: path.factor(slopes), slopes: slopes.to_vec() };
+        if !producer.is_pointwise() || path.between.iter().any(|between| matches!(between, Between::Flatten)) {
+            return as_it_is();
+        }
+        let read = match path.factor(slopes) {
+            Some(_) => passage.input.clone(),
+            None => path.linearised(passage.input.clone(), slopes),
+        };
+        let (input, delta) = match path.consumer.is_pointwise() {
+            true => (read.by_position(), passage.delta.clone().by_position()),
+            false => (read, passage.delta.clone()),
+        };
+        let factor = path.factor(slopes).or(Some(1.0));
+        LinearPassage { passage: Passage { input, delta, ..*passage }, factor, slopes: slopes.to_vec() }
+    }
+
     /// The bilinear form's gradient at the incoming weights, on one passage: `[n, fan_in]`, for `outgoing` `[fan_out, n]`.
     ///
     /// The form is linear in the incoming weights, so no pass forward is needed: the consumer's adjoint, that of what lies
     /// between, and the producer's.
-    pub(crate) fn incoming_derivative(
-        &self,
-        passage: &Passage,
-        slopes: &[Vec<f64>],
-        outgoing: &Tensor<2>,
-    ) -> Tensor<2> {
+    pub(crate) fn incoming_derivative(&self, linear: &LinearPassage, outgoing: &Tensor<2>) -> Tensor<2> {
+        let LinearPassage { passage, factor, slopes } = linear;
         let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
         let [_, count] = outgoing.dims();
         let outgoing = outgoing.clone().narrow(0, self.first_row(passage.consumer), self.rows(passage.consumer));
-        let slopes_here = &slopes[passage.consumer];
-        if let Some(factor) = path.factor(slopes_here) {
+        if let Some(factor) = factor {
             let shape = producer.produced_shape(&passage.input, count);
             let gradient = path.consumer.consumer_input_gradient(&shape, outgoing, passage.delta.clone());
-            return producer.producer_gradient(passage.input.clone(), gradient.scaled(factor));
+            return producer.producer_gradient(passage.input.clone(), gradient.scaled(*factor));
         }
         let silent = producer.produced_zeros(&passage.input, count).zero_leaf();
-        let read = path.linearised(silent.clone(), slopes_here);
+        let read = path.linearised(silent.clone(), slopes);
         let gradient = path.consumer.consumer_input_gradient(&read.shape(), outgoing, passage.delta.clone());
         let gradients = read.inner_product(map_tensor!(gradient, tensor => tensor.autodiff())).backward();
         let gradient = map_tensor!(silent, leaf => leaf.grad(&gradients).expect("the form depends on the neurons"));
@@ -81,16 +112,15 @@ impl Branch {
     }
 
     /// The bilinear form's gradient at the outgoing weights that the passage's consumer reads, for `incoming` `[n, fan_in]`: `[rows, n]`.
-    pub(crate) fn outgoing_derivative(
-        &self,
-        passage: &Passage,
-        slopes: &[Vec<f64>],
-        incoming: &Tensor<2>,
-    ) -> Tensor<2> {
+    pub(crate) fn outgoing_derivative(&self, linear: &LinearPassage, incoming: &Tensor<2>) -> Tensor<2> {
+        let LinearPassage { passage, factor, slopes } = linear;
         let path = &self.site.paths[passage.consumer];
         let [count, _] = incoming.dims();
         let produced = self.site.producer.produce(passage.input.clone(), incoming.clone());
-        let neurons = path.linearised(produced, &slopes[passage.consumer]);
+        let neurons = match factor {
+            Some(factor) => produced.scaled(*factor),
+            None => path.linearised(produced, slopes),
+        };
         path.consumer.consumer_gradient(neurons, count, passage.delta.clone())
     }
 
@@ -130,18 +160,20 @@ impl Branch {
     pub(crate) fn gradients(&self, neurons: &NewNeurons) -> BlockValues {
         let known = neurons.incoming_gradient.as_ref();
         let known = known.filter(|_| neurons.are_silent() && self.site.neurons_are_independent());
+        let between: Vec<FreshAt> = fresh_between(&self.site);
+        let (count, fan_in) = neurons.incoming.shape();
         if let Some(incoming) = known
             && self.site.producer.bias().is_none()
-            && fresh_between(&self.site).is_empty()
+            && between.iter().all(|at| at.fresh.role != Role::Summand)
         {
-            // Silent neurons give their consumers nothing.
-            let outgoing = Mat::zeros(neurons.outgoing.nrows(), neurons.count());
-            return BlockValues::of_weights(incoming.clone(), outgoing, vec![0.0; neurons.count()], BTreeMap::new());
+            // Silent neurons give their consumers nothing, and nothing to what multiplies them.
+            let outgoing = Mat::zeros(neurons.outgoing.nrows(), count);
+            let factors = between.iter().filter(|at| at.fresh.is_trained());
+            let fresh = factors.map(|at| (at.fresh.parameter, vec![0.0; at.length(count)])).collect();
+            return BlockValues::of_weights(incoming.clone(), outgoing, vec![0.0; count], fresh);
         }
-        let (count, fan_in) = neurons.incoming.shape();
         let mut totals = [Mat::zeros(count, fan_in), Mat::zeros(neurons.outgoing.nrows(), count)];
         let mut bias_total = vec![0.0; count];
-        let between: Vec<FreshAt> = fresh_between(&self.site);
         let mut fresh_totals: BTreeMap<_, Vec<f32>> = BTreeMap::new();
         for passage in &self.passages {
             let device = passage.input.device();

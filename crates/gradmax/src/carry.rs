@@ -6,6 +6,7 @@ use burn::module::ParamId;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::TensorData;
 use burn_pack::{Reader, Writer};
+use flexconv::map_side_by_side;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -48,24 +49,28 @@ pub fn carry(optimizer: ModuleOptimizer, extensions: &[Extension], second: Secon
     let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
     let extensions = by_parameter(extensions);
 
-    let mut reset = BTreeSet::new();
-    let mut tensors = Vec::new();
-    for tensor in reader.into_tensors().map_err(|error| failed(error.to_string()))? {
-        let (name, dtype, shape, id, bytes) = tensor.into_parts().map_err(|error| failed(error.to_string()))?;
+    let grown = |tensor: burn_pack::Tensor| {
+        let (name, dtype, shape, id, bytes) = tensor.into_parts()?;
         let data = TensorData::from_bytes(bytes, shape, dtype);
         let data = match id.and_then(|id| extensions.get(&ParamId::from(id))) {
-            None => data,
+            None => Ok(data),
             Some(extensions) if data.shape().to_vec() == extensions[0].old_shape() => {
                 let field = name.rsplit('.').next().unwrap_or_default();
                 let mean = second == SecondMoments::Mean && SECOND_MOMENT_FIELDS.contains(&field);
-                extensions.iter().fold(data, |data, extension| padded(data, extension, mean))
+                Ok(extensions.iter().fold(data, |data, extension| padded(data, extension, mean)))
             }
-            Some(extensions) => {
-                reset.insert(extensions[0].parameter);
-                continue;
-            }
+            Some(extensions) => Err(extensions[0].parameter),
         };
-        tensors.push((name, id, data));
+        Ok((name, id, data))
+    };
+    let mut reset = BTreeSet::new();
+    let mut tensors = Vec::new();
+    for tensor in map_side_by_side(reader.into_tensors().map_err(|error| failed(error.to_string()))?, grown) {
+        let (name, id, data) = tensor.map_err(|error: burn_pack::Error| failed(error.to_string()))?;
+        match data {
+            Ok(data) => tensors.push((name, id, data)),
+            Err(parameter) => _ = reset.insert(parameter),
+        }
     }
 
     // A parameter's state is dropped whole: half of it would be of no use.

@@ -1,7 +1,8 @@
 //! The leading left singular directions of a growth operator (Evci et al. 2022, eq. 11 and 20), by two solvers behind one function.
 
 use faer::linalg::solvers::SelfAdjointEigen;
-use faer::{Mat, MatRef, Side};
+use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
+use faer::{Mat, MatRef, Par, Side};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -104,21 +105,21 @@ fn block_krylov(operator: &dyn LinearOperator, count: usize) -> Result<Direction
         let newest = operator.apply(next.as_ref());
         images = stacked_rows(&images, &newest);
         basis = stacked_columns(&basis, &next);
-        // The basis is orthonormal, so the best directions inside it are those of its images (Rayleigh and Ritz).
-        let (inside, values) = left_singular(images.as_ref(), count)?;
-        let found = norm(&values);
+        let found = norm(&singular_values(images.as_ref(), count)?);
         let gain = (found - captured) / found;
-        if block < KRYLOV_DEPTH && !is_enough(gain, last_gain) {
-            next = without(operator.adjoint(newest.as_ref()).as_ref(), &basis)?;
-            if next.ncols() > 0 {
-                (captured, last_gain) = (found, gain);
-                continue;
-            }
+        if block == KRYLOV_DEPTH || is_enough(gain, last_gain) {
+            break;
         }
-        let images = inside.transpose() * &images;
-        return Ok(Directions { vectors: basis * inside, values, images });
+        next = without(operator.adjoint(newest.as_ref()).as_ref(), &basis)?;
+        if next.ncols() == 0 {
+            break;
+        }
+        (captured, last_gain) = (found, gain);
     }
-    unreachable!("the last block returns")
+    // The basis is orthonormal, so the best directions inside it are those of its images (Rayleigh and Ritz).
+    let (inside, values) = left_singular(images.as_ref(), count)?;
+    let images = inside.transpose() * images;
+    Ok(Directions { vectors: basis * inside, values, images })
 }
 
 /// Random signs, always the same for a shape: they start Krylov spaces.
@@ -135,13 +136,32 @@ fn is_enough(gain: f64, last_gain: f64) -> bool {
     gain <= 0.0 || (ratio < 1.0 && gain * ratio / (1.0 - ratio) < KRYLOV_REMAINDER)
 }
 
+/// The leading singular values of a dense matrix, from the eigenvalues of its smaller Gram matrix.
+fn singular_values(matrix: MatRef<'_, f64>, count: usize) -> Result<Vec<f64>, Error> {
+    let gram = smaller_gram(matrix);
+    let squares =
+        finite(&gram)?.self_adjoint_eigenvalues(Side::Lower).expect("the eigenvalues of a finite matrix converge");
+    Ok(squares.iter().rev().take(count).map(|square| square.max(0.0).sqrt()).collect())
+}
+
+fn smaller_gram(matrix: MatRef<'_, f64>) -> Matrix {
+    match matrix.nrows() <= matrix.ncols() {
+        true => matrix * matrix.transpose(),
+        false => matrix.transpose() * matrix,
+    }
+}
+
+fn finite(matrix: &Matrix) -> Result<&Matrix, Error> {
+    matrix.is_all_finite().then_some(matrix).ok_or(Error::OperatorNotFinite)
+}
+
 /// The leading left singular vectors and values of a dense matrix, from the eigenvectors of its smaller Gram matrix.
 ///
 /// Squaring costs half of the digits of the smallest values; in double precision, for entries that were computed in single,
 /// none that mean anything. It is several times faster than a bidiagonalisation.
 fn left_singular(matrix: MatRef<'_, f64>, count: usize) -> Result<(Matrix, Vec<f64>), Error> {
     let wide = matrix.nrows() <= matrix.ncols();
-    let gram = if wide { matrix * matrix.transpose() } else { matrix.transpose() * matrix };
+    let gram = smaller_gram(matrix);
     let size = gram.nrows();
     let count = count.min(size);
     let eigen = eigen(&gram)?;
@@ -162,10 +182,7 @@ fn left_singular(matrix: MatRef<'_, f64>, count: usize) -> Result<(Matrix, Vec<f
 
 /// The eigenvectors of a Gram matrix.
 fn eigen(gram: &Matrix) -> Result<SelfAdjointEigen<f64>, Error> {
-    match gram.is_all_finite() {
-        true => Ok(gram.self_adjoint_eigen(Side::Lower).expect("the eigenvalues of a finite matrix converge")),
-        false => Err(Error::OperatorNotFinite),
-    }
+    Ok(finite(gram)?.self_adjoint_eigen(Side::Lower).expect("the eigenvalues of a finite matrix converge"))
 }
 
 /// Singular values below this are rounding.
@@ -173,24 +190,40 @@ fn floor_of(values: &[f64]) -> f64 {
     values.first().copied().unwrap_or(0.0) * NOISE
 }
 
-/// An orthonormal basis of the columns' span, by the eigenvectors of their Gram matrix (Stathopoulos and Wu 2002), twice,
-/// which is enough in floating point. Columns that depend on others leave no trace.
+/// An orthonormal basis of the columns' span. Columns that depend on others leave no trace.
+///
+/// By the Cholesky factor of their Gram matrix (Yamamoto et al. 2015), or its eigenvectors if columns are close to dependent
+/// (Stathopoulos and Wu 2002); twice, which is enough in floating point.
 fn orthonormal(columns: Matrix) -> Result<Matrix, Error> {
-    orthonormal_once(&orthonormal_once(&columns)?)
+    orthonormal_once(orthonormal_once(columns)?)
 }
 
-fn orthonormal_once(columns: &Matrix) -> Result<Matrix, Error> {
+fn orthonormal_once(columns: Matrix) -> Result<Matrix, Error> {
     let size = columns.ncols();
     if size == 0 {
-        return Ok(columns.clone());
+        return Ok(columns);
     }
-    let gram = columns.transpose() * columns;
+    let gram = columns.transpose() * &columns;
+    if let Some(factor) = well_conditioned_factor(&gram) {
+        let mut rows = columns.transpose().to_owned();
+        solve_lower_triangular_in_place(factor.as_ref(), rows.as_mut(), Par::Seq);
+        return Ok(rows.transpose().to_owned());
+    }
     let eigen = eigen(&gram)?;
     let squares = eigen.S().column_vector();
     let floor = squares[size - 1] * NOISE * NOISE;
     let first = (0..size).find(|i| squares[*i] > floor).unwrap_or(size);
     let kept = Mat::from_fn(size, size - first, |i, j| eigen.U()[(i, first + j)] / squares[first + j].sqrt());
     Ok(columns * kept)
+}
+
+/// The Cholesky factor of a Gram matrix whose columns are far from dependent.
+fn well_conditioned_factor(gram: &Matrix) -> Option<Matrix> {
+    const FAR: f64 = 1e-4;
+    let factor = gram.llt(Side::Lower).ok()?.L().to_owned();
+    let lengths = |j: usize| gram[(j, j)].sqrt();
+    // What is left of a column without those before it.
+    (0..gram.ncols()).all(|j| factor[(j, j)] > FAR * lengths(j)).then_some(factor)
 }
 
 /// An orthonormal block from the columns, orthogonal to a basis; columns that lie in its span leave no trace.
@@ -200,7 +233,7 @@ fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Result<Matrix, Error> {
     let norms = (0..left.ncols()).map(|j| (j, left.col(j).norm_l2()));
     let outside = norms.filter(|(j, norm)| *norm > NOISE * columns.col(*j).norm_l2()).collect::<Vec<_>>();
     let unit = Mat::from_fn(left.nrows(), outside.len(), |i, j| left[(i, outside[j].0)] / outside[j].1);
-    orthonormal_once(&project(orthonormal_once(&unit)?.as_ref()))
+    orthonormal_once(project(orthonormal_once(unit)?.as_ref()))
 }
 
 /// Completes the vectors to `count` orthonormal columns, and gives the added ones the value 0.

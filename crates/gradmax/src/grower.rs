@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use burn::optim::ModuleOptimizer;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use flexconv::{computes_on_threads, map_side_by_side};
 
 use crate::addition::Addition;
 use crate::branch::Branch;
@@ -15,9 +16,9 @@ use crate::extension::{widen, widen_gradients};
 use crate::growable::Growable;
 use crate::initializer::{Initializer, Needs, NewNeurons, Request};
 use crate::operator::GrowthOperator;
-use crate::pass::{Looked, Part, Pass, TrainingPass, look};
+use crate::pass::{Part, Pass, TrainingPass, look};
 use crate::placement::{Placement, Scale, ZeroSide};
-use crate::probe::Probe;
+use crate::probe::{Evidence, Probe};
 use crate::receipt::{Receipt, SiteReceipt, Timing};
 use crate::schedule::Planned;
 use crate::seed::Seed;
@@ -181,8 +182,19 @@ impl Grower {
         }
 
         let seed = self.seed.at(context.event as u64);
-        let chosen = planned.into_iter().map(|(site, count)| self.choose(site, count, &looked, seed));
-        let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
+        let gradients = looked.pass.as_ref().map(|pass| &pass.gradients);
+        let requested = planned.into_iter().map(|(site, count)| {
+            let gradients = gradients.filter(|_| site.blocks() == 1 && site.width() > 0);
+            let existing = gradients.and_then(|gradients| site.outgoing_gradients(gradients));
+            (site, count, existing)
+        });
+        let requested = requested.collect::<Vec<_>>();
+        let choose = |(site, count, existing)| self.choose(site, count, &looked.evidence, existing, seed);
+        let chosen = match computes_on_threads(&device_of(network)) {
+            true => map_side_by_side(requested, choose),
+            false => requested.into_iter().map(choose).collect(),
+        };
+        let chosen = chosen.into_iter().collect::<Result<Vec<_>, _>>()?;
         let initialize = clock.lap();
 
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
@@ -249,15 +261,21 @@ impl Grower {
         self.initializer.needs() >= Needs::Operator || self.placement.scale == Scale::Joint
     }
 
-    /// The weights of new neurons at one site, block by block, and the gradients they will receive.
-    fn choose(&self, site: Site, count: usize, looked: &Looked, seed: Seed) -> Result<Chosen, Error> {
+    /// The weights of new neurons at one site, block by block, and the gradients they will receive; `existing` are the gradients of
+    /// the existing neurons' outgoing weights, `[width, fan_out]`, where they are known.
+    fn choose(
+        &self,
+        site: Site,
+        count: usize,
+        evidence: &Evidence,
+        existing: Option<Tensor<2>>,
+        seed: Seed,
+    ) -> Result<Chosen, Error> {
         let seed = seed.fold(&site.name);
         let placement = Placement { zero_side: self.placement.zero_side_of(&site), ..self.placement };
         let blocks = site.blocks();
-        let pass = looked.pass.as_ref().filter(|_| blocks == 1 && site.width() > 0);
-        let existing = pass.and_then(|pass| site.outgoing_gradients(&pass.gradients));
         let choose_block = |block: usize| {
-            let branch = Branch::new(&site, block, &looked.evidence)?;
+            let branch = Branch::new(&site, block, evidence)?;
             let operator = match self.needs_operator() {
                 true => {
                     let operator = GrowthOperator::of_branch(branch.clone(), placement.zero_side)?;

@@ -1,8 +1,8 @@
 //! A layer that produces or consumes neurons: where its weights lie, and its own arithmetic with other weights.
 
 use burn::module::{Param, ParamId};
-use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
+use burn::nn::{Linear, PaddingConfig2d};
 use burn::optim::GradientsParams;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData};
@@ -192,7 +192,9 @@ impl Layer {
     /// The arithmetic of one group of this producer with other weights: a signal and `[count, fan_in]` to one of width `count`.
     pub(crate) fn produce(&self, input: Signal, incoming: Tensor<2>) -> Signal {
         match (self, input) {
-            (Self::Dense(_), Signal::Vectors(input)) => Signal::Vectors(linear(input, incoming.transpose(), None)),
+            (layer, Signal::Vectors(input)) if layer.is_pointwise() => {
+                Signal::Vectors(linear(input, incoming.transpose(), None))
+            }
             (Self::Conv2d(conv), Signal::Maps(input)) => {
                 let [_, inputs, height, width] = conv.weight.dims();
                 let weight = incoming.clone().reshape([incoming.dims()[0], inputs, height, width]);
@@ -217,12 +219,24 @@ impl Layer {
     }
 }
 
-/// Derivatives of what [`Layer::produce`] and [`Layer::consume`] compute, which are linear in signals and in weights.
+/// Derivatives of what [`Layer::produce`] and [`Layer::consume`] compute, which are linear in signals and in weights. A pointwise
+/// convolution can take the positions of its maps as vectors of their own.
 impl Layer {
+    /// Whether it treats every position by itself, and all of them alike: dense layers, and convolutions with a kernel of 1x1.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        match self {
+            Self::Dense(_) => true,
+            Self::Conv2d(conv) => {
+                let no_padding = matches!(conv.padding, PaddingConfig2d::Valid | PaddingConfig2d::Explicit(0, 0, 0, 0));
+                (conv.kernel_size, conv.stride, conv.groups) == ([1, 1], [1, 1], 1) && no_padding
+            }
+        }
+    }
+
     /// The shape of what `produce` gives for `count` neurons.
     pub(crate) fn produced_shape(&self, input: &Signal, count: usize) -> Vec<usize> {
         match (self, input) {
-            (Self::Dense(_), Signal::Vectors(input)) => vec![input.dims()[0], count],
+            (layer, Signal::Vectors(input)) if layer.is_pointwise() => vec![input.dims()[0], count],
             (Self::Conv2d(conv), Signal::Maps(input)) => {
                 let [batch, _, height, width] = input.dims();
                 let options = options(conv, input);
@@ -240,16 +254,16 @@ impl Layer {
     /// Zeros in place of what `produce` gives for `count` neurons.
     pub(crate) fn produced_zeros(&self, input: &Signal, count: usize) -> Signal {
         let (shape, device) = (self.produced_shape(input, count), input.device());
-        match self {
-            Self::Dense(_) => Signal::Vectors(Tensor::zeros(shape, &device)),
-            Self::Conv2d(_) => Signal::Maps(Tensor::zeros(shape, &device)),
+        match input {
+            Signal::Vectors(_) => Signal::Vectors(Tensor::zeros(shape, &device)),
+            Signal::Maps(_) => Signal::Maps(Tensor::zeros(shape, &device)),
         }
     }
 
     /// The gradient of the weights of `produce`, from that of what it computed: `[count, fan_in]`.
     pub(crate) fn producer_gradient(&self, input: Signal, gradient: Signal) -> Tensor<2> {
         match (self, input, gradient) {
-            (Self::Dense(_), Signal::Vectors(input), Signal::Vectors(gradient)) => {
+            (layer, Signal::Vectors(input), Signal::Vectors(gradient)) if layer.is_pointwise() => {
                 linear(gradient.transpose(), input, None)
             }
             (Self::Conv2d(conv), Signal::Maps(input), Signal::Maps(gradient)) => {
@@ -266,7 +280,7 @@ impl Layer {
     /// The gradient of what `consume` reads, a signal of this shape, from that of what it computed.
     pub(crate) fn consumer_input_gradient(&self, shape: &[usize], outgoing: Tensor<2>, delta: Signal) -> Signal {
         match (self, delta) {
-            (Self::Dense(_), Signal::Vectors(delta)) => {
+            (layer, Signal::Vectors(delta)) if layer.is_pointwise() => {
                 Signal::Vectors(linear(delta, dense_weight(outgoing, self.outputs()).transpose(), None))
             }
             (Self::Conv2d(conv), Signal::Maps(delta)) => {
@@ -281,7 +295,7 @@ impl Layer {
     /// The gradient of the weights of `consume` for `count` neurons, from that of what it computed: `[fan_out * positions, count]`.
     pub(crate) fn consumer_gradient(&self, input: Signal, count: usize, delta: Signal) -> Tensor<2> {
         match (self, input, delta) {
-            (Self::Dense(_), Signal::Vectors(input), Signal::Vectors(delta)) => {
+            (layer, Signal::Vectors(input), Signal::Vectors(delta)) if layer.is_pointwise() => {
                 let ([_, features], [_, outputs]) = (input.dims(), delta.dims());
                 let weight = linear(input.transpose(), delta, None);
                 weight.reshape([count, features / count * outputs]).transpose()

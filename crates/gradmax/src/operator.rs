@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use faer::{Mat, MatRef};
 use flexconv::linear;
 
-use crate::branch::Branch;
+use crate::branch::{Branch, LinearPassage};
 use crate::directions::{Directions, leading_directions, random_signs};
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor};
@@ -45,7 +45,7 @@ pub trait LinearOperator {
 #[derive(Debug)]
 pub struct GrowthOperator {
     branch: Branch,
-    slopes: Vec<Vec<f64>>,
+    passages: Vec<LinearPassage>,
     /// Gradients of the existing neurons' outgoing weights, `[width, fan_out]`, if they are known.
     existing: Option<Tensor<2>>,
 }
@@ -76,7 +76,8 @@ impl GrowthOperator {
             ZeroSide::Outgoing => branch.site.slopes_for_directions(&device),
             ZeroSide::Incoming | ZeroSide::Automatic => branch.site.slopes_at_zero(&device)?,
         };
-        Ok(Self { slopes, branch, existing: None })
+        let passages = branch.linearised(&slopes);
+        Ok(Self { branch, passages, existing: None })
     }
 
     /// The operator, knowing the gradients of the existing neurons' outgoing weights, `[width, fan_out]`.
@@ -96,14 +97,14 @@ impl GrowthOperator {
     /// The sum over passages of the form's gradient at one side, which has the given shape, the other side fixed.
     fn derivative(&self, fixed: MatRef<'_, f64>, side: Side, shape: [usize; 2]) -> Matrix {
         let mut total = Mat::zeros(shape[0], shape[1]);
-        for passage in &self.branch.passages {
-            let device = passage.input.device();
-            let fixed = to_tensor(fixed, &device);
+        for linear in &self.passages {
+            let fixed = to_tensor(fixed, &linear.passage.input.device());
             match side {
-                Side::Incoming => total += from_tensor(self.branch.incoming_derivative(passage, &self.slopes, &fixed)),
+                Side::Incoming => total += from_tensor(self.branch.incoming_derivative(linear, &fixed)),
                 Side::Outgoing => {
-                    let derivative = from_tensor(self.branch.outgoing_derivative(passage, &self.slopes, &fixed));
-                    let mut rows = total.subrows_mut(self.branch.first_row(passage.consumer), derivative.nrows());
+                    let derivative = from_tensor(self.branch.outgoing_derivative(linear, &fixed));
+                    let mut rows =
+                        total.subrows_mut(self.branch.first_row(linear.passage.consumer), derivative.nrows());
                     rows += derivative;
                 }
             }

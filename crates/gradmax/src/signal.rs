@@ -107,6 +107,17 @@ impl Signal {
         }
     }
 
+    /// The positions of maps as vectors of their own: `[batch * positions, neurons]`.
+    pub(crate) fn by_position(self) -> Self {
+        match self {
+            Self::Vectors(tensor) => Self::Vectors(tensor),
+            Self::Maps(tensor) => {
+                let [batch, channels, height, width] = tensor.dims();
+                Self::Vectors(tensor.permute([0, 2, 3, 1]).reshape([batch * height * width, channels]))
+            }
+        }
+    }
+
     /// Neurons `start..start + count`.
     pub(crate) fn narrow(self, start: usize, count: usize) -> Self {
         match start == 0 && count == self.width() {

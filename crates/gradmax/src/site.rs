@@ -339,8 +339,7 @@ impl Path {
 
     /// The factor that what lies between is at zero, if it is one and the same for all entries.
     pub(crate) fn factor(&self, slopes: &[f64]) -> Option<f64> {
-        let elementwise = |between: &Between| matches!(between, Between::Activation(_) | Between::Elementwise { .. });
-        self.between.iter().all(elementwise).then(|| slopes.iter().product())
+        self.between.iter().all(Between::is_factor).then(|| slopes.iter().product())
     }
 
     /// What lies between as it really is, with its new entries.

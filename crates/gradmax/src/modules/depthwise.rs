@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Slice, Tensor, TensorData};
 use flexconv::{Joined, conv2d};
 
 /// A two-dimensional depthwise convolution. Its number of channels is that of its weight.
@@ -54,10 +54,35 @@ impl DepthwiseConv2d {
 
     /// What identity kernels do with maps: they keep the positions that the stride reaches.
     pub(crate) fn identity(&self, maps: Tensor<4>) -> Tensor<4> {
+        let [batch, channels, height, width] = maps.dims();
+        let reached = [(0, height), (1, width)].map(|(axis, length)| self.reached(axis, length));
+        if let [Some(rows), Some(columns)] = reached {
+            return match self.keeps_all_positions() {
+                true => maps,
+                false => maps.slice([Slice::from(0..batch), Slice::from(0..channels), rows, columns]),
+            };
+        }
         let [height, width] = self.kernel_size();
-        let channels = maps.dims()[1];
         let kernel = TensorData::new(self.identity_kernel(), [1, 1, height, width]);
         let weight = Tensor::<4>::from_data(kernel, &maps.device().inner()).repeat_dim(0, channels);
         self.convolve(maps, weight, None)
+    }
+
+    /// Whether identity kernels change nothing: odd ones, stride 1 and as much padding as keeps the size.
+    pub(crate) fn keeps_all_positions(&self) -> bool {
+        let [height, width] = self.kernel_size();
+        [height, width].into_iter().enumerate().all(|(axis, length)| {
+            let reach = self.dilation[axis] * (length - 1);
+            length % 2 == 1 && self.stride[axis] == 1 && 2 * self.padding[axis] == reach
+        })
+    }
+
+    /// The positions along an axis that an identity kernel's centre reaches; none if it reaches into the padding.
+    fn reached(&self, axis: usize, length: usize) -> Option<Slice> {
+        let (kernel, stride, padding) = (self.kernel_size()[axis], self.stride[axis], self.padding[axis]);
+        let first = (self.dilation[axis] * ((kernel - 1) / 2)).checked_sub(padding)?;
+        let reach = self.dilation[axis] * (kernel - 1) + 1;
+        let last = first + (length + 2 * padding - reach) / stride * stride;
+        Some(Slice::new(first as isize, Some(last as isize + 1), stride as isize))
     }
 }
