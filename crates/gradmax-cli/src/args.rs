@@ -61,7 +61,7 @@ pub struct Train {
 pub struct Compare {
     #[command(flatten)]
     pub configured: Configured,
-    /// The methods, separated by commas: small, big, random, random_positive, gradmax
+    /// The methods, separated by commas: small, big, random, random_positive, gradmax, gradmax_rectified
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub methods: Option<Vec<String>>,
     /// The number of seeds; each is a run of every method

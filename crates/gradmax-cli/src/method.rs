@@ -1,7 +1,7 @@
 //! The methods that configurations can name: the baselines, and the initializers.
 
 use anyhow::Result;
-use gradmax::{GradMax, Initializer, Random, RandomPositive};
+use gradmax::{GradMax, GradMaxRectified, Initializer, Random, RandomPositive};
 
 use crate::failure::misuse;
 
@@ -19,12 +19,13 @@ pub enum Method {
 type Entry = (&'static str, fn() -> Method);
 
 /// Every method's name, and the method. To add an initializer, add a line.
-pub const METHODS: [Entry; 5] = [
+pub const METHODS: [Entry; 6] = [
     ("small", || Method::Small),
     ("big", || Method::Big),
     ("random", || Method::Grow(Box::new(Random))),
     ("random_positive", || Method::Grow(Box::new(RandomPositive))),
     ("gradmax", || Method::Grow(Box::new(GradMax))),
+    ("gradmax_rectified", || Method::Grow(Box::new(GradMaxRectified))),
 ];
 
 /// The method of that name.

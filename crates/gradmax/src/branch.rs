@@ -142,6 +142,29 @@ impl Branch {
         path.consumer.consume(neurons, outgoing.narrow(0, first, rows))
     }
 
+    /// The branch with the least-squares share of `delta` taken off that this neuron can explain.
+    pub(crate) fn without(&self, neuron: &NewNeurons) -> Self {
+        let between = fresh_between(&self.site);
+        let explained = self.passages.iter().map(|passage| {
+            let device = passage.input.device();
+            let fresh = fresh_leaves(&between, neuron.count(), &device);
+            let weights = [&neuron.incoming, &neuron.outgoing].map(|matrix| to_tensor(matrix.as_ref(), &device));
+            let [incoming, outgoing] = weights;
+            self.added(passage, &fresh, incoming, outgoing).inner()
+        });
+        let explained = explained.collect::<Vec<_>>();
+        let product = |a: &Signal, b: &Signal| a.clone().inner_product(b.clone()).into_scalar::<f64>();
+        let along =
+            self.passages.iter().zip(&explained).map(|(passage, added)| product(&passage.delta, added)).sum::<f64>();
+        let squared = explained.iter().map(|added| product(added, added)).sum::<f64>();
+        let share = if squared > 0.0 { along / squared } else { 0.0 };
+        let passages = self.passages.iter().zip(explained).map(|(passage, added)| {
+            let delta = passage.delta.clone().plus(added.scaled(-share));
+            Passage { delta, ..passage.clone() }
+        });
+        Self { site: self.site.clone(), passages: passages.collect() }
+    }
+
     /// What gradients of new weights are sums of, in size: the product of the norms of `h`, `delta`, the neurons' weights and
     /// the factors of norms. Gradients far below it are what cancellation leaves of them.
     pub(crate) fn magnitude(&self, neurons: &NewNeurons) -> f64 {

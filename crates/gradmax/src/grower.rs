@@ -292,6 +292,7 @@ impl Grower {
                 seed: if blocks == 1 { seed } else { seed.at(block as u64) },
                 initializer: self.method(),
                 layers: &site,
+                branch: &branch,
                 operator: operator.as_ref(),
             };
             let neurons = self.initializer.neurons(&request)?;

@@ -1,6 +1,7 @@
 //! How new neurons get their weights: the contract of initializers, and what they may ask for.
 
 mod gradmax;
+mod gradmax_rectified;
 mod random;
 
 use faer::{Mat, MatRef};
@@ -9,7 +10,9 @@ use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 pub use self::gradmax::GradMax;
+pub use self::gradmax_rectified::GradMaxRectified;
 pub use self::random::{Random, RandomPositive};
+use crate::branch::Branch;
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::operator::{GrowthOperator, LinearOperator};
@@ -103,6 +106,7 @@ pub struct Request<'a> {
     pub seed: Seed,
     pub(crate) initializer: &'a str,
     pub(crate) layers: &'a Site,
+    pub(crate) branch: &'a Branch,
     pub(crate) operator: Option<&'a GrowthOperator>,
 }
 

@@ -5,7 +5,7 @@
 //! Gradient Information*, ICLR 2022).
 //!
 //! - Make a network [`Growable`]: list its [`Site`]s, and show each to the [`Probe`] in its forward pass; or take an [`Mlp`].
-//! - Grow it with a [`Grower`], which asks an [`Initializer`] ([`GradMax`], [`Random`], [`RandomPositive`], or your own) for weights,
+//! - Grow it with a [`Grower`], which asks an [`Initializer`] ([`GradMax`], [`GradMaxRectified`], [`Random`], [`RandomPositive`], or your own) for weights,
 //!   widens the module, carries the optimizer's state, verifies the event and returns a [`Receipt`].
 //! - Or let a [`Trainer`] do it all, with a [`Schedule`], observers and [checkpoints](checkpoint).
 //!
@@ -82,7 +82,7 @@ pub use extension::{Extension, widen};
 pub use gradients::{Decayed, WeightDecay};
 pub use growable::{Growable, training_flops};
 pub use grower::{EventContext, Grower, Growth};
-pub use initializer::{GradMax, Initializer, Needs, NewNeurons, Random, RandomPositive, Request};
+pub use initializer::{GradMax, GradMaxRectified, Initializer, Needs, NewNeurons, Random, RandomPositive, Request};
 pub use layer::Layer;
 pub use learning_rate::{Decay, LearningRate};
 pub use matrix::Matrix;

@@ -2,12 +2,15 @@
 
 mod common;
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
-use common::{Batch, everywhere, mlp, normal, values};
+use burn::tensor::Tensor;
+use common::{Batch, device, everywhere, mlp, normal, values};
 use faer::Mat;
 use gradmax::{
-    Activation, EventContext, GradMax, Growable, Grower, GrowthOperator, LinearOperator, Mlp, Part, Placement, Probe,
-    Random, RandomPositive, Recorder, Scale, Seed, Solver, ZeroSide, leading_directions_by,
+    Activation, Architecture, EventContext, GradMax, GradMaxRectified, Growable, Grower, GrowthOperator,
+    LinearOperator, Mlp, MlpConfig, Part, Placement, Probe, Random, RandomPositive, Recorder, Scale, Seed, Solver,
+    Target, ZeroSide, leading_directions_by,
 };
 
 const GROWABLE: [Activation; 6] =
@@ -181,6 +184,64 @@ fn joint_scale_gives_the_new_weights_a_gradient_of_the_norm_it_says() {
         let measured = growth.receipt.sites[0].gradient_norm.unwrap();
         assert!((measured - 0.3 * mean).abs() <= 1e-4 * measured);
     }
+}
+
+/// Loss gradients at the outputs, `delta`, and the one-sided gain `-<delta u, relu(h w)>` for unit `w` at many angles.
+fn gains_by_angle(network: &Mlp, batch: &Batch, outgoing: &[f64]) -> Vec<f64> {
+    let output = values(network.forward_probed(batch.input.clone(), &mut ()));
+    let Target::Values(target) = &batch.target else { panic!("a regression") };
+    let (target, input) = (values(target.clone()), values(batch.input.clone()));
+    let delta = output.iter().zip(&target).map(|(y, t)| f64::from(y - t)).collect::<Vec<_>>();
+    let along = delta.chunks(outgoing.len()).map(|row| row.iter().zip(outgoing).map(|(d, u)| d * u).sum::<f64>());
+    let along = along.collect::<Vec<_>>();
+    let gain = |angle: f64| {
+        let neuron = |h: &[f32]| (f64::from(h[0]) * angle.cos() + f64::from(h[1]) * angle.sin()).max(0.0);
+        -input.chunks(2).zip(&along).map(|(h, along)| neuron(h) * along).sum::<f64>()
+    };
+    (0..360).map(|degree| gain(f64::from(degree).to_radians())).collect()
+}
+
+/// All entries of a module's parameters, in order: those of the last layer's last neuron come last.
+#[derive(Default)]
+struct Entries(Vec<f32>);
+
+impl ModuleVisitor for Entries {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.extend(values(param.val().inner()));
+    }
+}
+
+#[test]
+fn gradmax_rectified_finds_the_largest_one_sided_gain() {
+    let largest = |gains: Vec<f64>| gains.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let mut slope_loses = false;
+    for seed in 0..10 {
+        let network = MlpConfig { bias: false, ..MlpConfig::new(2, &[3], 2, Activation::Relu) }
+            .init(Seed::new(seed), &device())
+            .unwrap();
+        let batch = Batch::new(60, 2, 2);
+        // Outgoing directions lie on a circle: all of them can be tried.
+        let best = (0..360).map(|degree| {
+            let angle = f64::from(degree).to_radians();
+            largest(gains_by_angle(&network, &batch, &[angle.cos(), angle.sin()]))
+        });
+        let best = largest(best.collect());
+        let share = |grower: Grower| {
+            let plan = everywhere(&network, 1);
+            let growth =
+                grower.grow(&network, &SgdConfig::new().init(), &plan, |n, probe| batch.pass(n, probe)).unwrap();
+            let mut weights = Entries::default();
+            growth.network.visit(&mut weights);
+            let neuron = weights.0[weights.0.len() - 2..].iter().map(|w| f64::from(*w)).collect::<Vec<_>>();
+            let norm = neuron.iter().map(|w| w * w).sum::<f64>().sqrt();
+            let unit = neuron.iter().map(|w| w / norm).collect::<Vec<_>>();
+            largest(gains_by_angle(&network, &batch, &unit)) / best
+        };
+        let rectified = share(Grower::new(GradMaxRectified));
+        assert!(rectified >= 0.995, "seed {seed}: {rectified}");
+        slope_loses |= share(Grower::new(GradMax)) < 0.9;
+    }
+    assert!(slope_loses, "the signs of singular vectors are arbitrary: some must be wrong");
 }
 
 #[test]

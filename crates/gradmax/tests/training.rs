@@ -12,10 +12,10 @@ use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use common::{Images, device, normal, values};
 use gradmax::{
-    Activation, Amount, Architecture, Decay, Decayed, Error, Examples, GradMax, Growable, Grower, GrowthBatch,
-    GrowthPolicy, InMemory, Initializer, LearningRate, Mlp, MlpConfig, NormKind, Observer, ObserverError, Order,
-    Periodic, Planned, Random, RandomPositive, Receipt, Row, Run, Seed, Settings, Target, Task, Trainer, WeightDecay,
-    WideResNetConfig, checkpoint,
+    Activation, Amount, Architecture, Decay, Decayed, Error, Examples, GradMax, GradMaxRectified, Growable, Grower,
+    GrowthBatch, GrowthPolicy, InMemory, Initializer, LearningRate, Mlp, MlpConfig, NormKind, Observer, ObserverError,
+    Order, Periodic, Planned, Random, RandomPositive, Receipt, Row, Run, Seed, Settings, Target, Task, Trainer,
+    WeightDecay, WideResNetConfig, checkpoint,
 };
 
 fn data() -> InMemory {
@@ -104,10 +104,11 @@ fn weights<N: Growable>(network: &N) -> Vec<u8> {
 
 type Choice = (&'static str, fn() -> Box<dyn Initializer>);
 
-const INITIALIZERS: [Choice; 3] = [
+const INITIALIZERS: [Choice; 4] = [
     ("random", || Box::new(Random)),
     ("random_positive", || Box::new(RandomPositive)),
     ("gradmax", || Box::new(GradMax)),
+    ("gradmax_rectified", || Box::new(GradMaxRectified)),
 ];
 
 #[test]
