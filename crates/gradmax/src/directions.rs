@@ -128,11 +128,9 @@ pub(crate) fn random_signs(rows: usize, columns: usize) -> Matrix {
     Mat::from_fn(rows, columns, |_, _| if rng.random::<bool>() { 1.0 } else { -1.0 })
 }
 
-/// Whether further blocks would raise the captured gradient norm by too little, if their gains go on to fall as they do now. The
-/// second block has only the first to compare with, whose gain is everything; in networks a third one gained at most half of what
-/// that ratio foretells.
+/// Whether further blocks would raise the captured gradient norm by too little, if their gains go on to fall as they do now.
 fn is_enough(gain: f64, last_gain: f64) -> bool {
-    let ratio = if last_gain == 1.0 { gain / 2.0 } else { gain / last_gain };
+    let ratio = gain / last_gain;
     gain <= 0.0 || (ratio < 1.0 && gain * ratio / (1.0 - ratio) < KRYLOV_REMAINDER)
 }
 
