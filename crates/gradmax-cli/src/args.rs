@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::method;
+
 /// Neural networks that grow while they train.
 #[derive(Debug, Parser)]
 #[command(name = "gradmax", version, about, propagate_version = true, arg_required_else_help = true)]
@@ -61,8 +63,12 @@ pub struct Train {
 pub struct Compare {
     #[command(flatten)]
     pub configured: Configured,
-    /// The methods, separated by commas: small, big, random, random_positive, gradmax, gradmax_rectified
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "LIST",
+        help = format!("The methods, separated by commas: {}, or variants of the configuration", method::names())
+    )]
     pub methods: Option<Vec<String>>,
     /// The number of seeds; each is a run of every method
     #[arg(long, value_name = "N")]

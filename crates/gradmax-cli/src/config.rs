@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use crate::data::DataConfig;
 use crate::failure::misuse;
-use crate::method;
+use crate::method::{self, MethodOptions};
 use crate::network::NetworkConfig;
 use crate::optimizer::OptimizerConfig;
 
@@ -36,6 +36,9 @@ pub struct Experiment {
     pub growth: Option<GrowthConfig>,
     #[serde(default)]
     pub compare: CompareConfig,
+    /// Options of methods, and variants of methods, by name.
+    #[serde(default, skip_serializing_if = "MethodOptions::is_empty")]
+    pub methods: MethodOptions,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -202,9 +205,13 @@ impl Experiment {
 
     /// The configuration, if every value makes sense; needed again after a change.
     pub fn checked(mut self) -> Result<Self> {
-        method::check(&self.method)?;
         let methods = &self.compare.methods;
-        methods.iter().try_for_each(|name| method::check(name))?;
+        let given = std::mem::take(&mut self.methods);
+        for name in [&self.method].into_iter().chain(methods).chain(given.keys()) {
+            if let Some(options) = method::full_options(name, &given)? {
+                self.methods.insert(name.clone(), options);
+            }
+        }
         if let Some((_, twice)) = methods.iter().enumerate().find(|(at, name)| methods[..*at].contains(name)) {
             return Err(misuse(format!("the method `{twice}` is named twice; name each once")));
         }

@@ -61,7 +61,7 @@ impl Networks {
 /// Checks what can be checked without data or training.
 pub fn check(experiment: &Experiment) -> Result<()> {
     let device = device::named(&experiment.device)?;
-    let method = method::named(&experiment.method)?;
+    let method = method::named(&experiment.method, &experiment.methods)?;
     let networks = Networks::of(experiment)?;
     let network = networks.start(&method).init(Seed::new(0), &device)?;
     if let (Method::Grow(_), Some(growth)) = (&method, &experiment.growth) {
@@ -86,7 +86,7 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Ending> {
     let device = device::named(&experiment.device)?;
-    let method = method::named(&experiment.method)?;
+    let method = method::named(&experiment.method, &experiment.methods)?;
     let settings = settings(experiment, data.train.count());
     let run = start(experiment, &method, folder, &device)?;
     bar.set_length(settings.steps as u64);
@@ -174,6 +174,7 @@ fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPolicy
     };
     let GrowthConfig { batch, second_moments, verify, tolerance, .. } = growth;
     let grower = Grower::boxed(initializer)
+        .with_name(&experiment.method)
         .with_placement(growth.placement())
         .with_second_moments(*second_moments)
         .with_verification(*verify)

@@ -42,11 +42,11 @@ fn plain() -> ModuleOptimizer {
 }
 
 fn gradmax() -> Box<dyn Initializer> {
-    Box::new(GradMax)
+    Box::new(GradMax::default())
 }
 
 fn random() -> Box<dyn Initializer> {
-    Box::new(Random)
+    Box::new(Random {})
 }
 
 fn main() {

@@ -65,8 +65,11 @@ fn main() -> Result<(), Error> {
     let data = InMemory::<4>::new(images, Target::classes((0..400).map(|index| index / 200), &device));
 
     let schedule = Periodic { start: 40, every: 40, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
-    let growth =
-        GrowthPolicy { schedule: Box::new(schedule), grower: Grower::new(GradMax), batch: GrowthBatch::Training };
+    let growth = GrowthPolicy {
+        schedule: Box::new(schedule),
+        grower: Grower::new(GradMax::default()),
+        batch: GrowthBatch::Training,
+    };
     let settings = Settings { batch_size: Some(50), ..Settings::new(200, 0.01) };
     let run = Run::new(Network::new(&device.autodiff()), AdamConfig::new().init());
     let outcome = Trainer::new(settings, Task::Classification, &data).with_growth(growth).train(run)?;

@@ -42,7 +42,7 @@ fn main() -> Result<(), Error> {
     };
 
     let plan = [Planned { site: "hidden1".into(), count: 4 }];
-    for grower in [Grower::new(Twins), Grower::new(GradMax)] {
+    for grower in [Grower::new(Twins), Grower::new(GradMax::default())] {
         let receipt = grower.grow(&network, &SgdConfig::new().init(), &plan, pass)?.receipt;
         let norm = receipt.sites[0].gradient_norm.unwrap_or(f64::NAN);
         println!("{:>8}: the new weights receive a gradient of norm {norm:.4}", receipt.method);

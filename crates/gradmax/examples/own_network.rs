@@ -50,7 +50,7 @@ fn main() -> Result<(), gradmax::Error> {
 
     let mut network = Network::new(&device.autodiff());
     let mut optimizer = SgdConfig::new().init();
-    let grower = Grower::new(GradMax);
+    let grower = Grower::new(GradMax::default());
     for step in 0..2000 {
         let pass = |network: &Network, probe: &mut dyn Probe| {
             let output = network.forward_probed(input.clone(), probe);

@@ -6,9 +6,10 @@ use burn::module::ParamId;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::between::{Between, Fresh, FreshLeaves};
+use crate::existing::Existing;
 use crate::extension::Extension;
-use crate::initializer::NewNeurons;
 use crate::matrix::Matrix;
+use crate::new_neurons::{Changes, NewNeurons};
 use crate::site::{Path, Site};
 
 /// The extensions that add neurons to a site, by what they are.
@@ -42,8 +43,7 @@ impl BlockValues {
         bias: Vec<f64>,
         fresh: BTreeMap<ParamId, Vec<f32>>,
     ) -> Self {
-        let neurons = NewNeurons { incoming, outgoing, bias, singular_values: Vec::new(), incoming_gradient: None };
-        Self { neurons, fresh }
+        Self { neurons: NewNeurons::new(incoming, outgoing, bias), fresh }
     }
 }
 
@@ -64,9 +64,22 @@ impl FreshAt {
         self.fresh.entry.len() * count * self.positions
     }
 
-    /// The initial values of `count` new neurons, flat.
-    fn values(&self, count: usize) -> Vec<f32> {
-        self.fresh.entry.repeat(count * self.positions)
+    /// The initial values of new neurons, flat: those of the neurons that they are split from, the block's first one being
+    /// the site's `first`.
+    fn values(&self, neurons: &NewNeurons, first: usize) -> Vec<f32> {
+        if neurons.parents.iter().all(Option::is_none) {
+            return self.fresh.entry.repeat(neurons.count() * self.positions);
+        }
+        let existing = crate::matrix::values(&self.fresh.existing.clone().into_data());
+        let entries = self.fresh.entry.len() * self.positions;
+        let of_neuron = |neuron: usize| match neurons.parent(neuron) {
+            None => self.fresh.entry.repeat(self.positions),
+            Some(parent) => {
+                let at = (self.before + first + parent) * entries;
+                existing[at..at + entries].iter().map(|entry| *entry as f32).collect()
+            }
+        };
+        (0..neurons.count()).flat_map(of_neuron).collect()
     }
 
     /// The extension for `count` neurons after the first `width` ones of the site.
@@ -78,6 +91,7 @@ impl FreshAt {
             length: self.channels * self.positions,
             at: (self.before + width) * self.positions,
             values: TensorData::new(values, shape),
+            copies: Vec::new(),
         }
     }
 }
@@ -109,10 +123,10 @@ fn fresh_on(path: &Path, width: usize) -> Vec<FreshAt> {
     found
 }
 
-/// The trained entries between of `count` new neurons, as leaves.
-pub(crate) fn fresh_leaves(fresh: &[FreshAt], count: usize, device: &Device) -> FreshLeaves {
+/// The trained entries between of new neurons, as leaves; the block's first neuron is the site's `first`.
+pub(crate) fn fresh_leaves(fresh: &[FreshAt], neurons: &NewNeurons, first: usize, device: &Device) -> FreshLeaves {
     let leaf = |at: &FreshAt| {
-        let values = at.values(count);
+        let values = at.values(neurons, first);
         let length = values.len();
         let tensor = Tensor::<1>::from_data(TensorData::new(values, [length]), device);
         (at.fresh.parameter, tensor.autodiff().require_grad())
@@ -122,9 +136,25 @@ pub(crate) fn fresh_leaves(fresh: &[FreshAt], count: usize, device: &Device) -> 
 
 /// The extensions that add the neurons of every block, each after the block's existing ones.
 pub(crate) fn addition(site: &Site, blocks: &[&NewNeurons]) -> Addition {
-    let count = blocks[0].count();
-    let values = |at: &FreshAt, _: usize| at.values(count);
+    let width = site.width() / blocks.len();
+    let values = |at: &FreshAt, block: usize| at.values(blocks[block], block * width);
     extensions(site, blocks, fresh_between(site).iter(), values)
+}
+
+/// What is added to existing weights: the entries from `at` on, rather than new ones before it.
+pub(crate) fn changes(site: &Site, blocks: &[&NewNeurons]) -> Vec<Extension> {
+    let width = site.width() / blocks.len();
+    if blocks.iter().all(|neurons| neurons.changes.is_none()) {
+        return Vec::new();
+    }
+    let none = Changes::none(width, site.fan_in(), site.fan_out());
+    let of_blocks = blocks.iter().map(|neurons| neurons.changes.as_ref().unwrap_or(&none)).collect::<Vec<_>>();
+    let incoming = of_blocks.iter().enumerate().flat_map(|(index, changes)| {
+        let (weight, bias) = site.producer.extend_as_producer(index * width, &changes.incoming, &changes.bias);
+        std::iter::once(weight).chain(bias)
+    });
+    let outgoing = of_blocks.iter().map(|changes| &changes.outgoing).collect::<Vec<_>>();
+    incoming.chain(at_consumers(site, &outgoing, |nth| nth * width)).collect()
 }
 
 /// Gradients of the new entries, in the form of the extensions of [`addition`].
@@ -145,7 +175,11 @@ fn extensions<'a>(
     let mut addition = Addition { incoming: Vec::new(), outgoing: Vec::new(), rest: Vec::new() };
     for (index, neurons) in blocks.iter().enumerate() {
         let at = (index + 1) * width;
-        let (weight, bias) = site.producer.extend_as_producer(at, &neurons.incoming, &neurons.bias);
+        let (mut weight, bias) = match neurons.parents.iter().any(Option::is_some) {
+            false => site.producer.extend_as_producer(at, &neurons.incoming, &neurons.bias),
+            true => site.producer.extend_as_producer(at, &from_parents(site, index, neurons), &neurons.bias),
+        };
+        weight.copies = neurons.parents.iter().map(|parent| parent.map(|parent| index * width + parent)).collect();
         addition.incoming.push(weight);
         addition.rest.extend(bias);
         for layer in &site.added {
@@ -164,19 +198,41 @@ fn extensions<'a>(
         let of_groups = vec![&zeros; layer.groups()];
         addition.rest.extend((1..=in_group).map(|nth| layer.extend_as_consumer(nth * width, &of_groups, 1)));
     }
+    let outgoing = blocks.iter().map(|neurons| &neurons.outgoing).collect::<Vec<_>>();
+    addition.outgoing = at_consumers(site, &outgoing, |nth| (nth + 1) * width);
+    addition
+}
+
+/// Incoming weights, `[count, fan_in]`, as differences to what those of the neurons that new ones are split from
+/// become.
+fn from_parents(site: &Site, block: usize, neurons: &NewNeurons) -> Matrix {
+    let mut parents = Existing::of(site, block).incoming;
+    if let Some(changes) = &neurons.changes {
+        parents += &changes.incoming;
+    }
+    let (count, fan_in) = neurons.incoming.shape();
+    Matrix::from_fn(count, fan_in, |i, j| {
+        neurons.incoming[(i, j)] - neurons.parent(i).map_or(0.0, |parent| parents[(parent, j)])
+    })
+}
+
+/// Extensions of the consumers by outgoing weights of every block, `[fan_out, count]`, at a neuron of the `nth` block that one group of the
+/// consumer reads.
+fn at_consumers(site: &Site, outgoing: &[&Matrix], neuron: impl Fn(usize) -> usize) -> Vec<Extension> {
+    let mut extensions = Vec::new();
     let mut first_row = 0;
     for path in &site.paths {
         let (positions, rows) = (path.positions(site.width()), path.fan_out(site.width()));
-        let outgoing = blocks.iter().map(|neurons| neurons.outgoing.subrows(first_row, rows).to_owned());
-        let outgoing = outgoing.collect::<Vec<Matrix>>();
+        let of_path = outgoing.iter().map(|outgoing| outgoing.subrows(first_row, rows).to_owned());
+        let of_path = of_path.collect::<Vec<Matrix>>();
         first_row += rows;
         // Blocks that one group of the consumer reads lie one after another in each group.
-        let in_group = blocks.len() / path.consumer.groups();
+        let in_group = of_path.len() / path.consumer.groups();
         for nth in 0..in_group {
-            let at = (path.before() + (nth + 1) * width) * positions;
-            let of_groups = outgoing.iter().skip(nth).step_by(in_group).collect::<Vec<_>>();
-            addition.outgoing.push(path.consumer.extend_as_consumer(at, &of_groups, positions));
+            let at = (path.before() + neuron(nth)) * positions;
+            let of_groups = of_path.iter().skip(nth).step_by(in_group).collect::<Vec<_>>();
+            extensions.push(path.consumer.extend_as_consumer(at, &of_groups, positions));
         }
     }
-    addition
+    extensions
 }

@@ -88,8 +88,10 @@ pub(crate) struct Fresh {
     pub(crate) parameter: ParamId,
     /// The shape of one entry, behind the neurons' axis 0.
     pub(crate) entry_shape: Vec<usize>,
-    /// One entry.
+    /// One entry, of a neuron that is new.
     pub(crate) entry: Vec<f32>,
+    /// The entries of the existing ones, flat.
+    pub(crate) existing: Tensor<1>,
     pub(crate) role: Role,
 }
 
@@ -242,26 +244,34 @@ impl Between {
 
     /// What it gains for each feature of a new neuron.
     pub(crate) fn fresh(&self) -> Vec<Fresh> {
-        let scalar = |parameter, value, role| Fresh { parameter, entry_shape: Vec::new(), entry: vec![value], role };
+        let scalar = |(parameter, existing): (ParamId, Tensor<1>), value, role| Fresh {
+            parameter,
+            entry_shape: Vec::new(),
+            entry: vec![value],
+            existing,
+            role,
+        };
+        let of = |param: &Param<Tensor<1>>| (param.id, param.val().inner());
         match self {
             Self::BatchNorm(norm) => vec![
-                scalar(norm.gamma.id, 1.0, Role::Factor),
-                scalar(norm.beta.id, 0.0, Role::Summand),
-                scalar(id_of(&norm.running_mean), 0.0, Role::Statistic),
-                scalar(id_of(&norm.running_var), 1.0, Role::Statistic),
+                scalar(of(&norm.gamma), 1.0, Role::Factor),
+                scalar(of(&norm.beta), 0.0, Role::Summand),
+                scalar(statistic(&norm.running_mean), 0.0, Role::Statistic),
+                scalar(statistic(&norm.running_var), 1.0, Role::Statistic),
             ],
             Self::GroupNorm(norm) => {
-                vec![scalar(norm.gamma.id, 1.0, Role::Factor), scalar(norm.beta.id, 0.0, Role::Summand)]
+                vec![scalar(of(&norm.gamma), 1.0, Role::Factor), scalar(of(&norm.beta), 0.0, Role::Summand)]
             }
             Self::LayerNorm(norm, _) => {
-                let beta = norm.beta.as_ref().map(|beta| scalar(beta.id, 0.0, Role::Summand));
-                std::iter::once(scalar(norm.gamma.id, 1.0, Role::Factor)).chain(beta).collect()
+                let beta = norm.beta.as_ref().map(|beta| scalar(of(beta), 0.0, Role::Summand));
+                std::iter::once(scalar(of(&norm.gamma), 1.0, Role::Factor)).chain(beta).collect()
             }
             Self::Depthwise(conv) => {
                 let [height, width] = conv.kernel_size();
                 let (entry_shape, entry) = (vec![1, height, width], conv.identity_kernel());
-                let kernel = Fresh { parameter: conv.weight.id, entry_shape, entry, role: Role::Factor };
-                let bias = conv.bias.as_ref().map(|bias| scalar(bias.id, 0.0, Role::Summand));
+                let existing = conv.weight.val().inner().reshape([conv.channels() * height * width]);
+                let kernel = Fresh { parameter: conv.weight.id, entry_shape, entry, existing, role: Role::Factor };
+                let bias = conv.bias.as_ref().map(|bias| scalar(of(bias), 0.0, Role::Summand));
                 std::iter::once(kernel).chain(bias).collect()
             }
             _ => Vec::new(),
@@ -410,16 +420,19 @@ fn padding_of(pool: &MaxPool2d, axis: usize, length: usize) -> (usize, usize) {
     }
 }
 
-/// The id of a running statistic, which Burn shows to visitors only.
-fn id_of<M: Module>(state: &M) -> ParamId {
+/// A running statistic and its id, which Burn shows to visitors only.
+fn statistic<M: Module>(state: &M) -> (ParamId, Tensor<1>) {
     #[derive(Default)]
-    struct Id(Option<ParamId>);
-    impl ModuleVisitor for Id {
+    struct Found(Option<(ParamId, Tensor<1>)>);
+    impl ModuleVisitor for Found {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0 = Some(param.id);
+            let value = param.val();
+            let value = if value.is_autodiff() { value.inner() } else { value };
+            let length = value.dims().iter().product::<usize>();
+            self.0 = Some((param.id, value.reshape([length])));
         }
     }
-    let mut id = Id::default();
-    state.visit(&mut id);
-    id.0.expect("a running statistic is one tensor")
+    let mut found = Found::default();
+    state.visit(&mut found);
+    found.0.expect("a running statistic is one tensor")
 }

@@ -3,22 +3,28 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use faer::Mat;
+use faer::{Mat, MatRef};
 
 use crate::addition::{BlockValues, FreshAt, fresh_between, fresh_leaves};
 use crate::between::{Between, FreshLeaves, Role};
 use crate::error::Error;
-use crate::initializer::NewNeurons;
-use crate::matrix::{from_tensor, to_tensor};
+use crate::matrix::{Matrix, from_tensor, to_tensor};
+use crate::new_neurons::NewNeurons;
 use crate::probe::{Evidence, Passage};
 use crate::signal::{Signal, map_tensor};
 use crate::site::Site;
+
+/// Bounds on the solution of least-squares problems: iterations, and the share of the squared gradient that may remain.
+const LEAST_SQUARES_STEPS: usize = 30;
+const LEAST_SQUARES_REMAINDER: f64 = 1e-8;
 
 /// The branch of one block of a site on the growth batch: `<delta, branch(h, w_in, w_out)>` for weights of your choice, where `h`
 /// is the producer's input and `delta` the gradient of the loss at the consumer's output.
 #[derive(Debug, Clone)]
 pub(crate) struct Branch {
     pub(crate) site: Site,
+    /// The site's number of the block's first neuron.
+    first: usize,
     pub(crate) passages: Vec<Passage>,
 }
 
@@ -37,7 +43,8 @@ impl Branch {
     pub(crate) fn new(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
         site.check()?;
         let passages = evidence.passages(site)?.iter().map(|passage| of_block(site, block, passage)).collect();
-        let branch = Self { site: site.clone(), passages };
+        let first = block * (site.width() / site.blocks());
+        let branch = Self { site: site.clone(), first, passages };
         branch.check_shapes()?;
         Ok(branch)
     }
@@ -50,12 +57,11 @@ impl Branch {
             let first = |signal: &Signal| map_tensor!(signal.clone(), tensor => tensor.narrow(0, 0, 1));
             let (input, delta) = (first(&passage.input), first(&passage.delta));
             let device = input.device();
-            let weights = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device);
+            let neurons =
+                NewNeurons::unbiased(Mat::zeros(count, self.site.fan_in()), Mat::zeros(self.site.fan_out(), count));
             let passage = Passage { consumer: passage.consumer, input, delta: delta.clone() };
-            let fresh = fresh_leaves(&between, count, &device);
-            let incoming = weights([count, self.site.fan_in()]);
-            let added = self.added(&passage, &fresh, incoming, weights([self.site.fan_out(), count]));
-            let (branch, consumer) = (added.shape(), delta.shape());
+            let fresh = fresh_leaves(&between, &neurons, self.first, &device);
+            let (branch, consumer) = (self.added(&passage, &fresh, &neurons).shape(), delta.shape());
             if branch != consumer {
                 return Err(Error::BranchMismatch { site: self.site.name.clone(), branch, consumer });
             }
@@ -72,12 +78,12 @@ impl Branch {
     /// producer's input instead, once for all neurons. If the consumer is pointwise too, their positions become vectors.
     fn linear_passage(&self, passage: &Passage, slopes: &[f64]) -> LinearPassage {
         let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
-        let as_it_is =
-            || LinearPassage { passage: passage.clone(), factor: path.factor(slopes), slopes: slopes.to_vec() };
+        let factor = path.factor(slopes);
+        let as_it_is = || LinearPassage { passage: passage.clone(), factor, slopes: slopes.to_vec() };
         if !producer.is_pointwise() || path.between.iter().any(|between| matches!(between, Between::Flatten)) {
             return as_it_is();
         }
-        let read = match path.factor(slopes) {
+        let read = match factor {
             Some(_) => passage.input.clone(),
             None => path.linearised(passage.input.clone(), slopes),
         };
@@ -85,7 +91,7 @@ impl Branch {
             true => (read.by_position(), passage.delta.clone().by_position()),
             false => (read, passage.delta.clone()),
         };
-        let factor = path.factor(slopes).or(Some(1.0));
+        let factor = factor.or(Some(1.0));
         LinearPassage { passage: Passage { input, delta, ..*passage }, factor, slopes: slopes.to_vec() }
     }
 
@@ -134,23 +140,92 @@ impl Branch {
         self.site.paths[consumer].fan_out(self.site.width())
     }
 
-    /// What neurons with these weights add to the consumer's output: `incoming` `[n, fan_in]`, `outgoing` `[fan_out, n]`.
-    fn added(&self, passage: &Passage, fresh: &FreshLeaves, incoming: Tensor<2>, outgoing: Tensor<2>) -> Signal {
-        let path = &self.site.paths[passage.consumer];
-        let neurons = path.applied(self.site.producer.produce(passage.input.clone(), incoming), fresh);
+    /// What the consumer reads of neurons with these weights.
+    fn read(&self, passage: &Passage, fresh: &FreshLeaves, neurons: &NewNeurons) -> Signal {
+        let device = passage.input.device();
+        let incoming = to_tensor(neurons.incoming.as_ref(), &device);
+        let produced = biased(self.site.producer.produce(passage.input.clone(), incoming), neurons);
+        self.site.paths[passage.consumer].applied(produced, fresh)
+    }
+
+    /// What neurons with these weights add to the consumer's output.
+    fn added(&self, passage: &Passage, fresh: &FreshLeaves, neurons: &NewNeurons) -> Signal {
+        let read = self.read(passage, fresh, neurons);
+        let outgoing = to_tensor(neurons.outgoing.as_ref(), &passage.input.device());
         let (first, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
-        path.consumer.consume(neurons, outgoing.narrow(0, first, rows))
+        self.site.paths[passage.consumer].consumer.consume(read, outgoing.narrow(0, first, rows))
+    }
+
+    /// The second moments of what the producer reads, times `incoming` `[n, fan_in]`: the sums over examples and positions of
+    /// a neuron's response times that of each incoming weight, `[n, fan_in]`.
+    pub(crate) fn input_moments(&self, incoming: MatRef<'_, f64>) -> Matrix {
+        let producer = &self.site.producer;
+        let mut total = Mat::zeros(incoming.nrows(), incoming.ncols());
+        // Every consumer has seen the same inputs.
+        for passage in self.passages.iter().filter(|passage| passage.consumer == self.passages[0].consumer) {
+            let incoming = to_tensor(incoming, &passage.input.device());
+            let responses = producer.produce(passage.input.clone(), incoming);
+            total += from_tensor(producer.producer_gradient(passage.input.clone(), responses));
+        }
+        total
+    }
+
+    /// The branch with the part of `delta` taken off that changes of these neurons' outgoing weights explain, by least squares.
+    pub(crate) fn beyond(&self, neurons: &NewNeurons) -> Self {
+        let between = fresh_between(&self.site);
+        let read = |passage: &Passage| {
+            let fresh = fresh_leaves(&between, neurons, self.first, &passage.input.device());
+            self.read(passage, &fresh, neurons).inner()
+        };
+        let read = self.passages.iter().map(read).collect::<Vec<_>>();
+        let consumed = |passage: &Passage, read: &Signal, outgoing: &Matrix| {
+            let (first, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
+            let outgoing = to_tensor(outgoing.as_ref(), &passage.input.device()).narrow(0, first, rows);
+            self.site.paths[passage.consumer].consumer.consume(read.clone(), outgoing)
+        };
+        let gradient = |deltas: &[Signal]| {
+            let mut total = Mat::zeros(self.site.fan_out(), neurons.count());
+            for ((passage, read), delta) in self.passages.iter().zip(&read).zip(deltas) {
+                let consumer = &self.site.paths[passage.consumer].consumer;
+                let (first, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
+                let mut rows = total.subrows_mut(first, rows);
+                rows += from_tensor(consumer.consumer_gradient(read.clone(), neurons.count(), delta.clone()));
+            }
+            total
+        };
+        // Conjugate gradients on the normal equations (Hestenes and Stiefel 1952).
+        let mut left = self.passages.iter().map(|passage| passage.delta.clone()).collect::<Vec<_>>();
+        let mut residual = gradient(&left);
+        let (mut direction, start) = (residual.clone(), residual.squared_norm_l2());
+        let mut squared = start;
+        for _ in 0..LEAST_SQUARES_STEPS {
+            if squared <= LEAST_SQUARES_REMAINDER * start {
+                break;
+            }
+            let images = self.passages.iter().zip(&read).map(|(passage, read)| consumed(passage, read, &direction));
+            let images = images.collect::<Vec<_>>();
+            let curvature = images.iter().map(|image| image.norm().powi(2)).sum::<f64>();
+            if curvature == 0.0 {
+                break;
+            }
+            let step = squared / curvature;
+            left = left.into_iter().zip(images).map(|(left, image)| left.plus(image.scaled(-step))).collect();
+            residual = gradient(&left);
+            let next = residual.squared_norm_l2();
+            direction = &residual + direction * faer::Scale(next / squared);
+            squared = next;
+        }
+        let passages = self.passages.iter().zip(left);
+        let passages = passages.map(|(passage, delta)| Passage { delta, ..passage.clone() }).collect();
+        Self { passages, ..self.clone() }
     }
 
     /// The branch with the least-squares share of `delta` taken off that this neuron can explain.
     pub(crate) fn without(&self, neuron: &NewNeurons) -> Self {
         let between = fresh_between(&self.site);
         let explained = self.passages.iter().map(|passage| {
-            let device = passage.input.device();
-            let fresh = fresh_leaves(&between, neuron.count(), &device);
-            let weights = [&neuron.incoming, &neuron.outgoing].map(|matrix| to_tensor(matrix.as_ref(), &device));
-            let [incoming, outgoing] = weights;
-            self.added(passage, &fresh, incoming, outgoing).inner()
+            let fresh = fresh_leaves(&between, neuron, self.first, &passage.input.device());
+            self.added(passage, &fresh, neuron).inner()
         });
         let explained = explained.collect::<Vec<_>>();
         let product = |a: &Signal, b: &Signal| a.clone().inner_product(b.clone()).into_scalar::<f64>();
@@ -162,7 +237,7 @@ impl Branch {
             let delta = passage.delta.clone().plus(added.scaled(-share));
             Passage { delta, ..passage.clone() }
         });
-        Self { site: self.site.clone(), passages: passages.collect() }
+        Self { passages: passages.collect(), ..self.clone() }
     }
 
     /// What gradients of new weights are sums of, in size: the product of the norms of `h`, `delta`, the neurons' weights and
@@ -202,9 +277,7 @@ impl Branch {
             let device = passage.input.device();
             let weights = [&neurons.incoming, &neurons.outgoing];
             let [incoming, outgoing] = weights.map(|matrix| to_tensor(matrix.as_ref(), &device));
-            let bias = TensorData::new(neurons.bias.iter().map(|b| *b as f32).collect(), [count]);
-            let bias = Tensor::<1>::from_data(bias, &device);
-            let fresh = fresh_leaves(&between, count, &device);
+            let fresh = fresh_leaves(&between, neurons, self.first, &device);
 
             let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
             let silent = neurons.incoming.norm_l2() == 0.0;
@@ -212,11 +285,7 @@ impl Branch {
                 true => producer.produced_zeros(&passage.input, count),
                 false => producer.produce(passage.input.clone(), incoming),
             };
-            let produced = match neurons.bias.iter().all(|bias| *bias == 0.0) {
-                true => produced,
-                false => produced.plus_bias(bias),
-            };
-            let produced = map_tensor!(produced, tensor => tensor.autodiff().require_grad());
+            let produced = map_tensor!(biased(produced, neurons), tensor => tensor.autodiff().require_grad());
             let read = path.applied(produced.clone(), &fresh);
             let (first, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
             let outgoing = outgoing.narrow(0, first, rows);
@@ -247,6 +316,16 @@ impl Branch {
         let [incoming, outgoing] = totals;
         BlockValues::of_weights(known.cloned().unwrap_or(incoming), outgoing, bias_total, fresh_totals)
     }
+}
+
+/// With the neurons' biases added.
+fn biased(produced: Signal, neurons: &NewNeurons) -> Signal {
+    if neurons.bias.iter().all(|bias| *bias == 0.0) {
+        return produced;
+    }
+    let bias = TensorData::new(neurons.bias.iter().map(|b| *b as f32).collect(), [neurons.count()]);
+    let bias = Tensor::<1>::from_data(bias, &produced.device());
+    produced.plus_bias(bias)
 }
 
 /// The part of a passage that belongs to one block: one group of the producer's inputs and one of the consumer's outputs.

@@ -1,8 +1,10 @@
 //! What was chosen for a site at a growth event: new neurons, and what is known of them beforehand.
 
-use crate::addition::{Addition, BlockValues, addition, gradient_addition};
+use crate::addition::{Addition, BlockValues, addition, changes, gradient_addition};
 use crate::branch::Branch;
-use crate::initializer::NewNeurons;
+use crate::existing::Existing;
+use crate::extension::Extension;
+use crate::new_neurons::NewNeurons;
 use crate::site::Site;
 
 /// New neurons at a site, block by block, and the gradients that they will receive.
@@ -31,8 +33,24 @@ impl Chosen {
         gradient_addition(&self.site, &self.blocks.iter().map(|block| &block.gradients).collect::<Vec<_>>())
     }
 
+    /// What is added to existing weights.
+    pub(crate) fn changes(&self) -> Vec<Extension> {
+        changes(&self.site, &self.blocks.iter().map(|block| &block.neurons).collect::<Vec<_>>())
+    }
+
     pub(crate) fn preserves_function(&self) -> bool {
-        self.site.preserves_function() && self.blocks.iter().all(|block| block.neurons.preserves_function())
+        let preserves = |(index, block): (usize, &ChosenBlock)| {
+            let neurons = &block.neurons;
+            neurons.one_side_is_zero()
+                || (neurons.changes.is_some() && Existing::of(&self.site, index).are_split_by(neurons))
+        };
+        self.site.preserves_function() && self.blocks.iter().enumerate().all(preserves)
+    }
+
+    /// Whether the gradients of all that was there before stay as they are.
+    pub(crate) fn keeps_gradients(&self) -> bool {
+        let untouched = self.blocks.iter().all(|block| block.neurons.changes.is_none());
+        self.preserves_function() && self.site.is_seen_whole() && untouched
     }
 
     /// The norm that the gradients of the new incoming and outgoing weights will have.

@@ -13,7 +13,7 @@ use crate::error::Error;
 ///
 /// `values` has the parameter's *old* shape but for the axis, where it has the number of new entries. Extensions of one
 /// parameter along several axes, or at several places of one, are all stated against its old shape; where axes meet, entries
-/// are zero.
+/// are zero, or those of the entry that is copied.
 #[derive(Debug, Clone)]
 pub struct Extension {
     /// The parameter.
@@ -26,6 +26,9 @@ pub struct Extension {
     pub at: usize,
     /// What to insert.
     pub values: TensorData,
+    /// For each new entry along the axis, the old one that it is a copy of, if any: `values` are then added to what that one has become,
+    /// along the other axes too. Empty if none is.
+    pub copies: Vec<Option<usize>>,
 }
 
 impl Extension {
@@ -62,7 +65,9 @@ pub(crate) fn by_parameter(extensions: &[Extension]) -> BTreeMap<ParamId, Vec<&E
     }
     for of_parameter in grouped.values_mut() {
         of_parameter.reverse();
-        of_parameter.sort_by_key(|extension| (extension.axis, std::cmp::Reverse(extension.at)));
+        // Copies come last, so that they take over all that is new in what they are copies of.
+        let copies = |extension: &Extension| extension.copies.iter().any(Option::is_some);
+        of_parameter.sort_by_key(|extension| (copies(extension), extension.axis, std::cmp::Reverse(extension.at)));
     }
     grouped
 }
@@ -86,6 +91,40 @@ pub fn widen<M: Module>(module: M, extensions: &[Extension]) -> Result<M, Error>
             axis: missed[0].axis,
             reason: "the network has no such parameter; `sites()` must name layers of the network itself".into(),
         }),
+    }
+}
+
+/// Adds the values of extensions to existing entries, from `at` on along their axes, in place of inserting them; ids, and everything
+/// else, stay as they are.
+pub(crate) fn shift<M: Module>(module: M, shifts: &[Extension]) -> M {
+    match shifts.is_empty() {
+        true => module,
+        false => module.map(&mut Shifting { shifts: by_parameter(shifts) }),
+    }
+}
+
+struct Shifting<'a> {
+    shifts: BTreeMap<ParamId, Vec<&'a Extension>>,
+}
+
+impl ModuleMapper for Shifting<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(shifts) = self.shifts.get(&param.id) else {
+            return param;
+        };
+        param.map(|old| {
+            let tracked = old.is_require_grad();
+            let old = old.inner();
+            let (device, dtype) = (old.device(), old.dtype());
+            let shifted = shifts.iter().fold(old, |tensor, shift| {
+                let values = Tensor::<D>::from_data(shift.values.clone(), (&device, dtype));
+                let mut ranges = tensor.dims().map(|length| 0..length);
+                ranges[shift.axis] = shift.at..shift.at + shift.added();
+                let entries = tensor.clone().slice(ranges.clone()) + values;
+                tensor.slice_assign(ranges, entries)
+            });
+            shifted.autodiff().set_require_grad(tracked)
+        })
     }
 }
 
@@ -168,9 +207,24 @@ fn extended<const D: usize>(old: Tensor<D>, extensions: &[&Extension]) -> Tensor
             corner[other.axis] = other.added();
             values = inserted(values, Tensor::zeros(corner, (&device, dtype)), other.axis, other.at);
         }
+        if extension.copies.iter().any(Option::is_some) {
+            values = with_copies(values, &tensor, extension);
+        }
         tensor = inserted(tensor, values, extension.axis, extension.at);
     }
     tensor
+}
+
+/// The values, each added to what it is a copy of. Entries before the extension's place have not moved.
+fn with_copies<const D: usize>(values: Tensor<D>, tensor: &Tensor<D>, extension: &Extension) -> Tensor<D> {
+    let entry = |(index, parent): (usize, &Option<usize>)| {
+        let own = values.clone().narrow(extension.axis, index, 1);
+        match parent {
+            Some(parent) => own + tensor.clone().narrow(extension.axis, *parent, 1),
+            None => own,
+        }
+    };
+    Tensor::cat(extension.copies.iter().enumerate().map(entry).collect(), extension.axis)
 }
 
 fn inserted<const D: usize>(tensor: Tensor<D>, values: Tensor<D>, axis: usize, at: usize) -> Tensor<D> {
@@ -202,7 +256,7 @@ mod tests {
 
     fn extension(parameter: ParamId, axis: usize, length: usize, shape: [usize; 2]) -> Extension {
         let values = TensorData::new(vec![2.0_f32; shape[0] * shape[1]], shape);
-        Extension { parameter, axis, length, at: length, values }
+        Extension { parameter, axis, length, at: length, values, copies: Vec::new() }
     }
 
     #[test]
@@ -232,7 +286,7 @@ mod tests {
         linear.weight = linear.weight.map(|_| rows(&[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]));
         let column = |at: usize, value: f32| {
             let values = TensorData::new(vec![value; 2], [2, 1]);
-            Extension { parameter: id, axis: 1, length: 3, at, values }
+            Extension { parameter: id, axis: 1, length: 3, at, values, copies: Vec::new() }
         };
         let row = Extension { at: 1, ..extension(id, 0, 2, [1, 3]) };
         let grown = widen(linear, &[column(1, 7.0), column(3, 8.0), row, column(1, 9.0)]).unwrap();

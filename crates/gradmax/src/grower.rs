@@ -12,9 +12,12 @@ use crate::branch::Branch;
 use crate::carry::{Carried, SecondMoments, carry, paths_of};
 use crate::chosen::{Chosen, ChosenBlock};
 use crate::error::Error;
-use crate::extension::{widen, widen_gradients};
+use crate::extension::{shift, widen, widen_gradients};
 use crate::growable::Growable;
-use crate::initializer::{Initializer, Needs, NewNeurons, Request};
+use crate::growth_loss::{AtBlock, GrowthLoss, NetworkLoss, OnGrowthBatch};
+use crate::initializer::{Initializer, Needs, Request};
+use crate::matrix::Matrix;
+use crate::new_neurons::{Changes, NewNeurons};
 use crate::operator::GrowthOperator;
 use crate::pass::{Part, Pass, TrainingPass, look};
 use crate::placement::{Placement, Scale, ZeroSide};
@@ -28,6 +31,7 @@ use crate::verify::{Before, Verification, Verified, verify};
 /// Grows networks with one initializer.
 pub struct Grower {
     initializer: Box<dyn Initializer>,
+    name: Option<String>,
     placement: Placement,
     second_moments: SecondMoments,
     verification: Verification,
@@ -73,6 +77,7 @@ impl Grower {
     pub fn boxed(initializer: Box<dyn Initializer>) -> Self {
         Self {
             initializer,
+            name: None,
             placement: Placement::default(),
             second_moments: SecondMoments::default(),
             verification: Verification::default(),
@@ -116,9 +121,16 @@ impl Grower {
         self
     }
 
-    /// The initializer's name.
+    /// Sets the name that receipts and messages call the method by; the initializer's own if not set.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The method's name.
     pub fn method(&self) -> &str {
-        self.initializer.name()
+        self.name.as_deref().unwrap_or(self.initializer.name())
     }
 
     /// Checks, before any training, that the network can be grown by this grower.
@@ -128,6 +140,7 @@ impl Grower {
     /// [`Error::BadOption`].
     pub fn check<N: Growable>(&self, network: &N) -> Result<(), Error> {
         self.placement.check()?;
+        self.initializer.check()?;
         let (sites, device) = (network.sites(), device_of(network));
         check_names(sites.iter().map(|site| site.name.as_str()))?;
         sites.iter().try_for_each(|site| self.check_site(site, &device))
@@ -135,10 +148,15 @@ impl Grower {
 
     fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
         site.check()?;
-        match self.placement.zero_side_of(site) {
-            ZeroSide::Outgoing => Ok(()),
-            ZeroSide::Incoming | ZeroSide::Automatic => site.slopes_at_zero(device).map(|_| ()),
+        match self.zero_side_of(site) {
+            Some(ZeroSide::Incoming | ZeroSide::Automatic) => site.slopes_at_zero(device).map(|_| ()),
+            Some(ZeroSide::Outgoing) | None => Ok(()),
         }
+    }
+
+    /// The side that the initializer leaves zero at a site.
+    fn zero_side_of(&self, site: &Site) -> Option<ZeroSide> {
+        self.initializer.zero_side(self.placement.zero_side_of(site))
     }
 
     /// Grows a network on one growth batch; `pass` computes output and mean loss, showing the sites to the probe.
@@ -189,10 +207,16 @@ impl Grower {
             (site, count, existing)
         });
         let requested = requested.collect::<Vec<_>>();
-        let choose = |(site, count, existing)| self.choose(site, count, &looked.evidence, existing, seed);
-        let chosen = match computes_on_threads(&device_of(network)) {
-            true => map_side_by_side(requested, choose),
-            false => requested.into_iter().map(choose).collect(),
+        let evidence = &looked.evidence;
+        let choose = |(site, count, existing)| self.choose(site, count, evidence, existing, seed, None);
+        let chosen = match self.initializer.needs() {
+            Needs::Loss => {
+                let loss = OnGrowthBatch { network, parts };
+                let choose = |(site, count, existing)| self.choose(site, count, evidence, existing, seed, Some(&loss));
+                requested.into_iter().map(choose).collect()
+            }
+            _ if computes_on_threads(&device) => map_side_by_side(requested, choose),
+            _ => requested.into_iter().map(choose).collect::<Vec<_>>(),
         };
         let chosen = chosen.into_iter().collect::<Result<Vec<_>, _>>()?;
         let initialize = clock.lap();
@@ -200,10 +224,12 @@ impl Grower {
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
         let extensions = additions.iter().flat_map(Addition::all).cloned().collect::<Vec<_>>();
         let preserves = chosen.iter().all(Chosen::preserves_function);
-        let seen_whole = chosen.iter().all(|chosen| chosen.site.is_seen_whole());
-        let pass = looked.pass.take().filter(|_| preserves && seen_whole && context.batch_is_training_step);
+        let keeps_gradients = chosen.iter().all(Chosen::keeps_gradients) && !meet(&chosen);
+        let pass = looked.pass.take().filter(|_| keeps_gradients && context.batch_is_training_step);
         // A pass that training goes on from counts in the running statistics; any other does not.
-        let grown = widen(independent(if pass.is_some() { &looking } else { network }), &extensions)?;
+        let shifts = chosen.iter().flat_map(Chosen::changes).collect::<Vec<_>>();
+        let shifted = shift(independent(if pass.is_some() { &looking } else { network }), &shifts);
+        let grown = widen(shifted, &extensions)?;
         let training_pass = pass.map(|pass| widen_pass(pass, &grown, &chosen));
         let widen = clock.lap();
 
@@ -270,9 +296,11 @@ impl Grower {
         evidence: &Evidence,
         existing: Option<Tensor<2>>,
         seed: Seed,
+        loss: Option<&dyn NetworkLoss>,
     ) -> Result<Chosen, Error> {
         let seed = seed.fold(&site.name);
-        let placement = Placement { zero_side: self.placement.zero_side_of(&site), ..self.placement };
+        let zero_side = self.zero_side_of(&site).unwrap_or(ZeroSide::Outgoing);
+        let placement = Placement { zero_side, ..self.placement };
         let blocks = site.blocks();
         let choose_block = |block: usize| {
             let branch = Branch::new(&site, block, evidence)?;
@@ -283,17 +311,21 @@ impl Grower {
                 }
                 false => None,
             };
+            let loss = loss.map(|network| AtBlock { network, site: &site, block });
             let request = Request {
                 site: &site.name,
                 count: count / blocks,
+                width: site.width() / blocks,
                 fan_in: site.fan_in(),
                 fan_out: site.fan_out(),
                 placement,
                 seed: if blocks == 1 { seed } else { seed.at(block as u64) },
                 initializer: self.method(),
                 layers: &site,
+                block,
                 branch: &branch,
                 operator: operator.as_ref(),
+                loss: loss.as_ref().map(|loss| loss as &dyn GrowthLoss),
             };
             let neurons = self.initializer.neurons(&request)?;
             check_neurons(&neurons, &request)?;
@@ -303,6 +335,18 @@ impl Grower {
         let chosen = (0..blocks).map(choose_block).collect::<Result<Vec<_>, Error>>()?;
         Ok(Chosen { site, blocks: chosen })
     }
+}
+
+/// Whether new weights between the new neurons of one site and those of another receive a gradient: the ones are not silent, and the others
+/// are read. They start as zeros, and belong to neither site's branch.
+fn meet(chosen: &[Chosen]) -> bool {
+    let reads = |reader: &Chosen, read: &Chosen| {
+        let producer = reader.site.producer.weight();
+        read.site.paths.iter().any(|path| path.consumer.weight() == producer)
+    };
+    let silent = |chosen: &Chosen| chosen.blocks.iter().all(|block| block.neurons.are_silent());
+    let unread = |chosen: &Chosen| chosen.blocks.iter().all(|block| block.neurons.outgoing.norm_max() == 0.0);
+    chosen.iter().any(|reader| !unread(reader) && chosen.iter().any(|read| !silent(read) && reads(reader, read)))
 }
 
 /// A copy that does not share running statistics with the network.
@@ -341,9 +385,30 @@ fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Erro
             wanted.2
         ));
     }
-    match neurons.incoming.is_all_finite()
-        && neurons.outgoing.is_all_finite()
-        && neurons.bias.iter().all(|b| b.is_finite())
+    if neurons.parents.len() > request.count || neurons.parents.iter().flatten().any(|parent| *parent >= request.width)
+    {
+        return unusable(format!(
+            "neurons split from {:?}, where {} are asked for and {} are there",
+            neurons.parents, request.count, request.width
+        ));
+    }
+    if let Some(Changes { incoming, outgoing, bias }) = &neurons.changes
+        && (incoming.shape(), outgoing.shape(), bias.len())
+            != ((request.width, request.fan_in), (request.fan_out, request.width), request.width)
+    {
+        return unusable(format!(
+            "changes of incoming {:?}, outgoing {:?} and {} biases, where {} neurons are there",
+            incoming.shape(),
+            outgoing.shape(),
+            bias.len(),
+            request.width
+        ));
+    }
+    let changes = neurons.changes.iter();
+    let matrices = changes.clone().flat_map(|changes| [&changes.incoming, &changes.outgoing]);
+    let biases = changes.flat_map(|changes| &changes.bias).chain(&neurons.bias);
+    match matrices.chain([&neurons.incoming, &neurons.outgoing]).all(Matrix::is_all_finite)
+        && biases.into_iter().all(|bias| bias.is_finite())
     {
         true => Ok(()),
         false => unusable("some weights are not finite; is the loss?".into()),

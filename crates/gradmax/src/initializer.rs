@@ -1,20 +1,43 @@
 //! How new neurons get their weights: the contract of initializers, and what they may ask for.
 
+mod firefly;
+mod firefly_opt;
 mod gradmax;
+mod gradmax_opt;
 mod gradmax_rectified;
+mod nest;
+mod north;
 mod random;
+mod split;
+mod splitting_steepest_descent;
+mod tiny;
+mod unit_bias;
+mod variance_transfer;
 
 use faer::{Mat, MatRef};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-pub use self::gradmax::GradMax;
+pub use self::firefly::Firefly;
+pub use self::firefly_opt::FireflyOpt;
+pub use self::gradmax::{GradMax, Sign};
+pub use self::gradmax_opt::{Ascent, GradMaxOpt};
 pub use self::gradmax_rectified::GradMaxRectified;
+pub use self::nest::Nest;
+pub use self::north::North;
 pub use self::random::{Random, RandomPositive};
+pub use self::split::Net2Wider;
+pub use self::splitting_steepest_descent::SplittingSteepestDescent;
+pub use self::tiny::Tiny;
+pub use self::unit_bias::UnitBias;
+pub use self::variance_transfer::VarianceTransfer;
 use crate::branch::Branch;
 use crate::error::Error;
+use crate::existing::Existing;
+use crate::growth_loss::GrowthLoss;
 use crate::matrix::Matrix;
+use crate::new_neurons::NewNeurons;
 use crate::operator::{GrowthOperator, LinearOperator};
 use crate::placement::{Placement, Scale, ZeroSide};
 use crate::seed::Seed;
@@ -31,6 +54,20 @@ pub trait Initializer: Send + Sync {
     /// What has to be measured before [`neurons`](Initializer::neurons) is called; nothing else is.
     fn needs(&self) -> Needs;
 
+    /// The side of the new neurons that it leaves zero, given the one that the placement asks for at a site (never
+    /// [`ZeroSide::Automatic`]); none if it leaves neither.
+    fn zero_side(&self, asked: ZeroSide) -> Option<ZeroSide> {
+        Some(asked)
+    }
+
+    /// Checks its own options, before any training.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`].
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The weights of `request.count` new neurons.
     ///
     /// # Errors
@@ -46,48 +83,8 @@ pub enum Needs {
     Nothing,
     /// The growth operator of the site, on the growth batch.
     Operator,
-}
-
-/// The weights of new neurons.
-#[derive(Debug, Clone)]
-pub struct NewNeurons {
-    /// Weights into the new neurons, `[count, fan_in]`.
-    pub incoming: Matrix,
-    /// Weights out of them, `[fan_out, count]`.
-    pub outgoing: Matrix,
-    /// Their biases; ignored where the producer has none.
-    pub bias: Vec<f64>,
-    /// Singular values of their directions, for methods that find them; else empty.
-    pub singular_values: Vec<f64>,
-    /// The gradient that their incoming weights will receive, `[count, fan_in]`, if the method came by it; else it is computed.
-    /// Only looked at where the incoming weights and biases are zero.
-    pub incoming_gradient: Option<Matrix>,
-}
-
-impl NewNeurons {
-    /// Number of neurons.
-    pub fn count(&self) -> usize {
-        self.incoming.nrows()
-    }
-
-    /// The gradient norm of the new incoming weights that singular values and scale predict, where there are any.
-    pub fn predicted_gradient_norm(&self) -> Option<f64> {
-        let squared = |(j, value): (usize, &f64)| (self.outgoing.col(j).norm_l2() * value).powi(2);
-        match self.singular_values.is_empty() {
-            true => None,
-            false => Some(self.singular_values.iter().enumerate().map(squared).sum::<f64>().sqrt()),
-        }
-    }
-
-    /// Whether incoming weights and biases are zero.
-    pub(crate) fn are_silent(&self) -> bool {
-        self.incoming.norm_max() == 0.0 && self.bias.iter().all(|bias| *bias == 0.0)
-    }
-
-    /// Whether adding these neurons leaves the network's output exactly as it is, for activations with `f(0) = 0`.
-    pub fn preserves_function(&self) -> bool {
-        self.outgoing.norm_max() == 0.0 || self.are_silent()
-    }
+    /// The loss on the growth batch as a function of the new neurons' weights, as often as it likes; and the operator.
+    Loss,
 }
 
 /// What an initializer is asked, and what it may look at.
@@ -96,6 +93,8 @@ pub struct Request<'a> {
     pub site: &'a str,
     /// Number of new neurons.
     pub count: usize,
+    /// Number of existing neurons.
+    pub width: usize,
     /// Incoming weights of each.
     pub fan_in: usize,
     /// Outgoing weights of each.
@@ -106,8 +105,10 @@ pub struct Request<'a> {
     pub seed: Seed,
     pub(crate) initializer: &'a str,
     pub(crate) layers: &'a Site,
+    pub(crate) block: usize,
     pub(crate) branch: &'a Branch,
     pub(crate) operator: Option<&'a GrowthOperator>,
+    pub(crate) loss: Option<&'a dyn GrowthLoss>,
 }
 
 impl Request<'_> {
@@ -118,6 +119,38 @@ impl Request<'_> {
     pub fn operator(&self) -> Result<&GrowthOperator, Error> {
         self.operator
             .ok_or_else(|| self.refuse("it asked for the growth operator; `needs()` must return `Needs::Operator`"))
+    }
+
+    /// The loss on the growth batch, as a function of the new neurons.
+    ///
+    /// # Errors
+    /// [`Error::Initializer`], if the initializer did not say that it [needs](Initializer::needs) it.
+    pub fn loss(&self) -> Result<&dyn GrowthLoss, Error> {
+        self.loss.ok_or_else(|| self.refuse("it asked for the loss; `needs()` must return `Needs::Loss`"))
+    }
+
+    /// The weights of the existing neurons.
+    pub fn existing(&self) -> Existing {
+        Existing::of(self.layers, self.block)
+    }
+
+    /// The weights of the existing neurons, for methods that start from them.
+    ///
+    /// # Errors
+    /// [`Error::Initializer`], if there are none, or if other layers take part in what they compute or where they go, which new neurons
+    /// would have to share.
+    pub fn parents(&self) -> Result<Existing, Error> {
+        if self.width == 0 {
+            return Err(
+                self.refuse("it starts from existing neurons, and there are none; grow new layers by another method")
+            );
+        }
+        if !self.layers.is_seen_whole() {
+            return Err(self.refuse(
+                "further layers add to its neurons, or read them unseen, so that a neuron cannot be split in two; use another method",
+            ));
+        }
+        Ok(self.existing())
     }
 
     /// Mean L2 norm of the existing neurons' incoming weights.
@@ -164,30 +197,33 @@ impl Request<'_> {
     /// # Errors
     /// [`Error::Initializer`], if the scale has nothing to refer to.
     pub fn place(&self, directions: MatRef<'_, f64>) -> Result<NewNeurons, Error> {
+        self.place_with(directions, self.placement.epsilon)
+    }
+
+    /// As [`place`](Self::place), with another epsilon.
+    pub(crate) fn place_with(&self, directions: MatRef<'_, f64>, epsilon: f64) -> Result<NewNeurons, Error> {
         let weights = self.scaled(directions)?;
         let mut rng = self.seed.fold("epsilon").rng();
         let mut small = |fan: usize| {
-            if self.placement.epsilon == 0.0 {
+            if epsilon == 0.0 {
                 return Mat::zeros(self.count, fan);
             }
             let drawn = Mat::from_fn(self.count, fan, |_, _| StandardNormal.sample(&mut rng));
-            rows_of_norm(drawn.as_ref(), self.placement.epsilon)
+            rows_of_norm(drawn.as_ref(), epsilon)
         };
         let (incoming, outgoing) = match self.placement.zero_side {
             ZeroSide::Incoming | ZeroSide::Automatic => (small(self.fan_in), weights.transpose().to_owned()),
             ZeroSide::Outgoing => (weights, small(self.fan_out).transpose().to_owned()),
         };
-        Ok(NewNeurons {
-            incoming,
-            outgoing,
-            bias: vec![0.0; self.count],
-            singular_values: Vec::new(),
-            incoming_gradient: None,
-        })
+        Ok(NewNeurons::unbiased(incoming, outgoing))
     }
 
-    fn scaled(&self, directions: MatRef<'_, f64>) -> Result<Matrix, Error> {
-        let reference = match (self.placement.scale, self.placement.zero_side) {
+    /// The norm that a new neuron's weights get on the side that is not zero (or, on the other side, would).
+    ///
+    /// # Errors
+    /// [`Error::Initializer`], if the scale has nothing to refer to.
+    pub fn norm(&self, zero_side: ZeroSide) -> Result<f64, Error> {
+        let reference = match (self.placement.scale, zero_side) {
             (Scale::Fixed, _) => 1.0,
             (_, ZeroSide::Incoming | ZeroSide::Automatic) => self.mean_outgoing_norm(),
             (_, ZeroSide::Outgoing) => self.mean_incoming_norm(),
@@ -198,7 +234,11 @@ impl Request<'_> {
                  use scale `fixed`",
             ));
         }
-        let norm = self.placement.factor * reference;
+        Ok(self.placement.factor * reference)
+    }
+
+    fn scaled(&self, directions: MatRef<'_, f64>) -> Result<Matrix, Error> {
+        let norm = self.norm(self.placement.zero_side)?;
         match self.placement.scale {
             Scale::Mean | Scale::Fixed => Ok(rows_of_norm(directions, norm)),
             Scale::Joint => self.scaled_jointly(rows_of_norm(directions, 1.0), norm),
@@ -223,13 +263,29 @@ impl Request<'_> {
 }
 
 /// The rows, each with the given norm; a row of zeros stays zero.
-fn rows_of_norm(rows: MatRef<'_, f64>, norm: f64) -> Matrix {
+pub(crate) fn rows_of_norm(rows: MatRef<'_, f64>, norm: f64) -> Matrix {
     let factors = (0..rows.nrows()).map(|i| match rows.row(i).norm_l2() {
         0.0 => 0.0,
         length => norm / length,
     });
     let factors = factors.collect::<Vec<_>>();
     Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| rows[(i, j)] * factors[i])
+}
+
+fn check_positive(option: &'static str, value: f64) -> Result<(), Error> {
+    match value > 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => Err(Error::BadOption { option, value: value.to_string(), remedy: "it must be a positive number" }),
+    }
+}
+
+fn check_not_negative(option: &'static str, value: f64) -> Result<(), Error> {
+    match value >= 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => {
+            Err(Error::BadOption { option, value: value.to_string(), remedy: "it must be 0 or a positive number" })
+        }
+    }
 }
 
 /// An entry from the standard normal distribution.

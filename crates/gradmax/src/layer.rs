@@ -107,6 +107,24 @@ impl Layer {
         }
     }
 
+    /// Gradients of the incoming weights, as a producer: `[outputs, fan_in]`; none if the weights are not trained.
+    pub(crate) fn incoming_gradients(&self, gradients: &GradientsParams) -> Option<Tensor<2>> {
+        let shape = [self.outputs(), self.fan_in()];
+        match self {
+            Self::Dense(linear) => gradients.get::<2>(linear.weight.id).map(Tensor::transpose),
+            Self::Conv2d(conv) => gradients.get::<4>(conv.weight.id).map(|gradient| gradient.reshape(shape)),
+        }
+    }
+
+    /// The biases of the existing neurons, as a producer: `[outputs]`.
+    pub(crate) fn biases(&self) -> Option<Tensor<1>> {
+        let bias = match self {
+            Self::Dense(linear) => linear.bias.as_ref(),
+            Self::Conv2d(conv) => conv.bias.as_ref(),
+        };
+        bias.map(|bias| bias.val().inner())
+    }
+
     /// Weights out of each input, as a consumer: `[inputs, fan_out]`.
     pub(crate) fn outgoing_weights(&self) -> Tensor<2> {
         match self {
@@ -141,12 +159,12 @@ impl Layer {
         let weight = match self {
             Self::Dense(_) => {
                 let values = TensorData::new(entries(incoming.transpose()), [incoming.ncols(), count]);
-                Extension { parameter, axis: 1, length, at, values }
+                Extension { parameter, axis: 1, length, at, values, copies: Vec::new() }
             }
             Self::Conv2d(conv) => {
                 let [_, inputs, height, width] = conv.weight.dims();
                 let values = TensorData::new(entries(incoming.as_ref()), [count, inputs, height, width]);
-                Extension { parameter, axis: 0, length, at, values }
+                Extension { parameter, axis: 0, length, at, values, copies: Vec::new() }
             }
         };
         let bias = self.bias().map(|parameter| Extension {
@@ -155,6 +173,7 @@ impl Layer {
             length,
             at,
             values: TensorData::new(bias.iter().map(|b| *b as f32).collect(), [count]),
+            copies: Vec::new(),
         });
         (weight, bias)
     }
@@ -170,7 +189,7 @@ impl Layer {
             Self::Dense(linear) => {
                 let [length, outputs] = linear.weight.dims();
                 let values = TensorData::new(entries(outgoing[0].transpose()), [count * positions, outputs]);
-                Extension { parameter, axis: 0, length, at, values }
+                Extension { parameter, axis: 0, length, at, values, copies: Vec::new() }
             }
             Self::Conv2d(conv) => {
                 let [outputs, length, height, width] = conv.weight.dims();
@@ -184,7 +203,7 @@ impl Layer {
                     }
                 }
                 let values = TensorData::new(values, [outputs, count, height, width]);
-                Extension { parameter, axis: 1, length, at, values }
+                Extension { parameter, axis: 1, length, at, values, copies: Vec::new() }
             }
         }
     }

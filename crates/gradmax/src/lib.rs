@@ -21,7 +21,7 @@
 //! let network = config.init(Seed::new(0), &device.autodiff())?;
 //!
 //! let plan = [Planned { site: "hidden1".into(), count: 2 }];
-//! let growth = Grower::new(GradMax).grow(&network, &SgdConfig::new().init(), &plan, |network, probe| {
+//! let growth = Grower::new(GradMax::default()).grow(&network, &SgdConfig::new().init(), &plan, |network, probe| {
 //!     let output = network.forward_probed(input.clone(), probe);
 //!     Pass { loss: Task::Regression.loss(output.clone(), &target), output }
 //! })?;
@@ -31,6 +31,7 @@
 //! ```
 
 mod activation;
+mod adam;
 mod addition;
 mod anatomy;
 mod between;
@@ -42,16 +43,19 @@ mod data;
 mod directions;
 mod error;
 mod evaluation;
+mod existing;
 mod extension;
 mod gradients;
 mod growable;
 mod grower;
+mod growth_loss;
 mod initializer;
 mod layer;
 mod learning_rate;
 mod matrix;
 mod modules;
 mod network;
+mod new_neurons;
 mod observer;
 mod ongoing;
 mod operator;
@@ -78,11 +82,16 @@ pub use data::{Batch, Examples, InMemory};
 pub use directions::{Directions, Solver, leading_directions, leading_directions_by};
 pub use error::Error;
 pub use evaluation::{Evaluation, evaluate};
+pub use existing::Existing;
 pub use extension::{Extension, widen};
 pub use gradients::{Decayed, WeightDecay};
 pub use growable::{Growable, training_flops};
 pub use grower::{EventContext, Grower, Growth};
-pub use initializer::{GradMax, GradMaxRectified, Initializer, Needs, NewNeurons, Random, RandomPositive, Request};
+pub use growth_loss::{GrowthLoss, LossAt};
+pub use initializer::{
+    Ascent, Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Needs, Nest, Net2Wider, North,
+    Random, RandomPositive, Request, Sign, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
+};
 pub use layer::Layer;
 pub use learning_rate::{Decay, LearningRate};
 pub use matrix::Matrix;
@@ -91,6 +100,7 @@ pub use network::{
     Architecture, ConvNet, ConvNetConfig, Downsampling, HiddenPath, Mlp, MlpConfig, MobileNetV1Config, Stage, Strides,
     VggConfig, WideResNet, WideResNetConfig,
 };
+pub use new_neurons::{Changes, NewNeurons};
 pub use observer::{Observer, ObserverError, Row, Split};
 pub use operator::{GrowthOperator, LinearOperator};
 pub use pass::{Part, Pass, TrainingPass};

@@ -289,7 +289,12 @@ impl Site {
             let squared = |path: &Path| 2.0 * path.fan_out(0) as f64 / (count as f64 * taps(path));
             return self.paths.iter().map(squared).sum::<f64>().sqrt();
         }
-        mean_norm(self.by_neuron(|path| Some(path.consumer.outgoing_weights())).expect("consumers have weights"))
+        mean_norm(self.outgoing_weights())
+    }
+
+    /// The existing neurons' outgoing weights, `[width, fan_out]`.
+    pub(crate) fn outgoing_weights(&self) -> Tensor<2> {
+        self.by_neuron(|path| Some(path.consumer.outgoing_weights())).expect("consumers have weights")
     }
 
     /// The gradients of the existing neurons' outgoing weights, `[width, fan_out]`; none if a consumer is not trained.

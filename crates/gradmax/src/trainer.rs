@@ -42,7 +42,7 @@ use crate::task::Task;
 /// let schedule = Periodic { start: 50, every: 50, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
 /// let growth = GrowthPolicy {
 ///     schedule: Box::new(schedule),
-///     grower: Grower::new(GradMax),
+///     grower: Grower::new(GradMax::default()),
 ///     batch: GrowthBatch::Training,
 /// };
 /// let settings = Settings { batch_size: Some(50), ..Settings::new(300, 0.1) };

@@ -69,7 +69,7 @@ where
     for event in 0..12 {
         let plan = schedule.plan(&Observed::new(event + 1, event, &sites));
         let before = state(&optimizer);
-        let growth = Grower::new(GradMax)
+        let growth = Grower::new(GradMax::default())
             .grow(&network, &optimizer, &plan, |network, probe| images.pass(network, probe))
             .unwrap_or_else(|error| panic!("{what}, event {event}: {error}"));
         // A few images fix the statistics of batch norm badly, which enlarges rounding.

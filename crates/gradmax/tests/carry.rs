@@ -54,7 +54,7 @@ fn old_entries_are_bit_identical_and_new_ones_as_chosen() {
     for (name, mut optimizer, second_moments) in optimizers() {
         let (network, batch) = trained(&mut optimizer);
         let before = state(&optimizer);
-        let growth = Grower::new(GradMax)
+        let growth = Grower::new(GradMax::default())
             .grow(&network, &optimizer, &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
             .unwrap();
         let after = state(&growth.optimizer);
@@ -85,7 +85,7 @@ fn old_entries_are_bit_identical_and_new_ones_as_chosen() {
 fn second_moments_can_start_at_zero() {
     let mut optimizer = AdamConfig::new().init();
     let (network, batch) = trained(&mut optimizer);
-    let growth = Grower::new(GradMax)
+    let growth = Grower::new(GradMax::default())
         .with_second_moments(SecondMoments::Zeros)
         .grow(&network, &optimizer, &everywhere(&network, 1), |n, probe| batch.pass(n, probe))
         .unwrap();
@@ -100,7 +100,7 @@ fn second_moments_can_start_at_zero() {
 fn state_of_another_shape_is_dropped_and_the_receipt_says_so() {
     let mut optimizer = AdafactorConfig::new().init();
     let (network, batch) = trained(&mut optimizer);
-    let growth = Grower::new(GradMax)
+    let growth = Grower::new(GradMax::default())
         .grow(&network, &optimizer, &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
         .unwrap();
     assert_eq!(growth.receipt.optimizer_reset, ["layers.0.weight", "layers.1.weight", "layers.2.weight"]);
@@ -119,13 +119,7 @@ impl Initializer for Zeros {
         Needs::Nothing
     }
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        Ok(NewNeurons {
-            incoming: Mat::zeros(request.count, request.fan_in),
-            outgoing: Mat::zeros(request.fan_out, request.count),
-            bias: vec![0.0; request.count],
-            singular_values: Vec::new(),
-            incoming_gradient: None,
-        })
+        Ok(NewNeurons::unbiased(Mat::zeros(request.count, request.fan_in), Mat::zeros(request.fan_out, request.count)))
     }
 }
 
@@ -161,7 +155,7 @@ fn old_weights_follow_the_trajectory_of_the_ungrown_network() {
 fn parameters_keep_their_ids() {
     let mut optimizer = momentum();
     let (network, batch) = trained(&mut optimizer);
-    let growth = Grower::new(GradMax)
+    let growth = Grower::new(GradMax::default())
         .grow(&network, &optimizer, &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
         .unwrap();
     let ids = |network: &Mlp| network.sites().iter().map(|site| site.producer.weight()).collect::<Vec<ParamId>>();

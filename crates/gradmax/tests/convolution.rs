@@ -27,7 +27,7 @@ const SILENT: f64 = 1e-3;
 fn check_growth<N: Growable<Input = Tensor<4>>>(network: &N, images: &Images, plan: &[Planned], case: &str) -> usize {
     // A pass in training mode, so that running statistics are not what they start with.
     images.pass(network, &mut ());
-    let grower = Grower::new(GradMax).with_placement(incoming());
+    let grower = Grower::new(GradMax::default()).with_placement(incoming());
     let growth = images.grow(&grower, network, plan).unwrap_or_else(|error| panic!("{case}: {error}"));
     assert!(growth.receipt.output_change.unwrap() <= 1e-6, "{case}: {:?}", growth.receipt);
     assert!(images.change_in_evaluation(network, &growth.network) <= 1e-6, "{case}");
@@ -191,7 +191,7 @@ fn the_training_step_after_growth_has_every_gradient_of_the_grown_network() {
     let network = everything().init(Seed::new(1), &device()).unwrap();
     let images = Images::new(7, [2, 9, 10], 3, Seed::new(2));
     for zero_side in [ZeroSide::Incoming, ZeroSide::Outgoing, ZeroSide::Automatic] {
-        let grower = Grower::new(Random).with_placement(zero(zero_side));
+        let grower = Grower::new(Random {}).with_placement(zero(zero_side));
         let parts = [Part { weight: 1.0, pass: Box::new(|n: &_, probe: &mut dyn Probe| images.pass(n, probe)) }];
         let context = EventContext { batch_is_training_step: true, ..EventContext::default() };
         let plan = everywhere(&network, 2);
@@ -219,9 +219,9 @@ fn zero_outgoing_weights_preserve_the_function_through_everything() {
     let network = everything().init(Seed::new(3), &device()).unwrap();
     let images = Images::new(6, [2, 9, 10], 3, Seed::new(4));
     for (grower, side) in [
-        (Grower::new(Random), ZeroSide::Outgoing),
-        (Grower::new(GradMax), ZeroSide::Outgoing),
-        (Grower::new(GradMax), ZeroSide::Automatic),
+        (Grower::new(Random {}), ZeroSide::Outgoing),
+        (Grower::new(GradMax::default()), ZeroSide::Outgoing),
+        (Grower::new(GradMax::default()), ZeroSide::Automatic),
     ] {
         let growth = images.grow(&grower.with_placement(zero(side)), &network, &everywhere(&network, 2)).unwrap();
         assert!(growth.receipt.output_change.unwrap() <= 1e-6);
@@ -240,7 +240,7 @@ fn a_norm_after_the_producer_makes_the_outgoing_side_the_zero_one() {
     let stages = vec![conv(3), act.clone(), conv(3), Stage::Norm { norm: NormKind::Batch }, act, conv(2)];
     let network = ConvNetConfig { input: [1, 6, 6], stages }.init(Seed::new(1), &device()).unwrap();
     let images = Images::new(5, [1, 6, 6], 2, Seed::new(2));
-    let growth = images.grow(&Grower::new(GradMax), &network, &everywhere(&network, 1)).unwrap();
+    let growth = images.grow(&Grower::new(GradMax::default()), &network, &everywhere(&network, 1)).unwrap();
     let [plain, normed] = [0, 1].map(|site| &growth.receipt.sites[site]);
     assert_eq!((plain.outgoing_gradient_norm, normed.gradient_norm), (Some(0.0), Some(0.0)));
     assert!(plain.gradient_norm > Some(0.0) && normed.outgoing_gradient_norm > Some(0.0));
@@ -276,7 +276,8 @@ fn groups_of_a_group_norm_stay_whole() {
     let images = Images::new(4, [2, 5, 5], 2, Seed::new(2));
     // Two neurons share a group, so each one's gradient depends on both; the prediction counts that.
     check_growth(&network, &images, &everywhere(&network, 4), "group norm");
-    let uneven = images.grow(&Grower::new(GradMax), &network, &everywhere(&network, 3)).map(|_| ()).unwrap_err();
+    let uneven =
+        images.grow(&Grower::new(GradMax::default()), &network, &everywhere(&network, 3)).map(|_| ()).unwrap_err();
     assert!(matches!(uneven, Error::UnevenGroups { unit: 2, .. }), "{uneven}");
 }
 
@@ -320,7 +321,7 @@ fn dropout_is_verified_where_it_is_silent() {
     ];
     let network = ConvNetConfig { input: [2, 5, 5], stages }.init(Seed::new(1), &device()).unwrap();
     let images = Images::new(30, [2, 5, 5], 2, Seed::new(2));
-    let growth = images.grow(&Grower::new(GradMax), &network, &everywhere(&network, 2)).unwrap();
+    let growth = images.grow(&Grower::new(GradMax::default()), &network, &everywhere(&network, 2)).unwrap();
     assert!(growth.receipt.output_change.unwrap() <= 1e-6);
     assert!(growth.receipt.sites[0].gradient_norm.unwrap() > 0.0);
 }
@@ -398,7 +399,7 @@ fn neurons_with_several_readers_and_beside_others_grow_at_their_place() {
     let network = Branching::new();
     let images = Images::new(6, [2, 5, 5], 2, Seed::new(8));
     check_growth(&network, &images, &everywhere(&network, 2), "branching");
-    let growth = images.grow(&Grower::new(GradMax), &network, &everywhere(&network, 2)).unwrap();
+    let growth = images.grow(&Grower::new(GradMax::default()), &network, &everywhere(&network, 2)).unwrap();
     assert_eq!(growth.network.widths(), [6, 5]);
     // Grown again, at places that the first growth has moved.
     check_growth(&growth.network, &images, &everywhere(&growth.network, 3), "branching again");
@@ -450,7 +451,7 @@ fn a_layer_norm_over_neurons_is_refused_unless_the_change_is_accepted() {
     let images = Images::new(5, [2, 6, 6], 2, Seed::new(1));
     let grow = |change: OutputChange| {
         let network = declared(|norm| vec![Between::LayerNorm(norm, change), Activation::Relu.into()]);
-        images.grow(&Grower::new(GradMax), &network, &everywhere(&network, 2))
+        images.grow(&Grower::new(GradMax::default()), &network, &everywhere(&network, 2))
     };
     assert!(matches!(grow(OutputChange::Refused).map(|_| ()), Err(Error::LayerNormAcrossNeurons { .. })));
     let growth = grow(OutputChange::Accepted).unwrap();
@@ -464,7 +465,7 @@ fn sites_that_do_not_fit_together_are_refused_with_the_layer_that_does_not() {
     let images = Images::new(5, [2, 6, 6], 2, Seed::new(1));
     let refused = |between: Vec<Between>| {
         let network = declared(|_| between);
-        images.grow(&Grower::new(GradMax), &network, &everywhere(&network, 2)).map(|_| ()).unwrap_err()
+        images.grow(&Grower::new(GradMax::default()), &network, &everywhere(&network, 2)).map(|_| ()).unwrap_err()
     };
     let pool = burn::nn::pool::AvgPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
     let norm = BatchNormConfig::new(9).init(&device());
@@ -488,7 +489,7 @@ fn new_layers_grow_from_nothing() {
     let config = MlpConfig { paths: paths.to_vec(), ..MlpConfig::new(6, &[4, 3], 2, Activation::Relu) };
     let network = config.init(Seed::new(1), &device()).unwrap();
     let batch = common::Batch::new(30, 6, 2);
-    let growth = Grower::new(GradMax)
+    let growth = Grower::new(GradMax::default())
         .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
         .unwrap();
     let widths = growth.network.sites().iter().map(|site| site.width()).collect::<Vec<_>>();
@@ -510,7 +511,7 @@ fn new_layers_grow_from_nothing() {
         let network = config.init(Seed::new(3), &device()).unwrap();
         let images = Images::new(4, [3, 8, 8], 10, Seed::new(4));
         check_growth(&network, &images, &everywhere(&network, 4), &format!("new blocks, {norm:?}"));
-        let grower = Grower::new(GradMax).with_placement(incoming());
+        let grower = Grower::new(GradMax::default()).with_placement(incoming());
         let growth = images.grow(&grower, &network, &everywhere(&network, 4)).unwrap();
         assert_eq!(growth.network.sites()[1].width(), 4);
         check_growth(&growth.network, &images, &everywhere(&growth.network, 4), &format!("newer blocks, {norm:?}"));

@@ -21,11 +21,11 @@ fn grow<N: Growable<Input = Tensor<2>>>(grower: &Grower, network: &N, batch: &Ba
 fn activations_that_are_not_zero_at_zero_are_refused() {
     for activation in [Activation::Sigmoid, Activation::Softplus] {
         let network = mlp(5, &[4], 2, activation, true);
-        let refused = Grower::new(GradMax).check(&network).unwrap_err();
+        let refused = Grower::new(GradMax::default()).check(&network).unwrap_err();
         assert!(matches!(refused, Error::ActivationNotZeroAtZero { .. }));
         let message = refused.to_string();
         assert!(message.contains("`hidden1`") && message.contains(activation.name()) && message.contains("use"));
-        assert!(grow(&Grower::new(GradMax), &network, &Batch::new(9, 5, 2)).is_err());
+        assert!(grow(&Grower::new(GradMax::default()), &network, &Batch::new(9, 5, 2)).is_err());
     }
 }
 
@@ -34,7 +34,8 @@ fn with_zero_outgoing_weights_any_activation_can_grow() {
     let inverse = Placement { zero_side: ZeroSide::Outgoing, ..Placement::default() };
     let network = mlp(5, &[4, 3], 2, Activation::Sigmoid, true);
     let batch = Batch::new(30, 5, 2);
-    for grower in [Grower::new(Random), Grower::new(GradMax)].map(|grower| grower.with_placement(inverse)) {
+    for grower in [Grower::new(Random {}), Grower::new(GradMax::default())].map(|grower| grower.with_placement(inverse))
+    {
         let growth = grower
             .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
             .unwrap();
@@ -102,7 +103,8 @@ impl Growable for Mistaken {
 
 #[test]
 fn what_a_network_declares_wrongly_is_caught() {
-    let refused = |mistake| grow(&Grower::new(GradMax), &Mistaken::new(mistake), &Batch::new(30, 5, 2)).unwrap_err();
+    let refused =
+        |mistake| grow(&Grower::new(GradMax::default()), &Mistaken::new(mistake), &Batch::new(30, 5, 2)).unwrap_err();
     assert!(matches!(refused(Mistake::BurnsRelu), Error::GradientMismatch { measured: 0.0, .. }));
     assert!(matches!(refused(Mistake::HalfSlope), Error::GradientMismatch { .. }));
     assert!(matches!(refused(Mistake::Sigmoid), Error::OutputChanged { .. }));
@@ -117,7 +119,7 @@ fn plans_that_make_no_sense_are_refused() {
     let batch = Batch::new(9, 5, 2);
     let grow = |site: &str, count| {
         let plan = [Planned { site: site.into(), count }];
-        Grower::new(GradMax)
+        Grower::new(GradMax::default())
             .grow(&network, &SgdConfig::new().init(), &plan, |n: &Mlp, probe: &mut dyn Probe| batch.pass(n, probe))
             .map(|_| ())
             .unwrap_err()
@@ -126,7 +128,7 @@ fn plans_that_make_no_sense_are_refused() {
     assert!(grow("hidden7", 1).to_string().contains("hidden1"));
     let twice = [1, 2].map(|count| Planned { site: "hidden1".into(), count });
     let optimizer = SgdConfig::new().init();
-    let refused = Grower::new(GradMax).grow(&network, &optimizer, &twice, |n, probe| batch.pass(n, probe));
+    let refused = Grower::new(GradMax::default()).grow(&network, &optimizer, &twice, |n, probe| batch.pass(n, probe));
     assert!(matches!(refused.map(|_| ()), Err(Error::RepeatedSite { .. })));
 }
 
@@ -135,9 +137,9 @@ fn a_mean_scale_needs_neurons_with_weights() {
     let mut network = mlp(5, &[4], 2, Activation::Relu, true);
     network = network.map(&mut Zeroed);
     let batch = Batch::new(9, 5, 2);
-    assert!(matches!(grow(&Grower::new(Random), &network, &batch), Err(Error::Initializer { .. })));
+    assert!(matches!(grow(&Grower::new(Random {}), &network, &batch), Err(Error::Initializer { .. })));
     let fixed = Placement { scale: Scale::Fixed, ..Placement::default() };
-    grow(&Grower::new(Random).with_placement(fixed), &network, &batch).unwrap();
+    grow(&Grower::new(Random {}).with_placement(fixed), &network, &batch).unwrap();
 }
 
 struct Zeroed;

@@ -22,7 +22,7 @@ fn new_weights_receive_exactly_the_predicted_gradient() {
         for bias in [false, true] {
             let network = mlp(7, &[5, 4, 6], 3, activation, bias);
             let batch = Batch::new(40, 7, 3);
-            let growth = Grower::new(GradMax)
+            let growth = Grower::new(GradMax::default())
                 .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
                 .unwrap();
             assert!(growth.receipt.output_change.unwrap() <= 1e-6);
@@ -40,7 +40,7 @@ fn the_training_step_after_growth_uses_the_gradients_of_the_grown_network() {
     for placement in [Placement::default(), Placement { zero_side: ZeroSide::Outgoing, ..Placement::default() }] {
         let network = mlp(6, &[5, 4], 3, Activation::Gelu, true);
         let batch = Batch::new(50, 6, 3);
-        let grower = Grower::new(Random).with_placement(placement);
+        let grower = Grower::new(Random {}).with_placement(placement);
         let parts = [Part { weight: 1.0, pass: Box::new(|n: &Mlp, probe: &mut dyn Probe| batch.pass(n, probe)) }];
         let context = EventContext { batch_is_training_step: true, ..EventContext::default() };
         let plan = everywhere(&network, 2);
@@ -141,11 +141,11 @@ fn no_other_directions_of_equal_norm_receive_a_larger_gradient() {
             .unwrap();
         growth.receipt.sites[0].gradient_norm.unwrap()
     };
-    let best = gradient_norm(Grower::new(GradMax));
+    let best = gradient_norm(Grower::new(GradMax::default()));
     for seed in 0..50 {
         let seed = Seed::new(seed);
-        assert!(best >= gradient_norm(Grower::new(Random).with_seed(seed)));
-        assert!(best >= gradient_norm(Grower::new(RandomPositive).with_seed(seed)));
+        assert!(best >= gradient_norm(Grower::new(Random {}).with_seed(seed)));
+        assert!(best >= gradient_norm(Grower::new(RandomPositive {}).with_seed(seed)));
     }
 }
 
@@ -162,10 +162,10 @@ fn with_zero_outgoing_weights_no_incoming_directions_do_better_in_a_linear_netwo
             .unwrap();
         growth.receipt.sites[0].clone()
     };
-    let best = site(Grower::new(GradMax));
+    let best = site(Grower::new(GradMax::default()));
     assert_eq!(best.gradient_norm, Some(0.0));
     for seed in 0..20 {
-        let random = site(Grower::new(Random).with_seed(Seed::new(seed)));
+        let random = site(Grower::new(Random {}).with_seed(Seed::new(seed)));
         assert!(best.outgoing_gradient_norm > random.outgoing_gradient_norm);
     }
 }
@@ -176,7 +176,7 @@ fn joint_scale_gives_the_new_weights_a_gradient_of_the_norm_it_says() {
     let batch = Batch::new(40, 6, 4);
     let placement = Placement { scale: Scale::Joint, factor: 0.3, ..Placement::default() };
     let mean = network.sites()[0].mean_outgoing_norm(3);
-    let growers = [Grower::new(GradMax), Grower::new(Random), Grower::new(RandomPositive)];
+    let growers = [Grower::new(GradMax::default()), Grower::new(Random {}), Grower::new(RandomPositive {})];
     for grower in growers.map(|grower| grower.with_placement(placement)) {
         let growth = grower
             .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 3), |n, probe| batch.pass(n, probe))
@@ -237,9 +237,9 @@ fn gradmax_rectified_finds_the_largest_one_sided_gain() {
             let unit = neuron.iter().map(|w| w / norm).collect::<Vec<_>>();
             largest(gains_by_angle(&network, &batch, &unit)) / best
         };
-        let rectified = share(Grower::new(GradMaxRectified));
+        let rectified = share(Grower::new(GradMaxRectified {}));
         assert!(rectified >= 0.995, "seed {seed}: {rectified}");
-        slope_loses |= share(Grower::new(GradMax)) < 0.9;
+        slope_loses |= share(Grower::new(GradMax::default())) < 0.9;
     }
     assert!(slope_loses, "the signs of singular vectors are arbitrary: some must be wrong");
 }
@@ -349,7 +349,7 @@ fn a_growth_batch_in_parts_is_the_same_batch() {
         },
     ];
     let (plan, optimizer) = (everywhere(&network, 2), SgdConfig::new().init());
-    let grower = Grower::new(GradMax);
+    let grower = Grower::new(GradMax::default());
     let in_parts = grower.grow_on(&network, &optimizer, &plan, &parts, EventContext::default()).unwrap();
     let at_once = grower.grow(&network, &optimizer, &plan, |n, probe| whole.pass(n, probe)).unwrap();
     for (a, b) in in_parts.receipt.sites.iter().zip(&at_once.receipt.sites) {
@@ -369,7 +369,7 @@ fn what_is_predicted_is_measured_at_sites_of_any_size() {
         let activation = GROWABLE[case % GROWABLE.len()];
         let network = mlp(inputs, &hidden, outputs, activation, case % 2 == 0);
         let batch = Batch::new(examples, inputs, outputs);
-        let growth = Grower::new(GradMax)
+        let growth = Grower::new(GradMax::default())
             .grow(&network, &SgdConfig::new().init(), &everywhere(&network, count), |n, probe| batch.pass(n, probe))
             .unwrap_or_else(|error| panic!("{inputs}:{hidden:?}:{outputs}, {count} at once: {error}"));
         for (site, before) in growth.receipt.sites.iter().zip(network.sites()) {
@@ -388,7 +388,7 @@ fn epsilon_changes_the_output_a_little_and_the_receipt_says_so() {
     let batch = Batch::new(40, 6, 4);
     for zero_side in [ZeroSide::Incoming, ZeroSide::Outgoing] {
         let placement = Placement { epsilon: 1e-2, zero_side, ..Placement::default() };
-        let growth = Grower::new(Random)
+        let growth = Grower::new(Random {})
             .with_placement(placement)
             .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 3), |n, probe| batch.pass(n, probe))
             .unwrap();
@@ -405,7 +405,7 @@ fn verification_measures_as_much_as_it_is_asked_to() {
     let network = mlp(6, &[5], 4, Activation::Tanh, false);
     let batch = Batch::new(40, 6, 4);
     let measured = [Verification::Full, Verification::Output, Verification::Off].map(|verification| {
-        let growth = Grower::new(GradMax)
+        let growth = Grower::new(GradMax::default())
             .with_verification(verification)
             .grow(&network, &SgdConfig::new().init(), &everywhere(&network, 3), |n, probe| batch.pass(n, probe))
             .unwrap();
@@ -452,7 +452,7 @@ fn a_converged_network_can_still_grow() {
     let mut optimizer = SgdConfig::new().init();
     let network = mlp(4, &[3], 2, Activation::Identity, false);
     let network = (0..3000).fold(network, |network, _| batch.step(network, &mut optimizer, 0.2));
-    let growth = Grower::new(GradMax)
+    let growth = Grower::new(GradMax::default())
         .grow(&network, &optimizer, &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
         .unwrap();
     assert!(growth.receipt.loss_before < 1e-10, "{}", growth.receipt.loss_before);

@@ -5,17 +5,17 @@ mod common;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
-use common::{Images, device, normal, values};
+use common::{Images, Keep, Seen, device, normal, values, weights};
 use gradmax::{
     Activation, Amount, Architecture, Decay, Decayed, Error, Examples, GradMax, GradMaxRectified, Growable, Grower,
     GrowthBatch, GrowthPolicy, InMemory, Initializer, LearningRate, Mlp, MlpConfig, NormKind, Observer, ObserverError,
-    Order, Periodic, Planned, Random, RandomPositive, Receipt, Row, Run, Seed, Settings, Target, Task, Trainer,
-    WeightDecay, WideResNetConfig, checkpoint,
+    Order, Periodic, Planned, Random, RandomPositive, Receipt, Run, Seed, Settings, Target, Task, Trainer, WeightDecay,
+    WideResNetConfig, checkpoint,
 };
 
 fn data() -> InMemory {
@@ -53,62 +53,13 @@ fn policy(initializer: Box<dyn Initializer>, batch: GrowthBatch) -> GrowthPolicy
     GrowthPolicy { schedule: Box::new(schedule), grower: Grower::boxed(initializer).with_seed(Seed::new(8)), batch }
 }
 
-/// Keeps everything that a run shows, without what differs from run to run.
-#[derive(Default)]
-struct Seen {
-    rows: Vec<Row>,
-    receipts: Vec<Receipt>,
-}
-
-struct Keep<'a> {
-    seen: &'a mut Seen,
-    folder: Option<PathBuf>,
-    stop: Option<(usize, &'a AtomicBool)>,
-}
-
-impl<N: Growable> Observer<N> for Keep<'_> {
-    fn stepped(&mut self, step: usize) -> Result<(), ObserverError> {
-        if let Some((at, stop)) = self.stop {
-            stop.store(step >= at, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-    fn logged(&mut self, row: &Row) -> Result<(), ObserverError> {
-        self.seen.rows.push(Row { seconds: 0.0, ..row.clone() });
-        Ok(())
-    }
-    fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
-        self.seen.receipts.push(Receipt { timing: Default::default(), ..receipt.clone() });
-        Ok(())
-    }
-    fn checkpoint(&mut self, run: &Run<N>) -> Result<(), ObserverError> {
-        match &self.folder {
-            Some(folder) => Ok(checkpoint::save(run, folder)?),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Every parameter and running statistic, byte by byte.
-fn weights<N: Growable>(network: &N) -> Vec<u8> {
-    struct Bytes(Vec<u8>);
-    impl ModuleVisitor for Bytes {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.extend_from_slice(param.val().into_data().as_bytes());
-        }
-    }
-    let mut bytes = Bytes(Vec::new());
-    network.valid().visit(&mut bytes);
-    bytes.0
-}
-
 type Choice = (&'static str, fn() -> Box<dyn Initializer>);
 
 const INITIALIZERS: [Choice; 4] = [
-    ("random", || Box::new(Random)),
-    ("random_positive", || Box::new(RandomPositive)),
-    ("gradmax", || Box::new(GradMax)),
-    ("gradmax_rectified", || Box::new(GradMaxRectified)),
+    ("random", || Box::new(Random {})),
+    ("random_positive", || Box::new(RandomPositive {})),
+    ("gradmax", || Box::new(GradMax::default())),
+    ("gradmax_rectified", || Box::new(GradMaxRectified {})),
 ];
 
 #[test]
@@ -194,7 +145,7 @@ fn a_residual_network_with_batch_norm_resumes_to_the_same_weights_and_statistics
         let flag = AtomicBool::new(false);
         Trainer::new(settings.clone(), Task::Classification, &data)
             .with_test(&data)
-            .with_growth(policy(Box::new(GradMax), GrowthBatch::Training))
+            .with_growth(policy(Box::new(GradMax::default()), GrowthBatch::Training))
             .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
             .with_stop(&flag)
             .train(run)
@@ -292,7 +243,7 @@ fn looking_at_another_batch_leaves_running_statistics_alone() {
     images.pass(&network, &mut ());
     let before = weights(&network);
     let plan = [Planned { site: "group2.block1".into(), count: 2 }];
-    let growth = images.grow(&Grower::new(GradMax), &network, &plan).unwrap();
+    let growth = images.grow(&Grower::new(GradMax::default()), &network, &plan).unwrap();
     assert_eq!(weights(&network), before);
     // What did not grow is as it was: every parameter of the other groups, in order.
     let grown = weights(&growth.network);
@@ -312,7 +263,7 @@ fn growth_batches_may_be_larger_than_what_passes_at_once() {
         let mut seen = Seen::default();
         let settings = Settings { evaluation_batch: 15, ..settings(22) };
         Trainer::new(settings, Task::Classification, &data)
-            .with_growth(policy(Box::new(GradMax), batch))
+            .with_growth(policy(Box::new(GradMax::default()), batch))
             .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
             .train(Run::new(config.init(Seed::new(1), &device()).unwrap(), sgd()))
             .unwrap();
@@ -424,7 +375,7 @@ fn a_loss_that_is_not_finite_ends_the_run_with_its_step() {
     let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), SgdConfig::new().init());
     let error =
         Trainer::new(Settings { log_every: 1000, evaluate_every: None, ..diverging }, Task::Classification, &data)
-            .with_growth(policy(Box::new(GradMax), GrowthBatch::Training))
+            .with_growth(policy(Box::new(GradMax::default()), GrowthBatch::Training))
             .train(run)
             .map(|_| ())
             .unwrap_err();
@@ -445,7 +396,7 @@ fn growing_on_all_examples_costs_no_pass_where_every_step_takes_them_all() {
         }
         let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
         Trainer::new(Settings { batch_size, ..settings(11) }, Task::Classification, &data)
-            .with_growth(policy(Box::new(GradMax), GrowthBatch::All))
+            .with_growth(policy(Box::new(GradMax::default()), GrowthBatch::All))
             .with_observer(Timings(&mut timings))
             .train(run)
             .unwrap();

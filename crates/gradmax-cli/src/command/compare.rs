@@ -106,7 +106,10 @@ fn queue(experiment: &Experiment, folder: &Path) -> Result<Vec<Job>> {
     for seed in (0..experiment.compare.seeds).map(|offset| experiment.seed + offset) {
         for method in &experiment.compare.methods {
             let compare = CompareConfig::default();
-            let experiment = Experiment { method: method.clone(), seed, compare, ..experiment.clone() };
+            let methods = experiment.methods.iter().filter(|(name, _)| *name == method);
+            let methods = methods.map(|(name, options)| (name.clone(), options.clone())).collect();
+            let experiment = Experiment { method: method.clone(), seed, compare, methods, ..experiment.clone() };
+            let experiment = experiment.checked()?;
             let folder = RunFolder::in_comparison(folder, method, seed);
             if folder.config().exists() && folder.read_experiment()? != experiment {
                 return Err(misuse(format!(

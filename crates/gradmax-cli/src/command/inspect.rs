@@ -40,7 +40,7 @@ pub fn inspect(arguments: Inspect) -> Result<()> {
         None => Experiment::read(&arguments.subject, &arguments.set)?,
     };
     let Networks { seed, target } = Networks::of(&experiment)?;
-    let method = method::named(&experiment.method)?;
+    let method = method::named(&experiment.method, &experiment.methods)?;
     let progress = match folder.filter(RunFolder::has_checkpoint) {
         Some(folder) => Some(checkpoint::load_progress(&folder.checkpoint())?),
         None => None,

@@ -54,10 +54,7 @@ fn heading(title: &str, runs: &[RecordedRun], groups: &[MethodRuns<'_>]) -> Stri
 
 /// The style sheet's name of a method's colour; methods that it does not know share what is left.
 fn color_of(method: &str) -> String {
-    match crate::method::METHODS.iter().position(|(known, _)| *known == method) {
-        Some(index) => format!("series{index}"),
-        None => "series5".into(),
-    }
+    format!("series{}", crate::method::rank(method))
 }
 
 fn legend(groups: &[MethodRuns<'_>]) -> String {

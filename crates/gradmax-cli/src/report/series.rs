@@ -44,8 +44,7 @@ pub fn by_method(runs: &[RecordedRun]) -> Vec<MethodRuns<'_>> {
             None => groups.push(MethodRuns { method: method.clone(), runs: vec![run] }),
         }
     }
-    let rank = |name: &str| crate::method::METHODS.iter().position(|(known, _)| *known == name);
-    groups.sort_by_key(|group| rank(&group.method));
+    groups.sort_by_key(|group| crate::method::rank(&group.method));
     groups
 }
 

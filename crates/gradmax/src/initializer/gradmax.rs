@@ -1,11 +1,14 @@
 //! GradMax: outgoing weights along the leading left singular directions of the growth operator (Evci et al. 2022, eq. 11 and 20).
 
 use faer::Mat;
+use serde::{Deserialize, Serialize};
 
-use super::{Initializer, Needs, NewNeurons, Request};
+use super::{Initializer, Needs, Request};
 use crate::directions::leading_directions;
 use crate::error::Error;
-use crate::operator::Transposed;
+use crate::matrix::Matrix;
+use crate::new_neurons::NewNeurons;
+use crate::operator::{LinearOperator, Transposed};
 use crate::placement::ZeroSide;
 
 /// Zero incoming weights, and the outgoing weights that give them the largest gradient.
@@ -15,12 +18,31 @@ use crate::placement::ZeroSide;
 ///
 /// With zero outgoing weights it takes the leading *right* singular directions as incoming weights. They solve the problem for
 /// the network linearised at zero, which new neurons of any size leave; exact for linear networks, a starting point elsewhere.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct GradMax;
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GradMax {
+    /// Which of a direction's two signs to take.
+    pub sign: Sign,
+}
+
+/// The sign of a singular direction. Both give the same gradient norm; under a rectifier they do not lead to the same neuron.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// The one that makes the largest entry positive: arbitrary, as in the paper.
+    #[default]
+    Fixed,
+    /// The one with the larger one-sided gain `-<delta, f(h w_in) w_out>`, where the side that is zero stands for the direction
+    /// of its first step. A pass through the branch.
+    OneSided,
+}
 
 impl Initializer for GradMax {
     fn name(&self) -> &str {
-        "gradmax"
+        match self.sign {
+            Sign::Fixed => "gradmax",
+            Sign::OneSided => "gradmax_one_sided",
+        }
     }
 
     fn needs(&self) -> Needs {
@@ -31,11 +53,30 @@ impl Initializer for GradMax {
         let operator = request.operator()?;
         match request.placement.zero_side {
             ZeroSide::Outgoing => {
-                let directions = leading_directions(&Transposed(operator), request.count)?;
-                request.place(directions.vectors.transpose())
+                let mut rows = leading_directions(&Transposed(operator), request.count)?.vectors.transpose().to_owned();
+                if self.sign == Sign::OneSided {
+                    let turned = -&rows;
+                    let [first, second] = [&rows, &turned]
+                        .map(|incoming| one_sided_gains(request, incoming, &-operator.adjoint(incoming.as_ref())));
+                    turn_rows(&mut rows, |j| second[j] > first[j]);
+                }
+                request.place(rows.as_ref())
             }
             ZeroSide::Incoming | ZeroSide::Automatic => {
-                let directions = operator.directions(request.count)?;
+                let mut directions = operator.directions(request.count)?;
+                if self.sign == Sign::OneSided {
+                    let first_step = -&directions.images;
+                    let first = one_sided_gains(request, &first_step, &directions.vectors);
+                    let second = one_sided_gains(request, &directions.images, &-&directions.vectors);
+                    let turn = |j: usize| second[j] > first[j];
+                    directions
+                        .vectors
+                        .transpose_mut()
+                        .row_iter_mut()
+                        .enumerate()
+                        .for_each(|(j, row)| flip(row, turn(j)));
+                    turn_rows(&mut directions.images, turn);
+                }
                 let neurons = request.place(directions.vectors.transpose())?;
                 let lengths = (0..request.count).map(|j| neurons.outgoing.col(j).norm_l2()).collect::<Vec<_>>();
                 let images = &directions.images;
@@ -43,5 +84,22 @@ impl Initializer for GradMax {
                 Ok(NewNeurons { singular_values: directions.values, incoming_gradient: Some(gradient), ..neurons })
             }
         }
+    }
+}
+
+/// What each neuron gives in the direction in which it will go, relative to the norms of both its sides.
+fn one_sided_gains(request: &Request<'_>, incoming: &Matrix, outgoing: &Matrix) -> Vec<f64> {
+    let neurons = NewNeurons::unbiased(incoming.clone(), outgoing.clone());
+    let towards = request.branch.gradients(&neurons).neurons.outgoing;
+    (0..outgoing.ncols()).map(|j| -(towards.col(j).transpose() * outgoing.col(j))).collect()
+}
+
+fn turn_rows(rows: &mut Matrix, turn: impl Fn(usize) -> bool) {
+    rows.row_iter_mut().enumerate().for_each(|(j, row)| flip(row, turn(j)));
+}
+
+fn flip(row: faer::RowMut<'_, f64>, turn: bool) {
+    if turn {
+        row.iter_mut().for_each(|entry| *entry = -*entry);
     }
 }

@@ -2,10 +2,13 @@
 
 use faer::{Mat, MatRef};
 
-use super::{Initializer, Needs, NewNeurons, Request};
+use serde::{Deserialize, Serialize};
+
+use super::{Initializer, Needs, Request};
 use crate::branch::Branch;
 use crate::error::Error;
 use crate::matrix::Matrix;
+use crate::new_neurons::NewNeurons;
 use crate::operator::{GrowthOperator, LinearOperator};
 use crate::placement::ZeroSide;
 
@@ -28,8 +31,9 @@ const CONVERGED: f64 = 1e-4;
 ///
 /// With zero incoming weights it gives the neurons the directions `w_out`, with zero outgoing weights `w_in`; either way the network's
 /// output stays as it is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct GradMaxRectified;
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GradMaxRectified {}
 
 impl Initializer for GradMaxRectified {
     fn name(&self) -> &str {
@@ -121,11 +125,5 @@ fn descent(gradient: MatRef<'_, f64>) -> Matrix {
 }
 
 fn block(incoming: &Matrix, outgoing: &Matrix) -> NewNeurons {
-    NewNeurons {
-        bias: vec![0.0; incoming.nrows()],
-        incoming: incoming.clone(),
-        outgoing: outgoing.clone(),
-        singular_values: Vec::new(),
-        incoming_gradient: None,
-    }
+    NewNeurons::unbiased(incoming.clone(), outgoing.clone())
 }

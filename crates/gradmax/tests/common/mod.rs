@@ -1,10 +1,15 @@
 //! What the tests share: small networks and batches.
 #![allow(dead_code)]
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::module::{ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use gradmax::{
-    Activation, Architecture, Error, Growable, Grower, Growth, Mlp, MlpConfig, Pass, Planned, Probe, Seed, Target, Task,
+    Activation, Architecture, Error, Growable, Grower, Growth, Mlp, MlpConfig, Observer, ObserverError, Pass, Planned,
+    Probe, Receipt, Row, Run, Seed, Target, Task, checkpoint,
 };
 use rand_distr::{Distribution, StandardNormal};
 
@@ -115,4 +120,54 @@ pub fn state(optimizer: &ModuleOptimizer) -> Vec<(u64, String, TensorData)> {
 fn stepped<N: Growable>(network: N, pass: Pass, optimizer: &mut ModuleOptimizer, rate: f64) -> N {
     let gradients = GradientsParams::from_grads(pass.loss.backward(), &network);
     optimizer.step(rate, network, gradients)
+}
+
+/// Keeps everything that a run shows, without what differs from run to run.
+#[derive(Default)]
+pub struct Seen {
+    pub rows: Vec<Row>,
+    pub receipts: Vec<Receipt>,
+}
+
+/// Writes what is shown where it is kept; saves checkpoints, and stops a run at a step.
+pub struct Keep<'a> {
+    pub seen: &'a mut Seen,
+    pub folder: Option<PathBuf>,
+    pub stop: Option<(usize, &'a AtomicBool)>,
+}
+
+impl<N: Growable> Observer<N> for Keep<'_> {
+    fn stepped(&mut self, step: usize) -> Result<(), ObserverError> {
+        if let Some((at, stop)) = self.stop {
+            stop.store(step >= at, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+    fn logged(&mut self, row: &Row) -> Result<(), ObserverError> {
+        self.seen.rows.push(Row { seconds: 0.0, ..row.clone() });
+        Ok(())
+    }
+    fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
+        self.seen.receipts.push(Receipt { timing: Default::default(), ..receipt.clone() });
+        Ok(())
+    }
+    fn checkpoint(&mut self, run: &Run<N>) -> Result<(), ObserverError> {
+        match &self.folder {
+            Some(folder) => Ok(checkpoint::save(run, folder)?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Every parameter and running statistic, byte by byte.
+pub fn weights<N: Growable>(network: &N) -> Vec<u8> {
+    struct Bytes(Vec<u8>);
+    impl ModuleVisitor for Bytes {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.extend_from_slice(param.val().into_data().as_bytes());
+        }
+    }
+    let mut bytes = Bytes(Vec::new());
+    network.valid().visit(&mut bytes);
+    bytes.0
 }

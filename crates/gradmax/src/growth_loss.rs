@@ -1,0 +1,100 @@
+//! The loss on the growth batch as a function of new neurons' weights, for initializers that train them.
+
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+
+use crate::addition::{addition, changes};
+use crate::error::Error;
+use crate::extension::{shift, widen};
+use crate::growable::Growable;
+use crate::matrix::{Matrix, from_tensor, values};
+use crate::new_neurons::{Changes, NewNeurons};
+use crate::pass::Part;
+use crate::site::Site;
+
+/// The loss on the growth batch, were these neurons added: a forward and a backward pass each time.
+pub trait GrowthLoss {
+    /// Loss and gradients.
+    ///
+    /// # Errors
+    /// [`Error::ExtensionMismatch`], if the site's layers are not the network's.
+    fn at(&self, neurons: &NewNeurons) -> Result<LossAt, Error>;
+}
+
+/// A loss, and its gradients.
+#[derive(Debug, Clone)]
+pub struct LossAt {
+    /// The mean loss.
+    pub loss: f64,
+    /// Its gradient at the weights into new neurons, `[count, fan_in]`.
+    pub incoming: Matrix,
+    /// At those out of them, `[fan_out, count]`.
+    pub outgoing: Matrix,
+    /// At the weights of the existing neurons, and so at changes of them.
+    pub existing: Changes,
+}
+
+/// The loss of a network with neurons added to a block of a site.
+pub(crate) trait NetworkLoss {
+    fn at(&self, site: &Site, block: usize, neurons: &NewNeurons) -> Result<LossAt, Error>;
+}
+
+/// The loss with neurons added to one block of one site.
+pub(crate) struct AtBlock<'a> {
+    pub(crate) network: &'a dyn NetworkLoss,
+    pub(crate) site: &'a Site,
+    pub(crate) block: usize,
+}
+
+impl GrowthLoss for AtBlock<'_> {
+    fn at(&self, neurons: &NewNeurons) -> Result<LossAt, Error> {
+        self.network.at(self.site, self.block, neurons)
+    }
+}
+
+/// A network and the growth batch.
+pub(crate) struct OnGrowthBatch<'a, 'p, N> {
+    /// The network; copies of it are widened, which share no running statistics with it.
+    pub(crate) network: &'a N,
+    pub(crate) parts: &'a [Part<'p, N>],
+}
+
+impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
+    fn at(&self, site: &Site, block: usize, neurons: &NewNeurons) -> Result<LossAt, Error> {
+        let (width, count) = (site.width() / site.blocks(), neurons.count());
+        let silent = NewNeurons::unbiased(Matrix::zeros(count, site.fan_in()), Matrix::zeros(site.fan_out(), count));
+        let blocks = (0..site.blocks()).map(|other| if other == block { neurons } else { &silent });
+        let blocks = blocks.collect::<Vec<_>>();
+        let extensions = addition(site, &blocks).all().cloned().collect::<Vec<_>>();
+        let grown = widen(shift(self.network.valid().train(), &changes(site, &blocks)), &extensions)?;
+
+        let site = grown.sites().into_iter().find(|grown| grown.name == site.name);
+        let site = site.expect("growth keeps the names of sites");
+        let first = block * (width + count);
+        let mut at = LossAt {
+            loss: 0.0,
+            incoming: Matrix::zeros(count, site.fan_in()),
+            outgoing: Matrix::zeros(site.fan_out(), count),
+            existing: Changes::none(width, site.fan_in(), site.fan_out()),
+        };
+        for part in self.parts {
+            let pass = (part.pass)(&grown, &mut ());
+            let gradients = GradientsParams::from_grads(pass.loss.backward(), &grown);
+            at.loss += part.weight * pass.loss.into_scalar::<f64>();
+            let rows = |all: Tensor<2>| from_tensor(all.narrow(0, first, width + count).mul_scalar(part.weight));
+            if let Some(incoming) = site.producer.incoming_gradients(&gradients).map(rows) {
+                at.existing.incoming += incoming.subrows(0, width);
+                at.incoming += incoming.subrows(width, count);
+            }
+            if let Some(outgoing) = site.outgoing_gradients(&gradients).map(rows) {
+                at.existing.outgoing += outgoing.subrows(0, width).transpose();
+                at.outgoing += outgoing.subrows(width, count).transpose();
+            }
+            if let Some(bias) = site.producer.bias().and_then(|bias| gradients.get::<1>(bias)) {
+                let bias = values(&bias.narrow(0, first, width).into_data());
+                at.existing.bias.iter_mut().zip(bias).for_each(|(total, entry)| *total += part.weight * entry);
+            }
+        }
+        Ok(at)
+    }
+}

@@ -1,0 +1,42 @@
+//! Both sides zero, and a bias of 1 (Evci et al. 2022, figure 13a).
+
+use faer::Mat;
+use serde::{Deserialize, Serialize};
+
+use super::{Initializer, Needs, Request};
+use crate::error::Error;
+use crate::new_neurons::NewNeurons;
+use crate::placement::ZeroSide;
+
+/// Neurons that are 1 everywhere, and that nothing reads yet.
+///
+/// Needs a producer with biases. All neurons of one event are the same, and receive the same gradient: only weight decay, dropout or noise
+/// that comes later tells them apart. A baseline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UnitBias {}
+
+impl Initializer for UnitBias {
+    fn name(&self) -> &str {
+        "unit_bias"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+
+    fn zero_side(&self, _: ZeroSide) -> Option<ZeroSide> {
+        Some(ZeroSide::Outgoing)
+    }
+
+    fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
+        if request.layers.producer.bias().is_none() {
+            return Err(
+                request.refuse("it needs biases, and the layer that computes the neurons has none; use another method")
+            );
+        }
+        let (incoming, outgoing) =
+            (Mat::zeros(request.count, request.fan_in), Mat::zeros(request.fan_out, request.count));
+        Ok(NewNeurons::new(incoming, outgoing, vec![1.0; request.count]))
+    }
+}
