@@ -203,3 +203,75 @@ fn curvature_along(branch: &Branch, existing: &Existing, distance: f64, vectors:
     });
     Mat::from_fn(width, fan_in, |i, j| (gradients[0][(i, j)] - gradients[1][(i, j)]) / (2.0 * reaches[i]))
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor, TensorData};
+    use rand_distr::{Distribution, StandardNormal};
+
+    use super::*;
+    use crate::{Activation, Architecture, Growable, MlpConfig, Recorder, Seed};
+
+    #[test]
+    fn the_splitting_matrix_is_the_second_derivative_of_the_form() {
+        let mut rng = Seed::new(4).rng();
+        let mut normal = |count: usize| (0..count).map(|_| StandardNormal.sample(&mut rng)).collect::<Vec<f64>>();
+        let (examples, inputs, width, outputs) = (30, 4, 3, 2);
+        let (h, target) = (normal(examples * inputs), normal(examples * outputs));
+        let device = Device::flex();
+        let tensor = |entries: &[f64], shape: [usize; 2]| {
+            let entries = entries.iter().map(|entry| *entry as f32).collect::<Vec<_>>();
+            Tensor::<2>::from_data(TensorData::new(entries, shape), &device)
+        };
+        let config = MlpConfig { bias: false, ..MlpConfig::new(inputs, &[width], outputs, Activation::Tanh) };
+        let network = config.init(Seed::new(1), &device.clone().autodiff()).unwrap();
+        let mut recorder = Recorder::new();
+        let output = network.forward_probed(tensor(&h, [examples, inputs]), &mut recorder);
+        let error = output - tensor(&target, [examples, outputs]).autodiff();
+        let delta = crate::matrix::values(&error.clone().inner().into_data());
+        let mut gradients = (error.clone() * error).sum().div_scalar(2.0).backward();
+        let evidence = recorder.into_evidence(&mut gradients);
+
+        let site = &network.sites()[0];
+        let (branch, existing) = (Branch::new(site, 0, &evidence).unwrap(), Existing::of(site, 0));
+        // The form of one neuron in double precision, and its second differences.
+        let form = |neuron: usize, w: &[f64]| {
+            (0..examples)
+                .map(|example| {
+                    let response = (0..inputs).map(|i| h[example * inputs + i] * w[i]).sum::<f64>().tanh();
+                    let along = |o: usize| delta[example * outputs + o] * existing.outgoing[(o, neuron)];
+                    response * (0..outputs).map(along).sum::<f64>()
+                })
+                .sum::<f64>()
+        };
+        let step = 1e-3;
+        let exact = |neuron: usize, i: usize, j: usize| {
+            let at = |a: f64, b: f64| {
+                let mut w = existing.incoming.row(neuron).iter().copied().collect::<Vec<_>>();
+                w[i] += a * step;
+                w[j] += b * step;
+                form(neuron, &w)
+            };
+            (at(1.0, 1.0) - at(1.0, -1.0) - at(-1.0, 1.0) + at(-1.0, -1.0)) / (4.0 * step * step)
+        };
+        let matrices = (0..width).map(|neuron| Matrix::from_fn(inputs, inputs, |i, j| exact(neuron, i, j)));
+        let matrices = matrices.collect::<Vec<_>>();
+        for i in 0..inputs {
+            let along = Mat::from_fn(width, inputs, |_, j| if i == j { 1.0 } else { 0.0 });
+            let product = curvature_along(&branch, &existing, 1e-2, &along);
+            for (neuron, matrix) in matrices.iter().enumerate() {
+                for j in 0..inputs {
+                    let error = (product[(neuron, j)] - matrix[(i, j)]).abs();
+                    assert!(error <= 5e-3 * matrix.norm_l2(), "{neuron} {i} {j}: {error}");
+                }
+            }
+        }
+        // The extreme eigenvalues are those of the exact matrices.
+        for (extremes, matrix) in extreme_curvatures(&branch, &existing, 1e-2, 20).iter().zip(&matrices) {
+            let exact = matrix.self_adjoint_eigenvalues(Side::Lower).unwrap();
+            for (found, exact) in extremes.iter().zip([exact[0], exact[inputs - 1]]) {
+                assert!((found.value - exact).abs() <= 1e-2 * matrix.norm_l2());
+            }
+        }
+    }
+}
