@@ -76,7 +76,13 @@ pub struct Compare {
     /// Runs at a time [default: one for each core]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// The folder for the comparison [default: runs/CONFIG]
+    /// Grow one checkpoint, that of a run's folder, with each method, and compare the growths instead
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with_all = ["seeds", "jobs"])]
+    pub at: Option<PathBuf>,
+    /// With --at: how often a method that draws at random is repeated
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "at")]
+    pub repeats: u64,
+    /// The folder for the comparison [default: runs/CONFIG, with --at runs/CONFIG-at-STEP]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod compare;
+mod compare_at;
 pub mod data;
 pub mod inspect;
 pub mod report;

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Result;
 use burn::tensor::Device;
 use gradmax::{
-    Architecture, Growable, Grower, GrowthPolicy, Outcome, Run, Seed, Settings, Trainer, checkpoint, target_widths,
+    Architecture, Growable, Grower, GrowthPolicy, Initializer, Outcome, Run, Seed, Settings, Trainer, checkpoint,
+    target_widths,
 };
 use indicatif::ProgressBar;
 
@@ -139,7 +140,8 @@ fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &
     Ok(run)
 }
 
-fn settings(experiment: &Experiment, examples: usize) -> Settings {
+/// The trainer's settings for a number of training examples.
+pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
     let training = &experiment.training;
     let steps = training.steps(|| examples);
     let rare = |part: usize| (steps / part).max(1);
@@ -172,13 +174,17 @@ fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPolicy
             experiment.method
         )));
     };
-    let GrowthConfig { batch, second_moments, verify, tolerance, .. } = growth;
-    let grower = Grower::boxed(initializer)
-        .with_name(&experiment.method)
+    let grower = grower(&experiment.method, growth, initializer, Seed::new(experiment.seed).fold("growth"));
+    Ok(Some(GrowthPolicy { schedule: Box::new(growth.schedule()?), grower, batch: growth.batch }))
+}
+
+/// The grower of a method.
+pub fn grower(method: &str, growth: &GrowthConfig, initializer: Box<dyn Initializer>, seed: Seed) -> Grower {
+    Grower::boxed(initializer)
+        .with_name(method)
         .with_placement(growth.placement())
-        .with_second_moments(*second_moments)
-        .with_verification(*verify)
-        .with_tolerance(*tolerance)
-        .with_seed(Seed::new(experiment.seed).fold("growth"));
-    Ok(Some(GrowthPolicy { schedule: Box::new(growth.schedule()?), grower, batch: *batch }))
+        .with_second_moments(growth.second_moments)
+        .with_verification(growth.verify)
+        .with_tolerance(growth.tolerance)
+        .with_seed(seed)
 }

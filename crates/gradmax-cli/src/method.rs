@@ -30,7 +30,7 @@ pub type MethodOptions = BTreeMap<String, Table>;
 type Entry = (&'static str, fn(&Table) -> Result<(Method, Table), toml::de::Error>);
 
 /// Every method's name, and the method. To add an initializer, add a line.
-const METHODS: [Entry; 18] = [
+const METHODS: [Entry; 19] = [
     ("small", |options| baseline(Method::Small, options)),
     ("big", |options| baseline(Method::Big, options)),
     ("random", |options| growing(Random {}, options)),
@@ -47,6 +47,7 @@ const METHODS: [Entry; 18] = [
     ("firefly_opt", |options| growing(FireflyOpt::default(), options)),
     ("split", |options| growing(Net2Wider::default(), options)),
     ("splitting_steepest_descent", |options| growing(SplittingSteepestDescent::default(), options)),
+    ("signed_splitting_descent", |options| growing(SplittingSteepestDescent::signed(), options)),
     ("variance_transfer", |options| growing(VarianceTransfer {}, options)),
     ("unit_bias", |options| growing(UnitBias {}, options)),
 ];

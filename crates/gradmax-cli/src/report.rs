@@ -6,6 +6,10 @@ mod page;
 mod receipts;
 mod series;
 
+pub use self::chart::{Bar, BarSeries};
+pub use self::comparison::with_error;
+pub use self::page::growth_page;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;

@@ -19,7 +19,7 @@ use crate::initializer::{Initializer, Needs, Request};
 use crate::matrix::Matrix;
 use crate::new_neurons::{Changes, NewNeurons};
 use crate::operator::GrowthOperator;
-use crate::pass::{Part, Pass, TrainingPass, look};
+use crate::pass::{Looked, Part, Pass, TrainingPass, look};
 use crate::placement::{Placement, Scale, ZeroSide};
 use crate::probe::{Evidence, Probe};
 use crate::receipt::{Receipt, SiteReceipt, Timing};
@@ -50,6 +50,37 @@ pub struct EventContext {
     pub batch_is_training_step: bool,
     /// Median milliseconds of a training step, if known.
     pub training_step: Option<f64>,
+}
+
+/// A probed pass over a growth batch, from which networks grow.
+pub struct Look<N> {
+    /// A copy of the network whose running statistics have seen the batch: batch norm's change in every training pass, in all clones
+    /// of a network, and the network itself is to stay as it is.
+    looking: N,
+    looked: Looked,
+    /// What the pass took.
+    milliseconds: f64,
+}
+
+impl<N: Growable> Look<N> {
+    /// Takes the pass; `parts` show the network's sites to the probe.
+    pub fn of(network: &N, parts: &[Part<'_, N>]) -> Self {
+        let device = device_of(network);
+        let mut clock = Clock::start(&device);
+        let looking = independent(network);
+        let looked = look(&looking, parts);
+        Self { looking, looked, milliseconds: clock.lap() }
+    }
+
+    /// The mean loss on the growth batch.
+    pub fn loss(&self) -> f64 {
+        self.looked.loss
+    }
+
+    /// Milliseconds that the pass took.
+    pub fn milliseconds(&self) -> f64 {
+        self.milliseconds
+    }
 }
 
 /// A grown network, with everything that training goes on with.
@@ -148,6 +179,7 @@ impl Grower {
 
     fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
         site.check()?;
+        self.initializer.check_site(site)?;
         match self.zero_side_of(site) {
             Some(ZeroSide::Incoming | ZeroSide::Automatic) => site.slopes_at_zero(device).map(|_| ()),
             Some(ZeroSide::Outgoing) | None => Ok(()),
@@ -188,25 +220,59 @@ impl Grower {
         context: EventContext,
     ) -> Result<Growth<N>, Error> {
         let device = device_of(network);
-        let mut clock = Clock::start(&device);
-        let planned = self.planned_sites(network, plan, &device)?;
-        // Batch norm's running statistics change in every training pass, in all clones of a network: `independent` ones do not
-        // share them, so that the network itself stays as it is.
-        let looking = independent(network);
-        let mut looked = look(&looking, parts);
-        let probe = clock.lap();
+        // Before the costly part: a plan that cannot be carried out is refused at once.
+        self.planned_sites(network, plan, &device)?;
+        let look = Look::of(network, parts);
+        let probe = look.milliseconds;
+        self.grow_after(network, optimizer, plan, parts, context, (&look, probe))
+    }
+
+    /// As [`grow_on`](Self::grow_on), after a look that is shared with other events: several methods, or several draws of one, at the same
+    /// network on the same growth batch. The receipt does not count the look, and no training step goes on from it.
+    ///
+    /// # Errors
+    /// As [`grow`](Self::grow).
+    pub fn grow_looked<N: Growable>(
+        &self,
+        network: &N,
+        optimizer: &ModuleOptimizer,
+        plan: &[Planned],
+        parts: &[Part<'_, N>],
+        context: EventContext,
+        look: &Look<N>,
+    ) -> Result<Growth<N>, Error> {
+        let context = EventContext { batch_is_training_step: false, ..context };
+        self.grow_after(network, optimizer, plan, parts, context, (look, 0.0))
+    }
+
+    /// Grows after a look, of which so many milliseconds are the event's own.
+    fn grow_after<N: Growable>(
+        &self,
+        network: &N,
+        optimizer: &ModuleOptimizer,
+        plan: &[Planned],
+        parts: &[Part<'_, N>],
+        context: EventContext,
+        (look, probe): (&Look<N>, f64),
+    ) -> Result<Growth<N>, Error> {
+        let device = device_of(network);
+        let Look { looking, looked, .. } = look;
         if !looked.loss.is_finite() {
             return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
         }
+        let mut clock = Clock::start(&device);
+        let planned = self.planned_sites(network, plan, &device)?;
 
         let seed = self.seed.at(context.event as u64);
-        let gradients = looked.pass.as_ref().map(|pass| &pass.gradients);
+        let pass = looked.pass.borrow();
+        let gradients = pass.as_ref().map(|pass| &pass.gradients);
         let requested = planned.into_iter().map(|(site, count)| {
             let gradients = gradients.filter(|_| site.blocks() == 1 && site.width() > 0);
             let existing = gradients.and_then(|gradients| site.outgoing_gradients(gradients));
             (site, count, existing)
         });
         let requested = requested.collect::<Vec<_>>();
+        drop(pass);
         let evidence = &looked.evidence;
         let choose = |(site, count, existing)| self.choose(site, count, evidence, existing, seed, None);
         let chosen = match self.initializer.needs() {
@@ -225,10 +291,13 @@ impl Grower {
         let extensions = additions.iter().flat_map(Addition::all).cloned().collect::<Vec<_>>();
         let preserves = chosen.iter().all(Chosen::preserves_function);
         let keeps_gradients = chosen.iter().all(Chosen::keeps_gradients) && !meet(&chosen);
-        let pass = looked.pass.take().filter(|_| keeps_gradients && context.batch_is_training_step);
+        let pass = match keeps_gradients && context.batch_is_training_step {
+            true => looked.pass.take(),
+            false => None,
+        };
         // A pass that training goes on from counts in the running statistics; any other does not.
         let shifts = chosen.iter().flat_map(Chosen::changes).collect::<Vec<_>>();
-        let shifted = shift(independent(if pass.is_some() { &looking } else { network }), &shifts);
+        let shifted = shift(independent(if pass.is_some() { looking } else { network }), &shifts);
         let grown = widen(shifted, &extensions)?;
         let training_pass = pass.map(|pass| widen_pass(pass, &grown, &chosen));
         let widen = clock.lap();
@@ -237,7 +306,7 @@ impl Grower {
         let carry = clock.lap();
 
         let tolerance = preserves.then_some(self.tolerance);
-        let before = Before { network, looked: &looked };
+        let before = Before { network, looked };
         let verified = verify(self.verification, &before, &grown, parts, &chosen, &additions, tolerance)?;
         let laps = [probe, initialize, widen, carry, clock.lap()];
 

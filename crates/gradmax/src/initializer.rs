@@ -68,6 +68,19 @@ pub trait Initializer: Send + Sync {
         Ok(())
     }
 
+    /// Checks that it can grow a site, before any training.
+    ///
+    /// # Errors
+    /// [`Error::Initializer`].
+    fn check_site(&self, _site: &Site) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether it draws at random, so that two seeds differ.
+    fn draws(&self) -> bool {
+        true
+    }
+
     /// The weights of `request.count` new neurons.
     ///
     /// # Errors
@@ -134,25 +147,6 @@ impl Request<'_> {
         Existing::of(self.layers, self.block)
     }
 
-    /// The weights of the existing neurons, for methods that start from them.
-    ///
-    /// # Errors
-    /// [`Error::Initializer`], if there are none, or if other layers take part in what they compute or where they go, which new neurons
-    /// would have to share.
-    pub fn parents(&self) -> Result<Existing, Error> {
-        if self.width == 0 {
-            return Err(
-                self.refuse("it starts from existing neurons, and there are none; grow new layers by another method")
-            );
-        }
-        if !self.layers.is_seen_whole() {
-            return Err(self.refuse(
-                "further layers add to its neurons, or read them unseen, so that a neuron cannot be split in two; use another method",
-            ));
-        }
-        Ok(self.existing())
-    }
-
     /// Mean L2 norm of the existing neurons' incoming weights.
     pub fn mean_incoming_norm(&self) -> f64 {
         self.layers.mean_incoming_norm()
@@ -170,11 +164,7 @@ impl Request<'_> {
 
     /// An error of this initializer at this site, with what is wrong and what to do.
     pub fn refuse(&self, reason: impl Into<String>) -> Error {
-        Error::Initializer {
-            initializer: self.initializer.to_string(),
-            site: self.site.to_string(),
-            reason: reason.into(),
-        }
+        refused(self.initializer, self.site, reason)
     }
 
     /// Weights drawn entry by entry for the side that is not zero, a neuron a row: `[count, fan]`.
@@ -270,6 +260,23 @@ pub(crate) fn rows_of_norm(rows: MatRef<'_, f64>, norm: f64) -> Matrix {
     });
     let factors = factors.collect::<Vec<_>>();
     Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| rows[(i, j)] * factors[i])
+}
+
+/// Checks that a site has neurons to start from, which no further layers take part in: new ones would have to share these.
+fn check_parents(initializer: &str, site: &Site) -> Result<(), Error> {
+    if site.width() == 0 {
+        let reason = "it starts from existing neurons, and there are none; grow new layers by another method";
+        return Err(refused(initializer, &site.name, reason));
+    }
+    if !site.is_seen_whole() {
+        let reason = "further layers add to its neurons, or read them unseen, so that a neuron cannot be split in two; use another method";
+        return Err(refused(initializer, &site.name, reason));
+    }
+    Ok(())
+}
+
+fn refused(initializer: &str, site: &str, reason: impl Into<String>) -> Error {
+    Error::Initializer { initializer: initializer.to_string(), site: site.to_string(), reason: reason.into() }
 }
 
 fn check_positive(option: &'static str, value: f64) -> Result<(), Error> {

@@ -86,7 +86,7 @@ pub use existing::Existing;
 pub use extension::{Extension, widen};
 pub use gradients::{Decayed, WeightDecay};
 pub use growable::{Growable, training_flops};
-pub use grower::{EventContext, Grower, Growth};
+pub use grower::{EventContext, Grower, Growth, Look};
 pub use growth_loss::{GrowthLoss, LossAt};
 pub use initializer::{
     Ascent, Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Needs, Nest, Net2Wider, North,

@@ -1,5 +1,7 @@
 //! Passes over the growth batch, in one part or several.
 
+use std::cell::RefCell;
+
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
@@ -34,17 +36,18 @@ pub struct TrainingPass {
 }
 
 /// What the probed passes over the growth batch gave.
+#[derive(Default)]
 pub(crate) struct Looked {
     pub(crate) evidence: Evidence,
     pub(crate) outputs: Vec<Tensor<2>>,
     pub(crate) loss: f64,
-    /// The pass itself, if the batch has one part.
-    pub(crate) pass: Option<TrainingPass>,
+    /// The pass itself, if the batch has one part; until training takes it.
+    pub(crate) pass: RefCell<Option<TrainingPass>>,
 }
 
 /// Takes a probed pass over every part.
 pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Looked {
-    let mut looked = Looked { evidence: Evidence::default(), outputs: Vec::new(), loss: 0.0, pass: None };
+    let mut looked = Looked::default();
     for part in parts {
         let mut recorder = Recorder::new();
         let Pass { output, loss } = (part.pass)(network, &mut recorder);
@@ -53,10 +56,11 @@ pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Looked {
         looked.evidence.accumulate(recorder.into_evidence(&mut gradients), part.weight);
         looked.outputs.push(output.clone());
         looked.loss += part.weight * loss.clone().into_scalar::<f64>();
-        looked.pass = (parts.len() == 1).then(|| {
+        let pass = (parts.len() == 1).then(|| {
             let gradients = GradientsParams::from_grads(gradients, network);
             TrainingPass { output, loss, gradients }
         });
+        looked.pass.replace(pass);
     }
     looked
 }

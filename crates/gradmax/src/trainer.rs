@@ -238,18 +238,41 @@ impl<'a, N: Growable> Trainer<'a, N> {
             batch_is_training_step: which == GrowthBatch::Training,
             training_step: ongoing.recent_step_milliseconds(),
         };
-        let (task, smoothing) = (self.task, self.settings.label_smoothing);
-        let parts = self.growth_batch(which, batch, context.step).into_iter().map(|(weight, batch)| Part {
-            weight,
-            pass: Box::new(move |network: &N, probe: &mut dyn Probe| pass(task, smoothing, network, &batch, probe)),
-        });
-        let parts = parts.collect::<Vec<_>>();
+        let parts = self.passes(self.growth_batch(which, batch, context.step));
         let grown = growth.grower.grow_on(&ongoing.run.network, &ongoing.run.optimizer, &plan, &parts, context)?;
         drop(parts);
         let Growth { network, optimizer, training_pass, receipt } = grown;
         ongoing.grew(network, optimizer, &receipt, started);
         self.observers.iter_mut().try_for_each(|observer| observer.grown(&receipt).map_err(Error::Observer))?;
         Ok(training_pass)
+    }
+
+    /// The growth batch of a growth event at this step, as the trainer would look at it: for growing by hand.
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if an example cannot be read.
+    pub fn growth_parts(&self, which: GrowthBatch, step: usize) -> Result<Vec<Part<'a, N>>, Error>
+    where
+        N: 'a,
+    {
+        let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
+        let batch = order.batch(self.train, step, self.settings.steps);
+        let parts = self.growth_batch(which, &batch, step);
+        check_readable(self.train)?;
+        Ok(self.passes(parts))
+    }
+
+    /// Batches with their shares, as passes.
+    fn passes<'p>(&self, batches: Vec<(f64, Batch<N::Input>)>) -> Vec<Part<'p, N>>
+    where
+        N: 'p,
+    {
+        let (task, smoothing) = (self.task, self.settings.label_smoothing);
+        let part = |(weight, batch)| Part {
+            weight,
+            pass: Box::new(move |network: &N, probe: &mut dyn Probe| pass(task, smoothing, network, &batch, probe)),
+        };
+        batches.into_iter().map(part).collect()
     }
 
     /// The examples that a growth event looks at, in parts with their shares.

@@ -95,8 +95,8 @@ fn gradmax_opt_converges_and_the_authors_settings_hardly_move() {
             let grower = Grower::boxed(initializer).with_seed(Seed::new(seed));
             received(&network, &batch, grower, ZeroSide::Incoming, 1)
         };
-        let best = norm(Box::new(GradMax::default()));
-        assert!(norm(Box::new(GradMaxOpt::default())) >= 0.999 * best);
+        let best = norm(Box::<GradMax>::default());
+        assert!(norm(Box::<GradMaxOpt>::default()) >= 0.999 * best);
         started += norm(Box::new(Random {})) / best / 10.0;
         moved += norm(Box::new(GradMaxOpt::authors())) / best / 10.0;
     }
@@ -112,11 +112,11 @@ fn gradmax_opt_finds_incoming_directions_too() {
     };
     // In a linear network the right singular directions are the optimum.
     let linear = mlp(7, &[4], 9, Activation::Identity, false);
-    let best = norm(&linear, Box::new(GradMax::default()), 0);
-    assert!(norm(&linear, Box::new(GradMaxOpt::default()), 0) >= 0.999 * best);
+    let best = norm(&linear, Box::<GradMax>::default(), 0);
+    assert!(norm(&linear, Box::<GradMaxOpt>::default(), 0) >= 0.999 * best);
     // Under a rectifier, nothing random comes near.
     let rectified = mlp(7, &[4], 9, Activation::Relu, false);
-    let found = norm(&rectified, Box::new(GradMaxOpt::default()), 0);
+    let found = norm(&rectified, Box::<GradMaxOpt>::default(), 0);
     assert!((0..30).all(|seed| norm(&rectified, Box::new(Random {}), seed) < found));
 }
 
@@ -140,7 +140,7 @@ fn tiny_is_gradmax_where_inputs_are_white() {
             }
         };
         let tiny = weights(Box::new(Tiny { project: false }));
-        assert!((tiny - weights(Box::new(GradMax::default()))).norm_max() <= 1e-4, "{zero_side:?}");
+        assert!((tiny - weights(Box::<GradMax>::default())).norm_max() <= 1e-4, "{zero_side:?}");
     }
 }
 
@@ -157,7 +157,7 @@ fn tiny_leaves_to_existing_weights_what_they_can_do() {
         let norm = |initializer: Box<dyn Initializer>| {
             received(&network, batch, Grower::boxed(initializer), ZeroSide::Incoming, 1)
         };
-        norm(Box::new(Tiny::default())) / norm(Box::new(GradMax::default()))
+        norm(Box::<Tiny>::default()) / norm(Box::<GradMax>::default())
     };
     assert!(share(&reachable) < share(&beyond), "{} {}", share(&reachable), share(&beyond));
 }

@@ -58,7 +58,7 @@ type Choice = (&'static str, fn() -> Box<dyn Initializer>);
 const INITIALIZERS: [Choice; 4] = [
     ("random", || Box::new(Random {})),
     ("random_positive", || Box::new(RandomPositive {})),
-    ("gradmax", || Box::new(GradMax::default())),
+    ("gradmax", || Box::<GradMax>::default()),
     ("gradmax_rectified", || Box::new(GradMaxRectified {})),
 ];
 
@@ -145,7 +145,7 @@ fn a_residual_network_with_batch_norm_resumes_to_the_same_weights_and_statistics
         let flag = AtomicBool::new(false);
         Trainer::new(settings.clone(), Task::Classification, &data)
             .with_test(&data)
-            .with_growth(policy(Box::new(GradMax::default()), GrowthBatch::Training))
+            .with_growth(policy(Box::<GradMax>::default(), GrowthBatch::Training))
             .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
             .with_stop(&flag)
             .train(run)
@@ -263,7 +263,7 @@ fn growth_batches_may_be_larger_than_what_passes_at_once() {
         let mut seen = Seen::default();
         let settings = Settings { evaluation_batch: 15, ..settings(22) };
         Trainer::new(settings, Task::Classification, &data)
-            .with_growth(policy(Box::new(GradMax::default()), batch))
+            .with_growth(policy(Box::<GradMax>::default(), batch))
             .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
             .train(Run::new(config.init(Seed::new(1), &device()).unwrap(), sgd()))
             .unwrap();
@@ -375,7 +375,7 @@ fn a_loss_that_is_not_finite_ends_the_run_with_its_step() {
     let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), SgdConfig::new().init());
     let error =
         Trainer::new(Settings { log_every: 1000, evaluate_every: None, ..diverging }, Task::Classification, &data)
-            .with_growth(policy(Box::new(GradMax::default()), GrowthBatch::Training))
+            .with_growth(policy(Box::<GradMax>::default(), GrowthBatch::Training))
             .train(run)
             .map(|_| ())
             .unwrap_err();
@@ -396,7 +396,7 @@ fn growing_on_all_examples_costs_no_pass_where_every_step_takes_them_all() {
         }
         let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
         Trainer::new(Settings { batch_size, ..settings(11) }, Task::Classification, &data)
-            .with_growth(policy(Box::new(GradMax::default()), GrowthBatch::All))
+            .with_growth(policy(Box::<GradMax>::default(), GrowthBatch::All))
             .with_observer(Timings(&mut timings))
             .train(run)
             .unwrap();

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use gradmax::flexconv::with_threads;
 use indicatif::ProgressBar;
 
+use super::compare_at::At;
 use super::{configured, stem, stop_on_interrupt};
 use crate::args::Compare;
 use crate::config::{CompareConfig, Experiment};
@@ -30,7 +31,12 @@ pub fn compare(arguments: Compare) -> Result<()> {
     if experiment.compare.methods.is_empty() || experiment.compare.seeds == 0 {
         return Err(misuse("there is nothing to compare: name at least one method and one seed"));
     }
-    let folder = arguments.out.unwrap_or_else(|| PathBuf::from("runs").join(stem(&arguments.configured.config)));
+    let stem = stem(&arguments.configured.config);
+    if let Some(checkpoint) = arguments.at {
+        let at = At { checkpoint, repeats: arguments.repeats, out: arguments.out, name: stem };
+        return at.compare(&experiment, arguments.configured.quiet);
+    }
+    let folder = arguments.out.unwrap_or_else(|| PathBuf::from("runs").join(stem));
     run_all(&experiment, &folder, arguments.jobs, arguments.configured.quiet)
 }
 

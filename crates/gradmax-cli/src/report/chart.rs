@@ -1,11 +1,14 @@
 //! Line charts with bands as inline SVG, drawn by plotters; colours are left to the page's style sheet, for light and dark.
 
 use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::series::Series;
+use crate::statistics::Mean;
 use crate::table::significant;
 
 /// A chart to draw.
@@ -17,6 +20,43 @@ pub struct Chart<'a> {
     pub marks: &'a [f64],
     /// Whether values of different magnitude matter: a logarithmic axis where they spread.
     pub logarithmic: bool,
+}
+
+/// A chart of bars, by group and method.
+pub struct BarChart<'a> {
+    pub x_label: &'a str,
+    pub y_label: &'a str,
+    /// Names of the groups, along the x axis; one without a name, where there is but one.
+    pub groups: &'a [String],
+    pub series: &'a [BarSeries],
+}
+
+/// The bars of one method, one for each group.
+#[derive(Debug, Clone)]
+pub struct BarSeries {
+    pub method: String,
+    pub bars: Vec<Option<Bar>>,
+}
+
+/// A value, and its interval.
+#[derive(Debug, Clone, Copy)]
+pub struct Bar {
+    value: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Bar {
+    /// The mean, with its confidence interval.
+    pub fn of(mean: &Mean, confidence: f64) -> Self {
+        let half = mean.half_width(confidence).unwrap_or(0.0);
+        Self { value: mean.mean, low: mean.mean - half, high: mean.mean + half }
+    }
+
+    /// Some value without an interval.
+    pub fn exact(value: f64) -> Self {
+        Self { value, low: value, high: value }
+    }
 }
 
 const SIZE: (u32, u32) = (500, 340);
@@ -46,6 +86,95 @@ pub fn svg(chart: &Chart<'_>, color_of: impl Fn(&str) -> String) -> Result<Strin
     }
     let label = format!("<svg role=\"img\" aria-label=\"{} against {}\" ", chart.y_label, chart.x_label);
     Ok(replaced.replacen("<svg ", &label, 1))
+}
+
+/// Draws the bars; `color_of` gives the style sheet's name of a method's colour.
+pub fn bars_svg(chart: &BarChart<'_>, color_of: impl Fn(&str) -> String) -> Result<String> {
+    let mut drawn = String::new();
+    draw_bars(chart, &mut drawn).map_err(|error| anyhow!("cannot draw the chart of {}: {error}", chart.y_label))?;
+    let mut replaced = replace(replace(drawn, INK, "var(--ink)"), GRID, "var(--grid)");
+    for (index, series) in chart.series.iter().enumerate() {
+        replaced = replace(replaced, placeholder(index), &format!("var(--{})", color_of(&series.method)));
+    }
+    let label = format!("<svg role=\"img\" aria-label=\"{} by method\" ", chart.y_label);
+    Ok(replaced.replacen("<svg ", &label, 1))
+}
+
+fn draw_bars(chart: &BarChart<'_>, out: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+    let bars = || chart.series.iter().flat_map(|series| series.bars.iter().flatten());
+    let area = SVGBackend::with_string(out, SIZE).into_drawing_area();
+    let mut builder = ChartBuilder::on(&area);
+    builder.margin(8).margin_right(22).x_label_area_size(46).y_label_area_size(74);
+    let x = 0.0..chart.groups.len() as f64;
+    let high = bars().map(|bar| bar.high.max(bar.value)).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    let low = bars().map(|bar| bar.value).filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
+    match low.is_finite() && high / low > 30.0 {
+        true => {
+            fill_bars(chart, &area, builder.build_cartesian_2d(x, (low / 2.0..high * 1.5).log_scale())?, low / 2.0)?
+        }
+        false => {
+            let floor = bars().map(|bar| bar.low.min(bar.value)).fold(0.0, f64::min);
+            fill_bars(chart, &area, builder.build_cartesian_2d(x, floor * 1.08..high * 1.08)?, 0.0)?;
+        }
+    }
+    area.present()?;
+    Ok(())
+}
+
+fn fill_bars<Y>(
+    chart: &BarChart<'_>,
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    mut context: Context<'_, '_, Y>,
+    floor: f64,
+) -> Result<(), Box<dyn std::error::Error>>
+where
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    // Names stand below the middle of each group: tick marks at whole numbers would stand between them.
+    let every = chart.groups.len().div_ceil(12).max(1);
+    context
+        .configure_mesh()
+        .disable_x_mesh()
+        .disable_x_axis()
+        .bold_line_style(GRID.stroke_width(1))
+        .light_line_style(TRANSPARENT)
+        .axis_style(GRID.stroke_width(1))
+        .label_style(text(15))
+        .axis_desc_style(text(16))
+        .y_labels(6)
+        .y_label_formatter(&|y| short(*y))
+        .y_desc(chart.y_label)
+        .draw()?;
+    let share = 0.84 / chart.series.len().max(1) as f64;
+    for (index, series) in chart.series.iter().enumerate() {
+        let color = placeholder(index);
+        for (group, bar) in series.bars.iter().enumerate() {
+            let Some(bar) = bar else { continue };
+            let left = group as f64 + 0.08 + share * index as f64;
+            let corners = [(left, floor), (left + 0.9 * share, bar.value.max(floor))];
+            context.draw_series([Rectangle::new(corners, color.filled())])?;
+            if bar.high > bar.low {
+                let middle = left + 0.45 * share;
+                let ends = [(middle, bar.low.max(floor)), (middle, bar.high.max(floor))];
+                context.draw_series(LineSeries::new(ends, INK.stroke_width(1)))?;
+            }
+        }
+    }
+    let plot = context.plotting_area();
+    let ((left, top), (width, height)) = (plot.get_base_pixel(), plot.dim_in_pixel());
+    let (bottom, width) = (top + height as i32, f64::from(width) / chart.groups.len() as f64);
+    let centred = |size| text(size).pos(Pos::new(HPos::Center, VPos::Top));
+    for (group, name) in chart.groups.iter().enumerate().step_by(every) {
+        let x = left + ((group as f64 + 0.5) * width) as i32;
+        area.draw(&Text::new(name.clone(), (x, bottom + 7), &centred(15)))?;
+    }
+    let middle = left + (width * chart.groups.len() as f64 / 2.0) as i32;
+    area.draw(&Text::new(chart.x_label.to_string(), (middle, bottom + 28), &centred(16)))?;
+    Ok(())
+}
+
+fn text(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK)
 }
 
 fn replace(svg: String, color: RGBColor, with: &str) -> String {
@@ -90,7 +219,6 @@ fn fill<Y>(
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
-    let text = |size: i32| ("sans-serif", size).into_font().color(&INK);
     context
         .configure_mesh()
         .disable_x_mesh()

@@ -78,7 +78,8 @@ fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, folder
 /// Mean and standard error, with two digits of the error.
 pub fn with_error(mean: &Mean) -> String {
     match mean.standard_error {
-        Some(error) if error > 0.0 => {
+        // Errors that are rounding say nothing.
+        Some(error) if error > 1e-5 * mean.mean.abs() => {
             let decimals = (1 - error.log10().floor() as i32).clamp(0, 9) as usize;
             format!("{:.decimals$} ± {error:.decimals$}", mean.mean)
         }

@@ -1,5 +1,6 @@
 //! The page: what was run, the table, the charts, the receipts.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -7,14 +8,14 @@ use anyhow::Result;
 use gradmax::{Architecture, Receipt, Split};
 
 use super::RecordedRun;
-use super::chart::{Chart, svg};
+use super::chart::{Bar, BarChart, BarSeries, Chart, bars_svg, svg};
 use super::comparison::{self, with_error};
 use super::receipts::receipts;
-use super::series::{MethodRuns, Series, averaged, by_method, merged, staircase};
+use super::series::{MethodRuns, Series, averaged, by_method, difference, merged, staircase};
 use crate::config::{CompareConfig, Experiment};
 use crate::experiment;
 use crate::folder::{RunSummary, comparison_file};
-use crate::statistics::Mean;
+use crate::statistics::{Mean, median};
 use crate::table::grouped;
 
 const STYLE: &str = include_str!("style.css");
@@ -22,22 +23,60 @@ const STYLE: &str = include_str!("style.css");
 /// The whole report.
 pub fn html(runs: &[RecordedRun], folders: &[PathBuf]) -> Result<String> {
     let groups = by_method(runs);
+    let palette = Palette::of(groups.iter().map(|group| group.method.as_str()));
     let title = folders[0].file_name().map_or("gradmax".into(), |name| name.to_string_lossy().into_owned());
     let body = [
         heading(&title, runs, &groups),
-        legend(&groups),
+        legend(groups.iter().map(|group| group.method.as_str()), &palette),
         results(runs, &groups, folders)?,
-        charts(runs, &groups, comparison_of(folders).unwrap_or_default().confidence)?,
+        charts(runs, &groups, &comparison_of(folders).unwrap_or_default(), &palette)?,
         receipts(&groups),
         configuration(&runs[0].experiment)?,
     ]
     .concat();
-    Ok(format!(
+    Ok(document(&title, &body))
+}
+
+/// The page of growths at one checkpoint: a table in Markdown, and a bar for each method and the baseline in every chart (title, y axis,
+/// bars).
+pub fn growth_page(
+    title: &str,
+    baseline: &str,
+    caption: &str,
+    table: &str,
+    charts: &[(&'static str, &str, Vec<BarSeries>)],
+) -> Result<String> {
+    let mut methods: Vec<&str> = Vec::new();
+    for series in charts.iter().flat_map(|(.., series)| series) {
+        if !methods.contains(&series.method.as_str()) {
+            methods.push(&series.method);
+        }
+    }
+    let palette = Palette::of(methods.iter().copied().filter(|method| *method != baseline));
+    let mut drawn = Vec::new();
+    for (title, y_label, series) in charts.iter().filter(|(.., series)| !series.is_empty()) {
+        let chart = BarChart { x_label: "", y_label, groups: &[String::new()], series };
+        let note = "Means over repeats, with 95 % confidence intervals (Student's t) where there are several.".into();
+        drawn.push(Figure { title, note, svg: bars_svg(&chart, |method| palette.color_of(method))? });
+    }
+    let body = format!(
+        "<h1>{}</h1>\n{}<h2>Results</h2>\n{}<p class=\"note\">{}</p>\n<h2>Charts</h2>\n{}",
+        escaped(title),
+        legend(methods.iter().copied(), &palette),
+        table_from_markdown(table),
+        escaped(caption),
+        figures(&drawn)
+    );
+    Ok(document(title, &body))
+}
+
+fn document(title: &str, body: &str) -> String {
+    format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{title} - gradmax</title><style>{STYLE}</style></head>\n<body><main>\n{body}</main></body></html>\n",
-        title = escaped(&title)
-    ))
+        title = escaped(title)
+    )
 }
 
 fn heading(title: &str, runs: &[RecordedRun], groups: &[MethodRuns<'_>]) -> String {
@@ -52,16 +91,31 @@ fn heading(title: &str, runs: &[RecordedRun], groups: &[MethodRuns<'_>]) -> Stri
     format!("<h1>{}</h1>\n<p class=\"sub\">{what}; {state}.</p>\n", escaped(title))
 }
 
-/// The style sheet's name of a method's colour; methods that it does not know share what is left.
-fn color_of(method: &str) -> String {
-    format!("series{}", crate::method::rank(method))
+/// The colours of a page's methods.
+struct Palette(Vec<String>);
+
+/// Methods that grow have so many colours, after those of the two baselines.
+const COLORS: usize = 20;
+
+impl Palette {
+    fn of<'m>(methods: impl Iterator<Item = &'m str>) -> Self {
+        Self(methods.filter(|method| crate::method::rank(method) > 1).map(String::from).collect())
+    }
+
+    /// The style sheet's name of a method's colour.
+    fn color_of(&self, method: &str) -> String {
+        match self.0.iter().position(|known| known == method) {
+            Some(index) => format!("series{}", 2 + index % COLORS),
+            None => format!("series{}", crate::method::rank(method).min(1)),
+        }
+    }
 }
 
-fn legend(groups: &[MethodRuns<'_>]) -> String {
-    let entry = |group: &MethodRuns<'_>| {
-        format!("<li><i style=\"background:var(--{})\"></i>{}</li>", color_of(&group.method), escaped(&group.method))
+fn legend<'m>(methods: impl Iterator<Item = &'m str>, palette: &Palette) -> String {
+    let entry = |method: &str| {
+        format!("<li><i style=\"background:var(--{})\"></i>{}</li>", palette.color_of(method), escaped(method))
     };
-    format!("<ul class=\"legend\">{}</ul>\n", groups.iter().map(entry).collect::<String>())
+    format!("<ul class=\"legend\">{}</ul>\n", methods.map(entry).collect::<String>())
 }
 
 fn results(runs: &[RecordedRun], groups: &[MethodRuns<'_>], folders: &[PathBuf]) -> Result<String> {
@@ -118,7 +172,14 @@ struct Figure {
     svg: String,
 }
 
-fn charts(runs: &[RecordedRun], groups: &[MethodRuns<'_>], confidence: f64) -> Result<String> {
+fn charts(
+    runs: &[RecordedRun],
+    groups: &[MethodRuns<'_>],
+    compare: &CompareConfig,
+    palette: &Palette,
+) -> Result<String> {
+    let confidence = compare.confidence;
+    let color_of = |method: &str| palette.color_of(method);
     let band = match groups.iter().any(|group| group.runs.len() > 1) {
         true => format!(
             "Mean over seeds; the band is the {} % confidence interval of the mean (Student's t).",
@@ -132,10 +193,10 @@ fn charts(runs: &[RecordedRun], groups: &[MethodRuns<'_>], confidence: f64) -> R
         let series = groups.iter().map(|group| averaged(group, split, x, y, confidence));
         series.filter(|series| !series.points.is_empty()).collect::<Vec<_>>()
     };
-    let mut figures = Vec::new();
+    let mut drawn = Vec::new();
     let mut add = |title, note: String, chart: Chart<'_>| -> Result<()> {
         if !chart.series.is_empty() {
-            figures.push(Figure { title, note, svg: svg(&chart, color_of)? });
+            drawn.push(Figure { title, note, svg: svg(&chart, color_of)? });
         }
         Ok(())
     };
@@ -173,6 +234,26 @@ fn charts(runs: &[RecordedRun], groups: &[MethodRuns<'_>], confidence: f64) -> R
         }
     }
 
+    let differences = groups.iter().filter(|group| group.method != compare.reference);
+    let differences = differences.filter_map(|group| {
+        let reference = groups.iter().find(|group| group.method == compare.reference)?;
+        Some(difference(group, reference, confidence))
+    });
+    let differences = differences.filter(|series| !series.points.is_empty()).collect::<Vec<_>>();
+    let chart = Chart {
+        x_label: "step",
+        y_label: "difference in training loss",
+        series: &differences,
+        marks: &marks,
+        logarithmic: false,
+    };
+    let note = format!(
+        "Training loss less that of {}, seed by seed. {}",
+        compare.reference,
+        marked(&band.replace("Mean over seeds", "Mean of these differences"))
+    );
+    add("Loss difference to a reference", note, chart)?;
+
     let ratio = lines(Split::Train, step, |row| Some(row.gradient_norm? / row.loss));
     let chart =
         Chart { x_label: "step", y_label: "gradient norm / loss", series: &ratio, marks: &marks, logarithmic: true };
@@ -187,6 +268,42 @@ fn charts(runs: &[RecordedRun], groups: &[MethodRuns<'_>], confidence: f64) -> R
     let chart = Chart { x_label: "step", y_label: "parameters", series: &size, marks: &marks, logarithmic: false };
     add("Parameters", same_line(&size), chart)?;
 
+    let band = match groups.iter().any(|group| group.runs.len() > 1) {
+        true => format!("Means over seeds, with {} % confidence intervals (Student's t).", confidence * 100.0),
+        false => "One run a method.".into(),
+    };
+    let steps = event_steps(groups);
+    let names = steps.iter().map(usize::to_string).collect::<Vec<_>>();
+    let norms = by_event(groups, &steps, confidence, |receipt| {
+        let norms = receipt.sites.iter().map(|site| Some(site.gradient_norm?.hypot(site.outgoing_gradient_norm?)));
+        Some(norms.map(|norm| norm.map(|norm| norm * norm)).sum::<Option<f64>>()?.sqrt())
+    });
+    if !norms.is_empty() {
+        let chart = BarChart {
+            x_label: "growth step",
+            y_label: "gradient norm of new weights",
+            groups: &names,
+            series: &norms,
+        };
+        let note = format!("The norm of the gradients of all new weights, right after growing. {band}");
+        drawn.push(Figure { title: "Gradient norm by growth step", note, svg: bars_svg(&chart, color_of)? });
+    }
+    let costs = groups.iter().filter_map(|group| {
+        let receipts = group.runs.iter().flat_map(|run| &run.receipts);
+        let costs = receipts.filter_map(|receipt| receipt.timing.growth_in_steps).collect::<Vec<_>>();
+        Some(BarSeries { method: group.method.clone(), bars: vec![Some(Bar::exact(median(&costs)?))] })
+    });
+    let costs = costs.collect::<Vec<_>>();
+    if !costs.is_empty() {
+        let chart = BarChart { x_label: "", y_label: "training steps", groups: &[String::new()], series: &costs };
+        let note =
+            "The median growth event, in training steps of the network before it; verification not counted.".into();
+        drawn.push(Figure { title: "Cost of a growth event", note, svg: bars_svg(&chart, color_of)? });
+    }
+    Ok(format!("<h2>Charts</h2>\n{}", figures(&drawn)))
+}
+
+fn figures(drawn: &[Figure]) -> String {
     let figure = |figure: &Figure| {
         format!(
             "<figure><h3>{}</h3>{}<figcaption>{}</figcaption></figure>\n",
@@ -195,7 +312,30 @@ fn charts(runs: &[RecordedRun], groups: &[MethodRuns<'_>], confidence: f64) -> R
             escaped(&figure.note)
         )
     };
-    Ok(format!("<h2>Charts</h2>\n<div class=\"figures\">{}</div>\n", figures.iter().map(figure).collect::<String>()))
+    format!("<div class=\"figures\">{}</div>\n", drawn.iter().map(figure).collect::<String>())
+}
+
+/// The steps of all growth events.
+fn event_steps(groups: &[MethodRuns<'_>]) -> Vec<usize> {
+    let receipts = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.receipts);
+    receipts.map(|receipt| receipt.step).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// A value of the receipts, averaged over the seeds of each method, event by event; methods without such values are left out.
+fn by_event(
+    groups: &[MethodRuns<'_>],
+    steps: &[usize],
+    confidence: f64,
+    of: impl Fn(&Receipt) -> Option<f64>,
+) -> Vec<BarSeries> {
+    let series = groups.iter().map(|group| {
+        let bar = |step: &usize| {
+            let receipts = group.runs.iter().flat_map(|run| &run.receipts).filter(|receipt| receipt.step == *step);
+            Some(Bar::of(&Mean::of(&receipts.filter_map(&of).collect::<Vec<_>>())?, confidence))
+        };
+        BarSeries { method: group.method.clone(), bars: steps.iter().map(bar).collect() }
+    });
+    series.filter(|series| series.bars.iter().any(Option::is_some)).collect()
 }
 
 /// Which methods share a line.

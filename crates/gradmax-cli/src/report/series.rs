@@ -56,9 +56,7 @@ pub fn averaged(
     y: impl Fn(&Row) -> Option<f64>,
     confidence: f64,
 ) -> Series {
-    let last = group.runs.iter().flat_map(|run| run.rows.iter().map(|row| row.step)).max().unwrap_or(0);
-    let noisy = group.runs.iter().any(|run| run.experiment.training.batch_size.is_some());
-    let bin = (last / if noisy { POINTS_OF_BATCHES } else { POINTS }).max(1);
+    let bin = bin_of(group);
     // By bin: for each run that has rows there, the means of x and y.
     let mut bins: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
     for run in &group.runs {
@@ -82,6 +80,47 @@ pub fn averaged(
         Some(Point { x, y: mean.mean, low: mean.mean - half, high: mean.mean + half })
     };
     Series { methods: vec![group.method.clone()], points: bins.into_values().filter_map(point).collect() }
+}
+
+/// A method's training loss less that of another on the same seeds, averaged over seeds with confidence bands.
+pub fn difference(group: &MethodRuns<'_>, reference: &MethodRuns<'_>, confidence: f64) -> Series {
+    let bin = bin_of(group);
+    // By bin: for each seed that both methods have there, the difference of their mean losses.
+    let mut differences: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for run in &group.runs {
+        let Some(other) = reference.runs.iter().find(|other| other.experiment.seed == run.experiment.seed) else {
+            continue;
+        };
+        let others = losses(other, bin);
+        for (index, loss) in losses(run, bin) {
+            if let Some(other) = others.get(&index) {
+                differences.entry(index).or_default().push(loss - other);
+            }
+        }
+    }
+    let point = |(index, values): (usize, Vec<f64>)| {
+        let mean = Mean::of(&values)?;
+        let half = mean.half_width(confidence).unwrap_or(0.0);
+        let x = (index as f64 + 0.5) * bin as f64;
+        Some(Point { x, y: mean.mean, low: mean.mean - half, high: mean.mean + half })
+    };
+    Series { methods: vec![group.method.clone()], points: differences.into_iter().filter_map(point).collect() }
+}
+
+/// Mean training losses of a run, by bins of steps.
+fn losses(run: &RecordedRun, bin: usize) -> BTreeMap<usize, f64> {
+    let mut by_bin: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for row in run.rows.iter().filter(|row| row.split == Split::Train && row.loss.is_finite()) {
+        by_bin.entry(row.step / bin).or_default().push(row.loss);
+    }
+    by_bin.into_iter().map(|(index, losses)| (index, losses.iter().sum::<f64>() / losses.len() as f64)).collect()
+}
+
+/// The steps that become one point of a line.
+fn bin_of(group: &MethodRuns<'_>) -> usize {
+    let last = group.runs.iter().flat_map(|run| run.rows.iter().map(|row| row.step)).max().unwrap_or(0);
+    let noisy = group.runs.iter().any(|run| run.experiment.training.batch_size.is_some());
+    (last / if noisy { POINTS_OF_BATCHES } else { POINTS }).max(1)
 }
 
 /// A staircase over steps, from the first run of a method: `value` of each row, which changes only at growth events.

@@ -11,6 +11,7 @@ use crate::existing::Existing;
 use crate::matrix::Matrix;
 use crate::new_neurons::{Changes, NewNeurons};
 use crate::placement::ZeroSide;
+use crate::site::Site;
 
 /// Every existing neuron, split in two, and some new random neurons are candidates. All of them are trained together for a few steps on
 /// the loss of the growth batch, kept close to what leaves the function as it is; the ones whose gradients foretell the largest
@@ -57,8 +58,12 @@ impl Initializer for Firefly {
         super::check_positive("epsilon", self.epsilon)
     }
 
+    fn check_site(&self, site: &Site) -> Result<(), Error> {
+        super::check_parents(self.name(), site)
+    }
+
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        let existing = request.parents()?;
+        let existing = request.existing();
         let loss = request.loss()?;
         let mut candidates = Candidates::drawn(self, request, existing)?;
         let shapes = [&candidates.offsets, &candidates.incoming, &candidates.outgoing].map(|matrix| matrix.shape());

@@ -49,6 +49,10 @@ impl Initializer for GradMax {
         Needs::Operator
     }
 
+    fn draws(&self) -> bool {
+        false
+    }
+
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let operator = request.operator()?;
         match request.placement.zero_side {

@@ -44,6 +44,10 @@ impl Initializer for GradMaxRectified {
         Needs::Operator
     }
 
+    fn draws(&self) -> bool {
+        false
+    }
+
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let mut branch = request.branch.clone();
         let mut directions = match request.placement.zero_side {

@@ -10,6 +10,7 @@ use crate::existing::Existing;
 use crate::matrix::Matrix;
 use crate::new_neurons::{Changes, NewNeurons};
 use crate::placement::ZeroSide;
+use crate::site::Site;
 
 /// Copies of existing neurons, drawn with replacement, each sharing the outgoing weights of its original in equal parts, and pushed away
 /// from it by a little noise, which the original is pushed against.
@@ -46,8 +47,12 @@ impl Initializer for Net2Wider {
         super::check_not_negative("noise", self.noise)
     }
 
+    fn check_site(&self, site: &Site) -> Result<(), Error> {
+        super::check_parents(self.name(), site)
+    }
+
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        let existing = request.parents()?;
+        let existing = request.existing();
         let mut rng = request.rng();
         let parents = (0..request.count).map(|_| rng.random_range(0..request.width)).collect::<Vec<_>>();
         let noise = Mat::from_fn(request.count, request.fan_in, |_, _| standard_normal(&mut rng));

@@ -12,6 +12,7 @@ use crate::existing::Existing;
 use crate::matrix::Matrix;
 use crate::new_neurons::{Changes, NewNeurons};
 use crate::placement::ZeroSide;
+use crate::site::Site;
 
 /// Neurons are split in two along the eigenvector of the smallest eigenvalue of their *splitting matrix*, those first that have the smallest.
 ///
@@ -69,8 +70,16 @@ impl Initializer for SplittingSteepestDescent {
         super::check_positive("iterations", self.iterations as f64)
     }
 
+    fn check_site(&self, site: &Site) -> Result<(), Error> {
+        super::check_parents(self.name(), site)
+    }
+
+    fn draws(&self) -> bool {
+        false
+    }
+
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        let existing = request.parents()?;
+        let existing = request.existing();
         let extremes = extreme_curvatures(request.branch, &existing, self.distance, self.iterations);
         let mut splits = Vec::new();
         for (parent, [smallest, largest]) in extremes.into_iter().enumerate() {

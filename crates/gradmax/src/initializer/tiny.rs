@@ -46,6 +46,10 @@ impl Initializer for Tiny {
         Needs::Operator
     }
 
+    fn draws(&self) -> bool {
+        false
+    }
+
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let zero_side = request.placement.zero_side;
         let whitened = match self.project && request.width > 0 {

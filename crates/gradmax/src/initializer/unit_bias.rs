@@ -7,6 +7,7 @@ use super::{Initializer, Needs, Request};
 use crate::error::Error;
 use crate::new_neurons::NewNeurons;
 use crate::placement::ZeroSide;
+use crate::site::Site;
 
 /// Neurons that are 1 everywhere, and that nothing reads yet.
 ///
@@ -29,12 +30,22 @@ impl Initializer for UnitBias {
         Some(ZeroSide::Outgoing)
     }
 
-    fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        if request.layers.producer.bias().is_none() {
-            return Err(
-                request.refuse("it needs biases, and the layer that computes the neurons has none; use another method")
-            );
+    fn draws(&self) -> bool {
+        false
+    }
+
+    fn check_site(&self, site: &Site) -> Result<(), Error> {
+        match site.producer.bias() {
+            Some(_) => Ok(()),
+            None => Err(super::refused(
+                self.name(),
+                &site.name,
+                "it needs biases, and the layer that computes the neurons has none; use another method",
+            )),
         }
+    }
+
+    fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let (incoming, outgoing) =
             (Mat::zeros(request.count, request.fan_in), Mat::zeros(request.fan_out, request.count));
         Ok(NewNeurons::new(incoming, outgoing, vec![1.0; request.count]))

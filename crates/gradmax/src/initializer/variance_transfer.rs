@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::new_neurons::{Changes, NewNeurons};
 use crate::placement::ZeroSide;
+use crate::site::Site;
 
 /// Random weights on both sides, as large as the existing ones, and all outgoing weights times `sqrt(width / new width)`, so that the variance
 /// of what the next layer computes stays what it was.
@@ -30,8 +31,12 @@ impl Initializer for VarianceTransfer {
         None
     }
 
+    fn check_site(&self, site: &Site) -> Result<(), Error> {
+        super::check_parents(self.name(), site)
+    }
+
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        let existing = request.parents()?;
+        let existing = request.existing();
         let kept = (request.width as f64 / (request.width + request.count) as f64).sqrt();
         let spread = |weights: &Matrix| weights.norm_l2() / ((weights.nrows() * weights.ncols()) as f64).sqrt();
         let spreads = [spread(&existing.incoming), kept * spread(&existing.outgoing)];
