@@ -166,10 +166,10 @@ where
     let centred = |size| text(size).pos(Pos::new(HPos::Center, VPos::Top));
     for (group, name) in chart.groups.iter().enumerate().step_by(every) {
         let x = left + ((group as f64 + 0.5) * width) as i32;
-        area.draw(&Text::new(name.clone(), (x, bottom + 7), &centred(15)))?;
+        area.draw(&Text::new(name.clone(), (x, bottom + 7), centred(15)))?;
     }
     let middle = left + (width * chart.groups.len() as f64 / 2.0) as i32;
-    area.draw(&Text::new(chart.x_label.to_string(), (middle, bottom + 28), &centred(16)))?;
+    area.draw(&Text::new(chart.x_label.to_string(), (middle, bottom + 28), centred(16)))?;
     Ok(())
 }
 
