@@ -276,8 +276,8 @@ impl TrainingConfig {
         }
     }
 
-    /// Gradient steps for a number of training examples, which is asked for only if epochs are counted: it can take a folder of
-    /// a million files to know.
+    /// Gradient steps for a number of training examples, which is asked for only if epochs are counted: it can take a
+    /// folder of a million files to know.
     pub fn steps(&self, examples: impl FnOnce() -> usize) -> usize {
         self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0) * self.steps_per_epoch(examples()))
     }

@@ -23,7 +23,8 @@ pub enum Method {
     Grow(Box<dyn Initializer>),
 }
 
-/// The options of methods, by their names, as `[methods.NAME]` gives them. A name that is no method's is a variant of one: `is` says of which.
+/// The options of methods, by their names, as `[methods.NAME]` gives them. A name that is no method's is a variant of
+/// one: `is` says of which.
 pub type MethodOptions = BTreeMap<String, Table>;
 
 /// A method's name, and how to make it with some of its options changed; its options come back in full.

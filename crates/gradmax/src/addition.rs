@@ -1,4 +1,5 @@
-//! What new neurons at a site append to each parameter: incoming and outgoing weights, and entries of all that lies between.
+//! What new neurons at a site append to each parameter: incoming and outgoing weights, and entries of all that lies
+//! between.
 
 use std::collections::BTreeMap;
 
@@ -64,8 +65,8 @@ impl FreshAt {
         self.fresh.entry.len() * count * self.positions
     }
 
-    /// The initial values of new neurons, flat: those of the neurons that they are split from, the block's first one being
-    /// the site's `first`.
+    /// The initial values of new neurons, flat: those of the neurons that they are split from, the block's first one
+    /// being the site's `first`.
     fn values(&self, neurons: &NewNeurons, first: usize) -> Vec<f32> {
         if neurons.parents.iter().all(Option::is_none) {
             return self.fresh.entry.repeat(neurons.count() * self.positions);
@@ -216,8 +217,8 @@ fn from_parents(site: &Site, block: usize, neurons: &NewNeurons) -> Matrix {
     })
 }
 
-/// Extensions of the consumers by outgoing weights of every block, `[fan_out, count]`, at a neuron of the `nth` block that one group of the
-/// consumer reads.
+/// Extensions of the consumers by outgoing weights of every block, `[fan_out, count]`, at a neuron of the `nth` block
+/// that one group of the consumer reads.
 fn at_consumers(site: &Site, outgoing: &[&Matrix], neuron: impl Fn(usize) -> usize) -> Vec<Extension> {
     let mut extensions = Vec::new();
     let mut first_row = 0;

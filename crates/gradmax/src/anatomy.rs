@@ -28,8 +28,8 @@ pub struct LayerSummary {
     pub output: Vec<usize>,
     /// Parameters, running statistics included.
     pub parameters: usize,
-    /// Floating-point operations of one example's forward pass: two for each product, one for each bias; those of norms,
-    /// activations and pooling are not counted.
+    /// Floating-point operations of one example's forward pass: two for each product, one for each bias; those of
+    /// norms, activations and pooling are not counted.
     pub flops: u64,
     /// The site that the layer's neurons belong to.
     pub site: Option<String>,

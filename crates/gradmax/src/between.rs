@@ -15,8 +15,8 @@ use crate::signal::{Signal, map_tensor};
 
 /// Something between a producer and a consumer.
 ///
-/// A new neuron with zero incoming weights is zero everywhere, so only what each of these does near zero matters to growth: its
-/// *linearisation* there, which every variant states.
+/// A new neuron with zero incoming weights is zero everywhere, so only what each of these does near zero matters to
+/// growth: its *linearisation* there, which every variant states.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Between {
@@ -29,14 +29,16 @@ pub enum Between {
         /// The function, on a flat tensor.
         function: fn(Tensor<1>) -> Tensor<1>,
     },
-    /// Batch norm. New neurons get gamma 1, beta 0, running mean 0 and running variance 1. In training mode it linearises to
-    /// centring over the batch and division by `sqrt(epsilon)`: gradients are 316 times larger for an epsilon of 1e-5.
+    /// Batch norm. New neurons get gamma 1, beta 0, running mean 0 and running variance 1. In training mode it
+    /// linearises to centring over the batch and division by `sqrt(epsilon)`: gradients are 316 times larger for an
+    /// epsilon of 1e-5.
     BatchNorm(BatchNorm),
-    /// Group norm, its group size kept: new neurons form new groups, gamma 1 and beta 0. It linearises to centring over the group
-    /// and division by `sqrt(epsilon)`; the growth operator takes each neuron as if the others of its group were silent.
+    /// Group norm, its group size kept: new neurons form new groups, gamma 1 and beta 0. It linearises to centring over
+    /// the group and division by `sqrt(epsilon)`; the growth operator takes each neuron as if the others of its group
+    /// were silent.
     GroupNorm(GroupNorm),
-    /// Layer norm over the neurons. New neurons change its statistics and so the output: a site with it is refused, unless
-    /// the change is accepted. The growth operator then passes over it.
+    /// Layer norm over the neurons. New neurons change its statistics and so the output: a site with it is refused,
+    /// unless the change is accepted. The growth operator then passes over it.
     LayerNorm(LayerNorm, OutputChange),
     /// A depthwise convolution of any stride. New neurons get a kernel of 1 at the centre and 0 elsewhere, and bias 0.
     Depthwise(DepthwiseConv2d),
@@ -44,10 +46,10 @@ pub enum Between {
     AvgPool2d(AvgPool2d),
     /// Average pooling to a given size, which is linear.
     AdaptiveAvgPool2d(AdaptiveAvgPool2d),
-    /// Max pooling. At a map of zeros all entries of a window are equal, and automatic differentiation passes the gradient to
-    /// one of them, the first; it linearises to taking that entry. The gradient of new weights is then exactly what training
-    /// will see in its first step; beyond it, where entries differ, the largest one counts, as max pooling is not linear
-    /// around zero.
+    /// Max pooling. At a map of zeros all entries of a window are equal, and automatic differentiation passes the
+    /// gradient to one of them, the first; it linearises to taking that entry. The gradient of new weights is then
+    /// exactly what training will see in its first step; beyond it, where entries differ, the largest one counts, as
+    /// max pooling is not linear around zero.
     MaxPool2d(MaxPool2d),
     /// The mean over the positions of maps, which become vectors.
     GlobalAverage,
@@ -55,8 +57,8 @@ pub enum Between {
     Flatten,
     /// Dropout. It linearises to its mean, the identity.
     Dropout(Dropout),
-    /// From here on, the neurons lie beside others: `before` channels come before them, `after` channels after them. What
-    /// follows (norms, depthwise convolutions, the consumer) reads them all together. For concatenations.
+    /// From here on, the neurons lie beside others: `before` channels come before them, `after` channels after them.
+    /// What follows (norms, depthwise convolutions, the consumer) reads them all together. For concatenations.
     Beside {
         /// Channels before the neurons.
         before: usize,
@@ -148,8 +150,8 @@ impl From<Activation> for Between {
     }
 }
 
-/// What lies between a producer and a consumer, in order: a tuple of up to six layers and activations, an array of one kind, or a
-/// vector.
+/// What lies between a producer and a consumer, in order: a tuple of up to six layers and activations, an array of one
+/// kind, or a vector.
 ///
 /// `(&norm, Activation::Relu)`, `[Activation::Relu]` and `vec![Between::Flatten]` are such.
 pub trait IntoBetween {

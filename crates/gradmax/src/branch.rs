@@ -1,4 +1,5 @@
-//! The branch that a new neuron adds to a network: the producer's arithmetic, what lies between, the consumer's arithmetic.
+//! The branch that a new neuron adds to a network: the producer's arithmetic, what lies between, the consumer's
+//! arithmetic.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +19,8 @@ use crate::site::Site;
 const LEAST_SQUARES_STEPS: usize = 30;
 const LEAST_SQUARES_REMAINDER: f64 = 1e-8;
 
-/// The branch of one block of a site on the growth batch: `<delta, branch(h, w_in, w_out)>` for weights of your choice, where `h`
-/// is the producer's input and `delta` the gradient of the loss at the consumer's output.
+/// The branch of one block of a site on the growth batch: `<delta, branch(h, w_in, w_out)>` for weights of your choice,
+/// where `h` is the producer's input and `delta` the gradient of the loss at the consumer's output.
 #[derive(Debug, Clone)]
 pub(crate) struct Branch {
     pub(crate) site: Site,
@@ -74,8 +75,9 @@ impl Branch {
         self.passages.iter().map(|passage| self.linear_passage(passage, &slopes[passage.consumer])).collect()
     }
 
-    /// Where the producer treats every position alike, so does all that lies between, channel by channel: it can be applied to the
-    /// producer's input instead, once for all neurons. If the consumer is pointwise too, their positions become vectors.
+    /// Where the producer treats every position alike, so does all that lies between, channel by channel: it can be
+    /// applied to the producer's input instead, once for all neurons. If the consumer is pointwise too, their positions
+    /// become vectors.
     fn linear_passage(&self, passage: &Passage, slopes: &[f64]) -> LinearPassage {
         let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
         let factor = path.factor(slopes);
@@ -95,10 +97,11 @@ impl Branch {
         LinearPassage { passage: Passage { input, delta, ..*passage }, factor, slopes: slopes.to_vec() }
     }
 
-    /// The bilinear form's gradient at the incoming weights, on one passage: `[n, fan_in]`, for `outgoing` `[fan_out, n]`.
+    /// The bilinear form's gradient at the incoming weights, on one passage: `[n, fan_in]`, for `outgoing` `[fan_out,
+    /// n]`.
     ///
-    /// The form is linear in the incoming weights, so no pass forward is needed: the consumer's adjoint, that of what lies
-    /// between, and the producer's.
+    /// The form is linear in the incoming weights, so no pass forward is needed: the consumer's adjoint, that of what
+    /// lies between, and the producer's.
     pub(crate) fn incoming_derivative(&self, linear: &LinearPassage, outgoing: &Tensor<2>) -> Tensor<2> {
         let LinearPassage { passage, factor, slopes } = linear;
         let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
@@ -117,7 +120,8 @@ impl Branch {
         producer.producer_gradient(passage.input.clone(), gradient)
     }
 
-    /// The bilinear form's gradient at the outgoing weights that the passage's consumer reads, for `incoming` `[n, fan_in]`: `[rows, n]`.
+    /// The bilinear form's gradient at the outgoing weights that the passage's consumer reads, for `incoming` `[n,
+    /// fan_in]`: `[rows, n]`.
     pub(crate) fn outgoing_derivative(&self, linear: &LinearPassage, incoming: &Tensor<2>) -> Tensor<2> {
         let LinearPassage { passage, factor, slopes } = linear;
         let path = &self.site.paths[passage.consumer];
@@ -156,8 +160,8 @@ impl Branch {
         self.site.paths[passage.consumer].consumer.consume(read, outgoing.narrow(0, first, rows))
     }
 
-    /// The second moments of what the producer reads, times `incoming` `[n, fan_in]`: the sums over examples and positions of
-    /// a neuron's response times that of each incoming weight, `[n, fan_in]`.
+    /// The second moments of what the producer reads, times `incoming` `[n, fan_in]`: the sums over examples and
+    /// positions of a neuron's response times that of each incoming weight, `[n, fan_in]`.
     pub(crate) fn input_moments(&self, incoming: MatRef<'_, f64>) -> Matrix {
         let producer = &self.site.producer;
         let mut total = Mat::zeros(incoming.nrows(), incoming.ncols());
@@ -170,7 +174,8 @@ impl Branch {
         total
     }
 
-    /// The branch with the part of `delta` taken off that changes of these neurons' outgoing weights explain, by least squares.
+    /// The branch with the part of `delta` taken off that changes of these neurons' outgoing weights explain, by least
+    /// squares.
     pub(crate) fn beyond(&self, neurons: &NewNeurons) -> Self {
         let between = fresh_between(&self.site);
         let read = |passage: &Passage| {
@@ -240,8 +245,8 @@ impl Branch {
         Self { passages: passages.collect(), ..self.clone() }
     }
 
-    /// What gradients of new weights are sums of, in size: the product of the norms of `h`, `delta`, the neurons' weights and
-    /// the factors of norms. Gradients far below it are what cancellation leaves of them.
+    /// What gradients of new weights are sums of, in size: the product of the norms of `h`, `delta`, the neurons'
+    /// weights and the factors of norms. Gradients far below it are what cancellation leaves of them.
     pub(crate) fn magnitude(&self, neurons: &NewNeurons) -> f64 {
         let weights = neurons.incoming.norm_l2().max(neurons.outgoing.norm_l2());
         let of = |passage: &Passage| {
@@ -252,7 +257,8 @@ impl Branch {
         weights * self.passages.iter().map(of).sum::<f64>()
     }
 
-    /// The gradients that new neurons with these weights will receive, of the same shapes, and those of their entries between.
+    /// The gradients that new neurons with these weights will receive, of the same shapes, and those of their entries
+    /// between.
     ///
     /// Exact where the neurons leave the output unchanged, since `delta` is then unchanged too.
     pub(crate) fn gradients(&self, neurons: &NewNeurons) -> BlockValues {
@@ -328,7 +334,8 @@ fn biased(produced: Signal, neurons: &NewNeurons) -> Signal {
     produced.plus_bias(bias)
 }
 
-/// The part of a passage that belongs to one block: one group of the producer's inputs and one of the consumer's outputs.
+/// The part of a passage that belongs to one block: one group of the producer's inputs and one of the consumer's
+/// outputs.
 fn of_block(site: &Site, block: usize, passage: &Passage) -> Passage {
     let blocks = site.blocks();
     let group = |signal: Signal, groups: usize| {

@@ -17,7 +17,8 @@ use crate::matrix::values;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecondMoments {
-    /// The mean of the old entries along the new axis, so that the first steps of new weights are as long as the old ones'.
+    /// The mean of the old entries along the new axis, so that the first steps of new weights are as long as the old
+    /// ones'.
     #[default]
     Mean,
     /// Zeros. Adam's step count is shared, so the first steps of new weights are then about three times too long.
@@ -96,7 +97,8 @@ pub fn carry(optimizer: ModuleOptimizer, extensions: &[Extension], second: Secon
     Ok(Carried { optimizer, reset: reset.into_iter().collect() })
 }
 
-/// The state with new entries along one axis: zeros, or the mean of the others along it. Old entries are copied as bytes.
+/// The state with new entries along one axis: zeros, or the mean of the others along it. Old entries are copied as
+/// bytes.
 fn padded(data: TensorData, extension: &Extension, mean: bool) -> TensorData {
     let (dtype, mut shape) = (data.dtype(), data.shape().to_vec());
     // The axis may have grown already, at later places; the mean of entries and of their mean is the same mean.

@@ -16,7 +16,8 @@ const PROGRESS: &str = "progress.json";
 const NETWORK: &str = "network.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 
-/// Writes a run to a folder: under a temporary name, synced, then renamed. A folder that was there is replaced only then.
+/// Writes a run to a folder: under a temporary name, synced, then renamed. A folder that was there is replaced only
+/// then.
 ///
 /// # Errors
 /// [`Error::Checkpoint`]. The checkpoint that was there before is still there, or beside it under `<name>.old`, where

@@ -66,7 +66,8 @@ impl Chosen {
         self.blocks.iter().map(|block| block.branch.magnitude(&block.neurons)).sum()
     }
 
-    /// The gradient norm of the new incoming weights by singular values and scale where there are any, or else by the branch.
+    /// The gradient norm of the new incoming weights by singular values and scale where there are any, or else by the
+    /// branch.
     pub(crate) fn predicted_gradient_norm(&self) -> f64 {
         let predicted = self.blocks.iter().map(|block| block.neurons.predicted_gradient_norm());
         match predicted.collect::<Option<Vec<_>>>().filter(|_| self.site.neurons_are_independent()) {

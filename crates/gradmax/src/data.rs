@@ -25,7 +25,8 @@ pub trait Examples {
     /// The examples with these indices, in this order, as they are.
     fn batch(&self, indices: &[usize]) -> Batch<Self::Input>;
 
-    /// The examples with these indices for training: changed at random (cropped, flipped, ...), as the seed says and nothing else.
+    /// The examples with these indices for training: changed at random (cropped, flipped, ...), as the seed says and
+    /// nothing else.
     fn augmented(&self, indices: &[usize], _seed: Seed) -> Batch<Self::Input> {
         self.batch(indices)
     }
@@ -36,8 +37,8 @@ pub trait Examples {
 
     /// Why examples could not be read, if that has happened since the last call.
     ///
-    /// Batches hold zeros in place of such examples, so that a reader in the background needs no way to stop a training step;
-    /// whoever trains or evaluates asks after each batch.
+    /// Batches hold zeros in place of such examples, so that a reader in the background needs no way to stop a training
+    /// step; whoever trains or evaluates asks after each batch.
     fn failure(&self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
         None
     }

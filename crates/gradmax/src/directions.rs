@@ -1,4 +1,5 @@
-//! The leading left singular directions of a growth operator (Evci et al. 2022, eq. 11 and 20), by two solvers behind one function.
+//! The leading left singular directions of a growth operator (Evci et al. 2022, eq. 11 and 20), by two solvers behind
+//! one function.
 
 use faer::linalg::solvers::SelfAdjointEigen;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
@@ -92,8 +93,8 @@ const KRYLOV_DEPTH: usize = 12;
 /// The share of the gradient norm that may be left uncaptured, as the falling gains of the blocks foretell it.
 const KRYLOV_REMAINDER: f64 = 8e-3;
 
-/// Directions from the block Krylov space `[S, (G G') S, ...]`, grown until it captures the gradient norm. It starts from the
-/// operator's guess, or else from `S = G V` of random incoming weights.
+/// Directions from the block Krylov space `[S, (G G') S, ...]`, grown until it captures the gradient norm. It starts
+/// from the operator's guess, or else from `S = G V` of random incoming weights.
 fn block_krylov(operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let (fan_in, fan_out) = (operator.fan_in(), operator.fan_out());
     let width = (count + OVERSAMPLING).min(fan_in).min(fan_out);
@@ -128,7 +129,8 @@ pub(crate) fn random_signs(rows: usize, columns: usize) -> Matrix {
     Mat::from_fn(rows, columns, |_, _| if rng.random::<bool>() { 1.0 } else { -1.0 })
 }
 
-/// Whether further blocks would raise the captured gradient norm by too little, if their gains go on to fall as they do now.
+/// Whether further blocks would raise the captured gradient norm by too little, if their gains go on to fall as they do
+/// now.
 fn is_enough(gain: f64, last_gain: f64) -> bool {
     let ratio = gain / last_gain;
     gain <= 0.0 || (ratio < 1.0 && gain * ratio / (1.0 - ratio) < KRYLOV_REMAINDER)
@@ -155,8 +157,8 @@ fn finite(matrix: &Matrix) -> Result<&Matrix, Error> {
 
 /// The leading left singular vectors and values of a dense matrix, from the eigenvectors of its smaller Gram matrix.
 ///
-/// Squaring costs half of the digits of the smallest values; in double precision, for entries that were computed in single,
-/// none that mean anything. It is several times faster than a bidiagonalisation.
+/// Squaring costs half of the digits of the smallest values; in double precision, for entries that were computed in
+/// single, none that mean anything. It is several times faster than a bidiagonalisation.
 fn left_singular(matrix: MatRef<'_, f64>, count: usize) -> Result<(Matrix, Vec<f64>), Error> {
     let wide = matrix.nrows() <= matrix.ncols();
     let gram = smaller_gram(matrix);
@@ -190,8 +192,8 @@ fn floor_of(values: &[f64]) -> f64 {
 
 /// An orthonormal basis of the columns' span. Columns that depend on others leave no trace.
 ///
-/// By the Cholesky factor of their Gram matrix (Yamamoto et al. 2015), or its eigenvectors if columns are close to dependent
-/// (Stathopoulos and Wu 2002); twice, which is enough in floating point.
+/// By the Cholesky factor of their Gram matrix (Yamamoto et al. 2015), or its eigenvectors if columns are close to
+/// dependent (Stathopoulos and Wu 2002); twice, which is enough in floating point.
 fn orthonormal(columns: Matrix) -> Result<Matrix, Error> {
     orthonormal_once(orthonormal_once(columns)?)
 }

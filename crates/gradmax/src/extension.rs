@@ -12,8 +12,8 @@ use crate::error::Error;
 /// Entries to insert into one parameter along one axis; usually at its end.
 ///
 /// `values` has the parameter's *old* shape but for the axis, where it has the number of new entries. Extensions of one
-/// parameter along several axes, or at several places of one, are all stated against its old shape; where axes meet, entries
-/// are zero, or those of the entry that is copied.
+/// parameter along several axes, or at several places of one, are all stated against its old shape; where axes meet,
+/// entries are zero, or those of the entry that is copied.
 #[derive(Debug, Clone)]
 pub struct Extension {
     /// The parameter.
@@ -26,8 +26,8 @@ pub struct Extension {
     pub at: usize,
     /// What to insert.
     pub values: TensorData,
-    /// For each new entry along the axis, the old one that it is a copy of, if any: `values` are then added to what that one has become,
-    /// along the other axes too. Empty if none is.
+    /// For each new entry along the axis, the old one that it is a copy of, if any: `values` are then added to what
+    /// that one has become, along the other axes too. Empty if none is.
     pub copies: Vec<Option<usize>>,
 }
 
@@ -56,8 +56,8 @@ impl Extension {
     }
 }
 
-/// Extensions by the parameter that they are for, in the order in which they can be inserted one after another: places that
-/// come later first, so that no insertion moves the next one's place.
+/// Extensions by the parameter that they are for, in the order in which they can be inserted one after another: places
+/// that come later first, so that no insertion moves the next one's place.
 pub(crate) fn by_parameter(extensions: &[Extension]) -> BTreeMap<ParamId, Vec<&Extension>> {
     let mut grouped = BTreeMap::<_, Vec<_>>::new();
     for extension in extensions {
@@ -94,8 +94,8 @@ pub fn widen<M: Module>(module: M, extensions: &[Extension]) -> Result<M, Error>
     }
 }
 
-/// Adds the values of extensions to existing entries, from `at` on along their axes, in place of inserting them; ids, and everything
-/// else, stay as they are.
+/// Adds the values of extensions to existing entries, from `at` on along their axes, in place of inserting them; ids,
+/// and everything else, stay as they are.
 pub(crate) fn shift<M: Module>(module: M, shifts: &[Extension]) -> M {
     match shifts.is_empty() {
         true => module,
@@ -167,7 +167,8 @@ impl ModuleMapper for Widening<'_> {
     }
 }
 
-/// Inserts gradients of new entries to the gradients of a module that has been widened by extensions of the same shapes.
+/// Inserts gradients of new entries to the gradients of a module that has been widened by extensions of the same
+/// shapes.
 pub(crate) fn widen_gradients<M: Module>(
     module: &M,
     gradients: GradientsParams,

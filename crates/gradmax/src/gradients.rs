@@ -14,8 +14,8 @@ pub struct WeightDecay {
     /// Which parameters.
     #[serde(default)]
     pub on: Decayed,
-    /// Whether it is decoupled from the optimizer (Loshchilov and Hutter 2019): the weight is reduced by `learning rate * rate`
-    /// times itself instead.
+    /// Whether it is decoupled from the optimizer (Loshchilov and Hutter 2019): the weight is reduced by `learning rate
+    /// * rate` times itself instead.
     #[serde(default)]
     pub decoupled: bool,
 }

@@ -8,8 +8,8 @@ use crate::site::Site;
 
 /// A plain Burn module that says where it may grow.
 ///
-/// A network gains two things: a line per site in [`sites`](Growable::sites), and a line per site in its forward pass. See
-/// the example `own_network`.
+/// A network gains two things: a line per site in [`sites`](Growable::sites), and a line per site in its forward pass.
+/// See the example `own_network`.
 ///
 /// # Example
 /// ```
@@ -63,7 +63,8 @@ pub trait Growable: Module {
     }
 }
 
-/// Floating-point operations of a training step, an example: a forward pass, and a backward pass that costs twice as much.
+/// Floating-point operations of a training step, an example: a forward pass, and a backward pass that costs twice as
+/// much.
 pub fn training_flops<N: Growable>(network: &N) -> u64 {
     3 * network.flops()
 }

@@ -54,8 +54,8 @@ pub struct EventContext {
 
 /// A probed pass over a growth batch, from which networks grow.
 pub struct Look<N> {
-    /// A copy of the network whose running statistics have seen the batch: batch norm's change in every training pass, in all clones
-    /// of a network, and the network itself is to stay as it is.
+    /// A copy of the network whose running statistics have seen the batch: batch norm's change in every training pass,
+    /// in all clones of a network, and the network itself is to stay as it is.
     looking: N,
     looked: Looked,
     /// What the pass took.
@@ -90,9 +90,9 @@ pub struct Growth<N> {
     /// The optimizer, its state carried.
     pub optimizer: ModuleOptimizer,
     /// The pass over the growth batch, as the grown network would have given it: growth leaves output, loss and the old
-    /// gradients as they are, and the new ones are the branch's own derivatives. A training step can go on from it. None unless
-    /// the growth batch is [the training step's](EventContext::batch_is_training_step), in one part, the function is
-    /// preserved, and no site has [added](Site::added) or [unseen](Site::unseen) layers.
+    /// gradients as they are, and the new ones are the branch's own derivatives. A training step can go on from it.
+    /// None unless the growth batch is [the training step's](EventContext::batch_is_training_step), in one part, the
+    /// function is preserved, and no site has [added](Site::added) or [unseen](Site::unseen) layers.
     pub training_pass: Option<TrainingPass>,
     /// What was done.
     pub receipt: Receipt,
@@ -227,8 +227,9 @@ impl Grower {
         self.grow_after(network, optimizer, plan, parts, context, (&look, probe))
     }
 
-    /// As [`grow_on`](Self::grow_on), after a look that is shared with other events: several methods, or several draws of one, at the same
-    /// network on the same growth batch. The receipt does not count the look, and no training step goes on from it.
+    /// As [`grow_on`](Self::grow_on), after a look that is shared with other events: several methods, or several draws
+    /// of one, at the same network on the same growth batch. The receipt does not count the look, and no training step
+    /// goes on from it.
     ///
     /// # Errors
     /// As [`grow`](Self::grow).
@@ -356,8 +357,8 @@ impl Grower {
         self.initializer.needs() >= Needs::Operator || self.placement.scale == Scale::Joint
     }
 
-    /// The weights of new neurons at one site, block by block, and the gradients they will receive; `existing` are the gradients of
-    /// the existing neurons' outgoing weights, `[width, fan_out]`, where they are known.
+    /// The weights of new neurons at one site, block by block, and the gradients they will receive; `existing` are the
+    /// gradients of the existing neurons' outgoing weights, `[width, fan_out]`, where they are known.
     fn choose(
         &self,
         site: Site,
@@ -406,8 +407,8 @@ impl Grower {
     }
 }
 
-/// Whether new weights between the new neurons of one site and those of another receive a gradient: the ones are not silent, and the others
-/// are read. They start as zeros, and belong to neither site's branch.
+/// Whether new weights between the new neurons of one site and those of another receive a gradient: the ones are not
+/// silent, and the others are read. They start as zeros, and belong to neither site's branch.
 fn meet(chosen: &[Chosen]) -> bool {
     let reads = |reader: &Chosen, read: &Chosen| {
         let producer = reader.site.producer.weight();

@@ -262,7 +262,8 @@ pub(crate) fn rows_of_norm(rows: MatRef<'_, f64>, norm: f64) -> Matrix {
     Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| rows[(i, j)] * factors[i])
 }
 
-/// Checks that a site has neurons to start from, which no further layers take part in: new ones would have to share these.
+/// Checks that a site has neurons to start from, which no further layers take part in: new ones would have to share
+/// these.
 fn check_parents(initializer: &str, site: &Site) -> Result<(), Error> {
     if site.width() == 0 {
         let reason = "it starts from existing neurons, and there are none; grow new layers by another method";

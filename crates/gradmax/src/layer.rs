@@ -133,7 +133,8 @@ impl Layer {
         }
     }
 
-    /// Gradients of the weights out of each input, as a consumer: `[inputs, fan_out]`; none if the weights are not trained.
+    /// Gradients of the weights out of each input, as a consumer: `[inputs, fan_out]`; none if the weights are not
+    /// trained.
     pub(crate) fn outgoing_gradients(&self, gradients: &GradientsParams) -> Option<Tensor<2>> {
         match self {
             Self::Dense(linear) => gradients.get(linear.weight.id),
@@ -148,7 +149,8 @@ impl Layer {
         grouped.permute([0, 2, 1, 3]).reshape([self.inputs(), self.fan_out()])
     }
 
-    /// Extensions that give this producer new neurons before the output `at`: `incoming` `[count, fan_in]` and a bias each.
+    /// Extensions that give this producer new neurons before the output `at`: `incoming` `[count, fan_in]` and a bias
+    /// each.
     pub(crate) fn extend_as_producer(
         &self,
         at: usize,
@@ -180,8 +182,8 @@ impl Layer {
 
     /// The extension that makes this consumer read new neurons before the input `at` of each group.
     ///
-    /// `outgoing` has a matrix for each group, `[fan_out * positions, count]`, where `positions` features of a neuron lie side
-    /// by side.
+    /// `outgoing` has a matrix for each group, `[fan_out * positions, count]`, where `positions` features of a neuron
+    /// lie side by side.
     pub(crate) fn extend_as_consumer(&self, at: usize, outgoing: &[&Matrix], positions: usize) -> Extension {
         let parameter = self.weight();
         let count = outgoing[0].ncols();
@@ -208,7 +210,8 @@ impl Layer {
         }
     }
 
-    /// The arithmetic of one group of this producer with other weights: a signal and `[count, fan_in]` to one of width `count`.
+    /// The arithmetic of one group of this producer with other weights: a signal and `[count, fan_in]` to one of width
+    /// `count`.
     pub(crate) fn produce(&self, input: Signal, incoming: Tensor<2>) -> Signal {
         match (self, input) {
             (layer, Signal::Vectors(input)) if layer.is_pointwise() => {
@@ -238,10 +241,11 @@ impl Layer {
     }
 }
 
-/// Derivatives of what [`Layer::produce`] and [`Layer::consume`] compute, which are linear in signals and in weights. A pointwise
-/// convolution can take the positions of its maps as vectors of their own.
+/// Derivatives of what [`Layer::produce`] and [`Layer::consume`] compute, which are linear in signals and in weights. A
+/// pointwise convolution can take the positions of its maps as vectors of their own.
 impl Layer {
-    /// Whether it treats every position by itself, and all of them alike: dense layers, and convolutions with a kernel of 1x1.
+    /// Whether it treats every position by itself, and all of them alike: dense layers, and convolutions with a kernel
+    /// of 1x1.
     pub(crate) fn is_pointwise(&self) -> bool {
         match self {
             Self::Dense(_) => true,
@@ -311,7 +315,8 @@ impl Layer {
         }
     }
 
-    /// The gradient of the weights of `consume` for `count` neurons, from that of what it computed: `[fan_out * positions, count]`.
+    /// The gradient of the weights of `consume` for `count` neurons, from that of what it computed: `[fan_out *
+    /// positions, count]`.
     pub(crate) fn consumer_gradient(&self, input: Signal, count: usize, delta: Signal) -> Tensor<2> {
         match (self, input, delta) {
             (layer, Signal::Vectors(input), Signal::Vectors(delta)) if layer.is_pointwise() => {

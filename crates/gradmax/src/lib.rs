@@ -1,12 +1,12 @@
 //! Neural networks that grow while they train, on the Burn framework.
 //!
-//! A network starts small; during training, neurons are added where they raise the gradient most, with weights from a singular value
-//! decomposition, without changing what the network already computes (Evci et al., *GradMax: Growing Neural Networks using
-//! Gradient Information*, ICLR 2022).
+//! A network starts small; during training, neurons are added where they raise the gradient most, with weights from a
+//! singular value decomposition, without changing what the network already computes (Evci et al., *GradMax: Growing
+//! Neural Networks using Gradient Information*, ICLR 2022).
 //!
 //! - Make a network [`Growable`]: list its [`Site`]s, and show each to the [`Probe`] in its forward pass; or take an [`Mlp`].
-//! - Grow it with a [`Grower`], which asks an [`Initializer`] ([`GradMax`], [`GradMaxRectified`], [`Random`], [`RandomPositive`], or your own) for weights,
-//!   widens the module, carries the optimizer's state, verifies the event and returns a [`Receipt`].
+//! - Grow it with a [`Grower`], which asks an [`Initializer`] ([`GradMax`], [`GradMaxRectified`], [`Random`], one of many others, or your
+//!   own) for weights, widens the module, carries the optimizer's state, verifies the event and returns a [`Receipt`].
 //! - Or let a [`Trainer`] do it all, with a [`Schedule`], observers and [checkpoints](checkpoint).
 //!
 //! # Example
@@ -117,8 +117,8 @@ pub use task::{Target, Task};
 pub use trainer::Trainer;
 pub use verify::Verification;
 
-/// The crates whose types appear in this one's, and the one that a program or network calls for speed: matrices, kernels, and
-/// generators.
+/// The crates whose types appear in this one's, and the one that a program or network calls for speed: matrices,
+/// kernels, and generators.
 pub use {faer, flexconv, rand};
 
 /// The README's code is compiled and run with the tests.

@@ -13,11 +13,11 @@ pub struct NewNeurons {
     pub bias: Vec<f64>,
     /// Singular values of their directions, for methods that find them; else empty.
     pub singular_values: Vec<f64>,
-    /// The gradient that their incoming weights will receive, `[count, fan_in]`, if the method came by it; else it is computed.
-    /// Only looked at where the incoming weights and biases are zero.
+    /// The gradient that their incoming weights will receive, `[count, fan_in]`, if the method came by it; else it is
+    /// computed. Only looked at where the incoming weights and biases are zero.
     pub incoming_gradient: Option<Matrix>,
-    /// For each new neuron the existing one that it is split from, if any: it starts with that one's entries of all that lies
-    /// between (norms, depthwise kernels). Empty if none is.
+    /// For each new neuron the existing one that it is split from, if any: it starts with that one's entries of all
+    /// that lies between (norms, depthwise kernels). Empty if none is.
     pub parents: Vec<Option<usize>>,
     /// What is added to the weights of the existing neurons, for methods that touch them.
     pub changes: Option<Changes>,
@@ -80,8 +80,8 @@ impl NewNeurons {
         self.incoming.norm_max() == 0.0 && self.bias.iter().all(|bias| *bias == 0.0)
     }
 
-    /// Whether adding these neurons leaves the network's output exactly as it is, for activations with `f(0) = 0`, by one of their sides
-    /// being zero. (Neurons that are split from others can preserve it too.)
+    /// Whether adding these neurons leaves the network's output exactly as it is, for activations with `f(0) = 0`, by
+    /// one of their sides being zero. (Neurons that are split from others can preserve it too.)
     pub fn one_side_is_zero(&self) -> bool {
         self.changes.is_none() && (self.outgoing.norm_max() == 0.0 || self.are_silent())
     }

@@ -1,4 +1,5 @@
-//! The growth operator: the bilinear form of a new neuron's weights, and its two partial derivatives (Evci et al. 2022, eq. 9 and 16).
+//! The growth operator: the bilinear form of a new neuron's weights, and its two partial derivatives (Evci et al. 2022,
+//! eq. 9 and 16).
 
 use burn::tensor::Tensor;
 use faer::{Mat, MatRef};
@@ -24,8 +25,8 @@ pub trait LinearOperator {
     fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix;
     /// `G V'`, for `incoming` `V` of shape `[n, fan_in]`: `[fan_out, n]`.
     fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix;
-    /// Outgoing weights of `count` neurons that are likely to have large images, `[fan_out, count]`, if the operator knows any for
-    /// less than [`adjoint`](Self::adjoint) costs: iterations start there.
+    /// Outgoing weights of `count` neurons that are likely to have large images, `[fan_out, count]`, if the operator
+    /// knows any for less than [`adjoint`](Self::adjoint) costs: iterations start there.
     fn guess(&self, _count: usize) -> Option<Matrix> {
         None
     }
@@ -34,14 +35,14 @@ pub trait LinearOperator {
 /// The growth operator of a site on a growth batch.
 ///
 /// A neuron with zero incoming weights adds `branch(h, w_in, w_out)` to the consumer's output: the producer's own
-/// arithmetic, the slope of what lies between, the consumer's own arithmetic. With `delta` the gradient of the loss there,
-/// `B(w_in, w_out) = <delta, branch(h, w_in, w_out)>` is bilinear, and
+/// arithmetic, the slope of what lies between, the consumer's own arithmetic. With `delta` the gradient of the loss
+/// there, `B(w_in, w_out) = <delta, branch(h, w_in, w_out)>` is bilinear, and
 ///
 /// - [`apply`](LinearOperator::apply) is `dB/dw_in`: the gradient that a new neuron's incoming weights will receive,
 /// - [`adjoint`](LinearOperator::adjoint) is `dB/dw_out`, the adjoint map.
 ///
-/// Both come from the adjoints of producer, between and consumer, for a block of neurons at a time. Biases are no part of it, as
-/// in the paper.
+/// Both come from the adjoints of producer, between and consumer, for a block of neurons at a time. Biases are no part
+/// of it, as in the paper.
 #[derive(Debug)]
 pub struct GrowthOperator {
     branch: Branch,
@@ -51,8 +52,8 @@ pub struct GrowthOperator {
 }
 
 impl GrowthOperator {
-    /// The operator of a site without groups, or of the first of its [blocks](Site::blocks), from evidence taken on the growth
-    /// batch.
+    /// The operator of a site without groups, or of the first of its [blocks](Site::blocks), from evidence taken on the
+    /// growth batch.
     ///
     /// # Errors
     /// [`Error::SiteNotShown`], [`Error::ShownWrongTensors`] and [`Error::BranchMismatch`] if the evidence does not fit the site;
@@ -137,8 +138,8 @@ impl LinearOperator for GrowthOperator {
         self.derivative(incoming, Side::Outgoing, [self.fan_out(), incoming.nrows()])
     }
 
-    /// Combinations of the gradients of the existing neurons' outgoing weights: these have read the same `h`, if not linearly, and
-    /// their consumers have the same `delta`.
+    /// Combinations of the gradients of the existing neurons' outgoing weights: these have read the same `h`, if not
+    /// linearly, and their consumers have the same `delta`.
     fn guess(&self, count: usize) -> Option<Matrix> {
         let gradients = self.existing.as_ref()?;
         let [neurons, _] = gradients.dims();

@@ -24,7 +24,8 @@ impl Order {
         Self { examples, batch_size, seed, permutations: Vec::new() }
     }
 
-    /// The batch of a step, and a word to the examples about those of the next steps; the last one of an epoch may be smaller.
+    /// The batch of a step, and a word to the examples about those of the next steps; the last one of an epoch may be
+    /// smaller.
     pub(crate) fn batch<I: Clone>(
         &mut self,
         examples: &dyn Examples<Input = I>,

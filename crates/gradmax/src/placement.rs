@@ -20,8 +20,8 @@ pub struct Placement {
 }
 
 impl Default for Placement {
-    /// The authors' settings for image networks: half the mean norm of the existing neurons; zero incoming weights, or zero
-    /// outgoing ones where a norm follows the producer.
+    /// The authors' settings for image networks: half the mean norm of the existing neurons; zero incoming weights, or
+    /// zero outgoing ones where a norm follows the producer.
     fn default() -> Self {
         Self { zero_side: ZeroSide::Automatic, scale: Scale::Mean, factor: 0.5, epsilon: 0.0 }
     }
@@ -65,9 +65,9 @@ impl Placement {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ZeroSide {
-    /// Outgoing where a norm follows the producer, incoming elsewhere. A norm divides a neuron by its spread: with zero incoming
-    /// weights it multiplies the first gradient by `1/sqrt(epsilon)`, and after the first step blows the neuron up to unit
-    /// variance, while its outgoing weights are not trained yet (Evci et al. 2022, appendix C).
+    /// Outgoing where a norm follows the producer, incoming elsewhere. A norm divides a neuron by its spread: with zero
+    /// incoming weights it multiplies the first gradient by `1/sqrt(epsilon)`, and after the first step blows the
+    /// neuron up to unit variance, while its outgoing weights are not trained yet (Evci et al. 2022, appendix C).
     Automatic,
     /// Incoming weights are zero; the paper's default. Needs `f(0) = 0`.
     Incoming,
@@ -83,8 +83,8 @@ pub enum Scale {
     Mean,
     /// Each new neuron gets the factor itself (the authors' code for VGG).
     Fixed,
-    /// All directions are multiplied by `c / ||(s_1, ..., s_k)||`, with `c` the factor times the mean norm of the existing
-    /// neurons and `s` the singular values (the paper's text, below eq. 11): the new weights' gradient then has norm `c`.
-    /// For other methods, the norm of the gradient of the unscaled directions takes the place of `||s||`.
+    /// All directions are multiplied by `c / ||(s_1, ..., s_k)||`, with `c` the factor times the mean norm of the
+    /// existing neurons and `s` the singular values (the paper's text, below eq. 11): the new weights' gradient then
+    /// has norm `c`. For other methods, the norm of the gradient of the unscaled directions takes the place of `||s||`.
     Joint,
 }

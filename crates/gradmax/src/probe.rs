@@ -10,11 +10,11 @@ use crate::site::Site;
 
 /// Sees the producer's input and the consumer's output of every site during a forward pass.
 ///
-/// A network calls [`site`](trait.Probe.html#method.site) once for each site (twice, if it uses the site's layers twice) and goes
-/// on with what it returns. Ordinary training passes the empty probe `()`, which costs nothing.
+/// A network calls [`site`](trait.Probe.html#method.site) once for each site (twice, if it uses the site's layers
+/// twice) and goes on with what it returns. Ordinary training passes the empty probe `()`, which costs nothing.
 pub trait Probe {
-    /// Sees a passage through a site: the producer's input and the output of one of the site's consumers, counted from 0;
-    /// returns the consumer's output.
+    /// Sees a passage through a site: the producer's input and the output of one of the site's consumers, counted from
+    /// 0; returns the consumer's output.
     fn passage(&mut self, site: &str, consumer: usize, input: Signal, output: Signal) -> Signal;
 }
 

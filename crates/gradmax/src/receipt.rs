@@ -17,8 +17,8 @@ pub struct Receipt {
     pub loss_after: Option<f64>,
     /// Largest change of an output on the growth batch, over the largest output; none if not verified.
     pub output_change: Option<f64>,
-    /// What the change must stay below; none if the method does not preserve the function. Larger than what was asked for where
-    /// the network's output depends on the last digits of its weights that much.
+    /// What the change must stay below; none if the method does not preserve the function. Larger than what was asked
+    /// for where the network's output depends on the last digits of its weights that much.
     pub tolerance: Option<f64>,
     /// Each site that grew.
     pub sites: Vec<SiteReceipt>,
@@ -43,7 +43,8 @@ pub struct SiteReceipt {
     pub width: usize,
     /// Singular values of the new neurons' directions, for methods that find them.
     pub singular_values: Vec<f64>,
-    /// Gradient norm of the new incoming weights, as singular values and scale (or else the growth operator) predict it.
+    /// Gradient norm of the new incoming weights, as singular values and scale (or else the growth operator) predict
+    /// it.
     pub predicted_gradient_norm: f64,
     /// Gradient norm of the new incoming weights, measured on the grown network; none if not verified in full.
     pub gradient_norm: Option<f64>,
@@ -54,7 +55,8 @@ pub struct SiteReceipt {
 /// Milliseconds of each part of a growth event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Forward and backward pass with the probe. Where it is the training step's own pass, no part of the growth's cost.
+    /// Forward and backward pass with the probe. Where it is the training step's own pass, no part of the growth's
+    /// cost.
     pub probe: f64,
     /// Whether that pass was the training step's own.
     pub probe_is_training_step: bool,

@@ -51,7 +51,8 @@ pub struct Planned {
     pub count: usize,
 }
 
-/// Growth at fixed steps: at step `t` iff `t >= start`, `t` is a multiple of `every`, and fewer than `times` events were.
+/// Growth at fixed steps: at step `t` iff `t >= start`, `t` is a multiple of `every`, and fewer than `times` events
+/// were.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Periodic {
     /// The first step at which growth may happen.

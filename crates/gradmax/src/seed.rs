@@ -1,4 +1,5 @@
-//! One seed for a whole run: every use folds it with a purpose and a counter, so that there is no generator state to save.
+//! One seed for a whole run: every use folds it with a purpose and a counter, so that there is no generator state to
+//! save.
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -44,7 +45,8 @@ impl Seed {
     }
 }
 
-/// The finalizer of SplitMix64 (Steele, Lea and Flood 2014), a bijection whose output bits all depend on all input bits.
+/// The finalizer of SplitMix64 (Steele, Lea and Flood 2014), a bijection whose output bits all depend on all input
+/// bits.
 fn mix(value: u64) -> u64 {
     let mut mixed = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -18,13 +18,13 @@ pub struct Site {
     pub name: String,
     /// The layer whose outputs are the neurons.
     pub producer: Layer,
-    /// Layers whose outputs are added to the producer's, if there are any. New neurons start with zero weights from them, and
-    /// growth does not look at what they read.
+    /// Layers whose outputs are added to the producer's, if there are any. New neurons start with zero weights from
+    /// them, and growth does not look at what they read.
     pub added: Vec<Layer>,
     /// The ways from the neurons to the layers that read them; usually one.
     pub paths: Vec<Path>,
-    /// Further layers that read the neurons, if there are any, but that growth does not look at: new neurons start with zero
-    /// weights to them.
+    /// Further layers that read the neurons, if there are any, but that growth does not look at: new neurons start with
+    /// zero weights to them.
     pub unseen: Vec<Layer>,
 }
 
@@ -111,8 +111,8 @@ impl Site {
         self.paths.iter().map(|path| path.fan_out(self.width())).sum()
     }
 
-    /// The site falls into so many blocks of equal width, each between one group of the producer and one of every consumer;
-    /// they grow by the same number of neurons. 1 where no layer is grouped.
+    /// The site falls into so many blocks of equal width, each between one group of the producer and one of every
+    /// consumer; they grow by the same number of neurons. 1 where no layer is grouped.
     pub fn blocks(&self) -> usize {
         let consumers = self.paths.iter().map(|path| path.consumer.groups());
         let others = self.added.iter().chain(&self.unseen).map(Layer::groups);
@@ -253,8 +253,8 @@ impl Site {
         self.paths.iter().map(|path| path.between.iter().map(|between| self.slope(between, device)).collect()).collect()
     }
 
-    /// The slopes by which incoming directions are chosen where outgoing weights are zero: such neurons change nothing under any
-    /// activation, so nothing is refused, and one that is flat at zero counts as the identity.
+    /// The slopes by which incoming directions are chosen where outgoing weights are zero: such neurons change nothing
+    /// under any activation, so nothing is refused, and one that is flat at zero counts as the identity.
     pub(crate) fn slopes_for_directions(&self, device: &Device) -> Vec<Vec<f64>> {
         let slope = |between: &Between| between.at_zero(device).map_or(1.0, |at_zero| at_zero.slope);
         let or_one = |slope: f64| if slope == 0.0 { 1.0 } else { slope };

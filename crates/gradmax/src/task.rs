@@ -33,8 +33,8 @@ impl Target {
 }
 
 impl Task {
-    /// As [`loss`](Self::loss), with a share of each class's probability spread evenly over all classes (label smoothing, Szegedy
-    /// et al. 2016); 0 for none.
+    /// As [`loss`](Self::loss), with a share of each class's probability spread evenly over all classes (label
+    /// smoothing, Szegedy et al. 2016); 0 for none.
     ///
     /// # Panics
     /// As [`loss`](Self::loss).

@@ -24,8 +24,8 @@ use crate::task::Task;
 
 /// Trains a network, growing it when its policy says so.
 ///
-/// A run is a pure function of its settings, data and seed: stopped anywhere and resumed from its last checkpoint, it ends in
-/// the same weights, bit for bit, on a device that computes deterministically.
+/// A run is a pure function of its settings, data and seed: stopped anywhere and resumed from its last checkpoint, it
+/// ends in the same weights, bit for bit, on a device that computes deterministically.
 ///
 /// # Example
 /// ```
@@ -212,7 +212,8 @@ impl<'a, N: Growable> Trainer<'a, N> {
         Ok(ongoing)
     }
 
-    /// Grows the network if the schedule says so; returns the pass over the batch, if growth took it on the training step's behalf.
+    /// Grows the network if the schedule says so; returns the pass over the batch, if growth took it on the training
+    /// step's behalf.
     fn grow_if_due(
         &mut self,
         ongoing: &mut Ongoing<N>,

@@ -1,4 +1,5 @@
-//! Verifying a growth event on the grown network: did the output stay, and do the new weights receive what was predicted?
+//! Verifying a growth event on the grown network: did the output stay, and do the new weights receive what was
+//! predicted?
 
 use std::collections::BTreeMap;
 
@@ -49,11 +50,12 @@ pub(crate) struct NewGradientNorms {
     pub(crate) outgoing: f64,
 }
 
-/// How far a measured gradient norm may be from its prediction, relative to the larger of the two: a wrong layer or activation
-/// is off by far more.
+/// How far a measured gradient norm may be from its prediction, relative to the larger of the two: a wrong layer or
+/// activation is off by far more.
 const GRADIENT_TOLERANCE: f64 = 1e-2;
-/// By how many times the loss's relative change it may be further off. A device that sums in another order rounds the output
-/// differently; near convergence that moves loss and gradients, which are then differences of nearly equal numbers.
+/// By how many times the loss's relative change it may be further off. A device that sums in another order rounds the
+/// output differently; near convergence that moves loss and gradients, which are then differences of nearly equal
+/// numbers.
 const ROUNDING_ALLOWANCE: f64 = 10.0;
 
 /// The network before growth, and what a look at it gave.
@@ -67,8 +69,8 @@ const CANCELLATION: f64 = 1e-6;
 
 /// Measures the grown network on the growth batch; with a tolerance, checks what was measured.
 ///
-/// Where the network draws at random in training mode (dropout), two of its passes differ by themselves: outputs are then compared
-/// in evaluation mode, and gradients are measured but not checked.
+/// Where the network draws at random in training mode (dropout), two of its passes differ by themselves: outputs are
+/// then compared in evaluation mode, and gradients are measured but not checked.
 ///
 /// # Errors
 /// [`Error::OutputChanged`] and [`Error::GradientMismatch`].
@@ -148,8 +150,8 @@ fn is_random<N: Growable>(before: &Before<'_, N>, parts: &[Part<'_, N>]) -> bool
     change.largest != 0.0
 }
 
-/// How much the network before growth changes its output when every weight is turned by a last digit or two: sums of another
-/// length round differently, and norms over nearly silent neurons enlarge that.
+/// How much the network before growth changes its output when every weight is turned by a last digit or two: sums of
+/// another length round differently, and norms over nearly silent neurons enlarge that.
 fn change_by_rounding<N: Growable>(before: &Before<'_, N>, parts: &[Part<'_, N>]) -> f64 {
     let turned = before.network.valid().train().map(&mut LastDigits(Seed::new(0).fold("last digits").rng()));
     let after = (parts[0].pass)(&turned, &mut ());

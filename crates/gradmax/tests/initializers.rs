@@ -312,3 +312,24 @@ fn options_that_make_no_sense_are_refused_before_training() {
         assert!(matches!(Grower::boxed(initializer).check(&network), Err(Error::BadOption { .. })), "{name}");
     }
 }
+
+#[test]
+fn signed_splits_use_positive_curvature_where_it_is_the_stronger() {
+    // Turning the sign of what is to be learnt turns the sign of all curvature: one of the two has the stronger positive one.
+    let network = mlp(4, &[3], 3, Activation::Tanh, false);
+    let input = normal([60, 4], 1);
+    let output = network.valid().forward(input.clone());
+    let mut used = 0;
+    for seed in 0..10 {
+        for sign in [1.0, -1.0] {
+            let target = output.clone() + normal([60, 3], 50 + seed).mul_scalar(sign);
+            let batch = Batch { input: input.clone(), target: Target::Values(target) };
+            let grown_by = |signed| {
+                let split = SplittingSteepestDescent { signed, ..SplittingSteepestDescent::default() };
+                weight(&site(&grown(&network, &batch, &Grower::new(split), 1).network).paths[0].consumer)
+            };
+            used += usize::from((grown_by(true) - grown_by(false)).norm_max() > 0.0);
+        }
+    }
+    assert!(used > 0 && used < 20, "{used}");
+}

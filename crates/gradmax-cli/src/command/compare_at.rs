@@ -88,9 +88,7 @@ impl At {
             }
         }
         bar.finish_and_clear();
-        let folder = self.out.unwrap_or_else(|| {
-            PathBuf::from("runs").join(format!("{}-at-{}", self.name, bench.start().map_or(0, |run| run.progress.step)))
-        });
+        let folder = self.out.unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-at-{}", self.name, bench.step)));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         write_whole(&folder.join("growth.csv"), &csv(&rows)?)?;
         let (caption, table) = (bench.caption(), table(&rows));
@@ -145,6 +143,8 @@ struct Bench<'a> {
     growth: &'a GrowthConfig,
     data: &'a DataSet,
     folder: PathBuf,
+    /// The checkpoint's step.
+    step: usize,
     settings: Settings,
     parts: Vec<Part<'a, Network>>,
     look: Look<Network>,
@@ -166,7 +166,7 @@ impl<'a> Bench<'a> {
         let plan = planned.collect();
         let parts = trainer(&settings, data).growth_parts(growth.batch, run.progress.step)?;
         let look = Look::of(&run.network, &parts);
-        Ok(Self { experiment, growth, data, folder, settings, parts, look, plan })
+        Ok(Self { experiment, growth, data, folder, step: run.progress.step, settings, parts, look, plan })
     }
 
     /// The run at the checkpoint. Read anew each time: clones of a network share running statistics.
@@ -177,13 +177,12 @@ impl<'a> Bench<'a> {
     /// The run that goes on without growing, and the milliseconds of one of its training steps.
     fn ungrown(&self) -> Result<(Measured, f64)> {
         let loss = self.look.loss();
-        let run = self.start()?;
-        let first = run.progress.step;
-        let (losses, taken, seconds) = self.after(run)?;
+        let (losses, taken, seconds) = self.after(self.start()?)?;
         if taken == 0 {
-            bail!(
-                "the run at the checkpoint is at its last step ({first}); raise training.steps to train on after growth"
-            );
+            return Err(misuse(format!(
+                "the checkpoint is at step {} of {}, so there is nothing to train on after growth; raise training.steps with --set",
+                self.step, self.settings.steps
+            )));
         }
         let measured = Measured {
             method: NOT_GROWN.into(),
@@ -241,7 +240,8 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// The losses after further training steps without growth, as far as the run goes; steps taken, and the seconds they took.
+    /// The losses after further training steps without growth, as far as the run goes; steps taken, and the seconds
+    /// they took.
     fn after(&self, mut run: Run<Network>) -> Result<([Option<f64>; AFTER.len()], usize, f64)> {
         let (first, mut seconds) = (run.progress.step, 0.0);
         let mut losses = [None; AFTER.len()];

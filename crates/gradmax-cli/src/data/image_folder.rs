@@ -1,4 +1,5 @@
-//! Folders of images in ImageNet's layout: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, decoded by threads ahead of training.
+//! Folders of images in ImageNet's layout: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, decoded by threads ahead of
+//! training.
 
 mod decode;
 

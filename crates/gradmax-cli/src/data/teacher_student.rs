@@ -1,4 +1,5 @@
-//! The teacher-student task (Evci et al. 2022, section 4.1 and appendix D): targets are the noiseless outputs of a random network.
+//! The teacher-student task (Evci et al. 2022, section 4.1 and appendix D): targets are the noiseless outputs of a
+//! random network.
 
 use anyhow::Result;
 use burn::module::{Module, ModuleMapper, Param};
@@ -11,7 +12,8 @@ use super::DataSet;
 use crate::failure::misuse;
 use crate::network::{Network, Shape};
 
-/// Examples that a teacher answers: a network of this shape with weights from `U[-1, 1]` and inputs that are standard normal.
+/// Examples that a teacher answers: a network of this shape with weights from `U[-1, 1]` and inputs that are standard
+/// normal.
 pub fn load(
     teacher: &Shape,
     [channels, height, width]: [usize; 3],

@@ -1,4 +1,5 @@
-//! Line charts with bands as inline SVG, drawn by plotters; colours are left to the page's style sheet, for light and dark.
+//! Line charts with bands as inline SVG, drawn by plotters; colours are left to the page's style sheet, for light and
+//! dark.
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;

@@ -37,8 +37,8 @@ pub fn html(runs: &[RecordedRun], folders: &[PathBuf]) -> Result<String> {
     Ok(document(&title, &body))
 }
 
-/// The page of growths at one checkpoint: a table in Markdown, and a bar for each method and the baseline in every chart (title, y axis,
-/// bars).
+/// The page of growths at one checkpoint: a table in Markdown, and a bar for each method and the baseline in every
+/// chart (title, y axis, bars).
 pub fn growth_page(
     title: &str,
     baseline: &str,
@@ -321,7 +321,8 @@ fn event_steps(groups: &[MethodRuns<'_>]) -> Vec<usize> {
     receipts.map(|receipt| receipt.step).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// A value of the receipts, averaged over the seeds of each method, event by event; methods without such values are left out.
+/// A value of the receipts, averaged over the seeds of each method, event by event; methods without such values are
+/// left out.
 fn by_event(
     groups: &[MethodRuns<'_>],
     steps: &[usize],

@@ -30,7 +30,8 @@ pub struct MethodRuns<'a> {
     pub runs: Vec<&'a RecordedRun>,
 }
 
-/// Points of a line at most; more rows than that are averaged in bins. Fewer where every row is of another batch, and noisy.
+/// Points of a line at most; more rows than that are averaged in bins. Fewer where every row is of another batch, and
+/// noisy.
 const POINTS: usize = 160;
 const POINTS_OF_BATCHES: usize = 50;
 

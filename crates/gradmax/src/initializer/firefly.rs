@@ -13,13 +13,13 @@ use crate::new_neurons::{Changes, NewNeurons};
 use crate::placement::ZeroSide;
 use crate::site::Site;
 
-/// Every existing neuron, split in two, and some new random neurons are candidates. All of them are trained together for a few steps on
-/// the loss of the growth batch, kept close to what leaves the function as it is; the ones whose gradients foretell the largest
-/// decrease of the loss are added.
+/// Every existing neuron, split in two, and some new random neurons are candidates. All of them are trained together
+/// for a few steps on the loss of the growth batch, kept close to what leaves the function as it is; the ones whose
+/// gradients foretell the largest decrease of the loss are added.
 ///
-/// The score of a new neuron is its first-order share of the loss, `-<gradient, outgoing weights>`; that of a split, whose first order is zero,
-/// its second-order share, `-<gradient, offset> / 2`. The function changes a little, and the receipt states by how much. A pass
-/// through the whole network each step.
+/// The score of a new neuron is its first-order share of the loss, `-<gradient, outgoing weights>`; that of a split,
+/// whose first order is zero, its second-order share, `-<gradient, offset> / 2`. The function changes a little, and the
+/// receipt states by how much. A pass through the whole network each step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Firefly {
@@ -29,8 +29,8 @@ pub struct Firefly {
     pub steps: usize,
     /// The learning rate of their Adam, as a share of the norm of what it moves.
     pub learning_rate: f64,
-    /// How far candidates may be from what leaves the function as it is: the norm of outgoing weights and of offsets, as a share of those
-    /// of existing neurons.
+    /// How far candidates may be from what leaves the function as it is: the norm of outgoing weights and of offsets,
+    /// as a share of those of existing neurons.
     pub epsilon: f64,
 }
 

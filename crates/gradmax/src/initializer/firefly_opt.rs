@@ -8,11 +8,12 @@ use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::new_neurons::NewNeurons;
 
-/// Random neurons, trained by Adam on the loss of the growth batch, each side of each neuron scaled back to the norm that it started with
-/// after every step; of all that it comes by, those with the lowest loss.
+/// Random neurons, trained by Adam on the loss of the growth batch, each side of each neuron scaled back to the norm
+/// that it started with after every step; of all that it comes by, those with the lowest loss.
 ///
-/// The side that would be zero has norm epsilon, or there would be nothing to train: the function changes a little, and the receipt
-/// states by how much. The defaults are the settings of the authors' code. A pass through the whole network each step.
+/// The side that would be zero has norm epsilon, or there would be nothing to train: the function changes a little, and
+/// the receipt states by how much. The defaults are the settings of the authors' code. A pass through the whole network
+/// each step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FireflyOpt {

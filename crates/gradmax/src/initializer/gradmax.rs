@@ -1,4 +1,5 @@
-//! GradMax: outgoing weights along the leading left singular directions of the growth operator (Evci et al. 2022, eq. 11 and 20).
+//! GradMax: outgoing weights along the leading left singular directions of the growth operator (Evci et al. 2022, eq.
+//! 11 and 20).
 
 use faer::Mat;
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,9 @@ use crate::placement::ZeroSide;
 /// The directions maximise the gradient norm of the new incoming weights among orthogonal ones of equal norm; without
 /// orthogonality, copies of the first one would.
 ///
-/// With zero outgoing weights it takes the leading *right* singular directions as incoming weights. They solve the problem for
-/// the network linearised at zero, which new neurons of any size leave; exact for linear networks, a starting point elsewhere.
+/// With zero outgoing weights it takes the leading *right* singular directions as incoming weights. They solve the
+/// problem for the network linearised at zero, which new neurons of any size leave; exact for linear networks, a
+/// starting point elsewhere.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GradMax {
@@ -25,15 +27,16 @@ pub struct GradMax {
     pub sign: Sign,
 }
 
-/// The sign of a singular direction. Both give the same gradient norm; under a rectifier they do not lead to the same neuron.
+/// The sign of a singular direction. Both give the same gradient norm; under a rectifier they do not lead to the same
+/// neuron.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sign {
     /// The one that makes the largest entry positive: arbitrary, as in the paper.
     #[default]
     Fixed,
-    /// The one with the larger one-sided gain `-<delta, f(h w_in) w_out>`, where the side that is zero stands for the direction
-    /// of its first step. A pass through the branch.
+    /// The one with the larger one-sided gain `-<delta, f(h w_in) w_out>`, where the side that is zero stands for the
+    /// direction of its first step. A pass through the branch.
     OneSided,
 }
 

@@ -13,11 +13,13 @@ use crate::placement::ZeroSide;
 
 /// The weights of norm 1 that give the zero side the largest gradient, sought step by step from a random start.
 ///
-/// With zero incoming weights the outgoing ones are sought, on the growth operator alone: no pass through the network. With zero outgoing
-/// weights the incoming ones are, under the activation as it is; there the problem has no closed form, and this is the method of the paper.
+/// With zero incoming weights the outgoing ones are sought, on the growth operator alone: no pass through the network.
+/// With zero outgoing weights the incoming ones are, under the activation as it is; there the problem has no closed
+/// form, and this is the method of the paper.
 ///
-/// By default it climbs by power iteration, keeps neurons orthogonal and stops when it has converged; with zero incoming weights it
-/// then finds what [`GradMax`](super::GradMax) finds. [`authors`](Self::authors) are the settings of the published code, which hardly move.
+/// By default it climbs by power iteration, keeps neurons orthogonal and stops when it has converged; with zero
+/// incoming weights it then finds what [`GradMax`](super::GradMax) finds. [`authors`](Self::authors) are the settings
+/// of the published code, which hardly move.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GradMaxOpt {
@@ -110,7 +112,8 @@ impl GradMaxOpt {
     }
 }
 
-/// The norm of the gradient that the zero side receives, and the gradient of half its square at the other side, a neuron a row.
+/// The norm of the gradient that the zero side receives, and the gradient of half its square at the other side, a
+/// neuron a row.
 fn objective(request: &Request<'_>, rows: &Matrix) -> Result<(f64, Matrix), Error> {
     match request.placement.zero_side {
         ZeroSide::Incoming | ZeroSide::Automatic => {
@@ -121,8 +124,8 @@ fn objective(request: &Request<'_>, rows: &Matrix) -> Result<(f64, Matrix), Erro
         ZeroSide::Outgoing => {
             let none = Mat::zeros(request.fan_out, request.count);
             let of = |outgoing| request.branch.gradients(&NewNeurons::unbiased(rows.clone(), outgoing)).neurons;
-            // The form is linear in the outgoing weights: its gradient at the incoming ones, with the received gradient as outgoing
-            // weights, is that of half the received gradient's square.
+            // The form is linear in the outgoing weights: its gradient at the incoming ones, with the received gradient
+            // as outgoing weights, is that of half the received gradient's square.
             let received = of(none).outgoing;
             Ok((received.norm_l2(), of(received).incoming))
         }

@@ -20,17 +20,17 @@ const CONVERGED: f64 = 1e-4;
 
 /// GradMax that knows its activation.
 ///
-/// Under a rectifier the slope of 1 at zero promises too much: after its first step a new neuron is active on half of the inputs, and the
-/// sign of a singular vector, arbitrary in GradMax, decides which half. This method maximises what a neuron gives in the direction in
-/// which it will go, the one-sided gain `-<delta, f(h w_in) w_out>` over `w_in` and `w_out` of norm 1, `h` being the producer's input and
-/// `delta` the gradient of the loss at the consumer's output.
+/// Under a rectifier the slope of 1 at zero promises too much: after its first step a new neuron is active on half of
+/// the inputs, and the sign of a singular vector, arbitrary in GradMax, decides which half. This method maximises what
+/// a neuron gives in the direction in which it will go, the one-sided gain `-<delta, f(h w_in) w_out>` over `w_in` and
+/// `w_out` of norm 1, `h` being the producer's input and `delta` the gradient of the loss at the consumer's output.
 ///
-/// It alternates between the two sides (a power iteration of the operator restricted to the inputs on which the neuron is active), from
-/// the best of the leading singular directions of the growth operator with either sign. Several neurons are found one after another,
-/// what each can explain of `delta` being taken off before the next.
+/// It alternates between the two sides (a power iteration of the operator restricted to the inputs on which the neuron
+/// is active), from the best of the leading singular directions of the growth operator with either sign. Several
+/// neurons are found one after another, what each can explain of `delta` being taken off before the next.
 ///
-/// With zero incoming weights it gives the neurons the directions `w_out`, with zero outgoing weights `w_in`; either way the network's
-/// output stays as it is.
+/// With zero incoming weights it gives the neurons the directions `w_out`, with zero outgoing weights `w_in`; either
+/// way the network's output stays as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GradMaxRectified {}
@@ -76,7 +76,8 @@ struct Candidate {
     gain: f64,
 }
 
-/// The leading singular direction and sign whose gain is largest, each with the direction of its first step as incoming weights.
+/// The leading singular direction and sign whose gain is largest, each with the direction of its first step as incoming
+/// weights.
 fn best_start(branch: &Branch, request: &Request<'_>) -> Result<Candidate, Error> {
     let operator = GrowthOperator::of_branch(branch.clone(), request.placement.zero_side)?;
     let leading = operator.directions(STARTS.min(request.fan_out))?;

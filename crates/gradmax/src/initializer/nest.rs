@@ -12,9 +12,9 @@ use crate::placement::ZeroSide;
 
 /// Neurons that bridge the pairs of an input and an output between which the gradient is largest.
 ///
-/// The entries of the growth matrix `G` of largest magnitude are each given a connection of both sides: `sqrt(|G|)` times a random sign
-/// at the input, and the same with the sign that lowers the loss at the output. Both sides are then scaled as the placement says, so
-/// neither is zero: the function is not preserved, and the receipt states the change.
+/// The entries of the growth matrix `G` of largest magnitude are each given a connection of both sides: `sqrt(|G|)`
+/// times a random sign at the input, and the same with the sign that lowers the loss at the output. Both sides are then
+/// scaled as the placement says, so neither is zero: the function is not preserved, and the receipt states the change.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Nest {

@@ -10,12 +10,13 @@ use crate::matrix::Matrix;
 use crate::new_neurons::NewNeurons;
 use crate::placement::ZeroSide;
 
-/// Random incoming weights with the part taken off that existing neurons respond to alike, on the growth batch, before their activations; zero
-/// outgoing weights.
+/// Random incoming weights with the part taken off that existing neurons respond to alike, on the growth batch, before
+/// their activations; zero outgoing weights.
 ///
-/// `w = r - W' (W S W' + t)^-1 W S r`, with the existing (and earlier new) incoming weights `W`, the second moments `S` of the producer's
-/// input, `r` drawn at random. The small `t` matters where the existing neurons respond to everything: the directions to which they
-/// respond least are then left. The pre-activation variant of the paper (NORTH-Pre); its schedule is no part of this.
+/// `w = r - W' (W S W' + t)^-1 W S r`, with the existing (and earlier new) incoming weights `W`, the second moments `S`
+/// of the producer's input, `r` drawn at random. The small `t` matters where the existing neurons respond to
+/// everything: the directions to which they respond least are then left. The pre-activation variant of the paper
+/// (NORTH-Pre); its schedule is no part of this.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct North {}

@@ -12,11 +12,11 @@ use crate::new_neurons::{Changes, NewNeurons};
 use crate::placement::ZeroSide;
 use crate::site::Site;
 
-/// Copies of existing neurons, drawn with replacement, each sharing the outgoing weights of its original in equal parts, and pushed away
-/// from it by a little noise, which the original is pushed against.
+/// Copies of existing neurons, drawn with replacement, each sharing the outgoing weights of its original in equal
+/// parts, and pushed away from it by a little noise, which the original is pushed against.
 ///
-/// Without noise the function is preserved exactly, under any activation and norm, but a copy then receives the same gradient
-/// as its original, and stays one.
+/// Without noise the function is preserved exactly, under any activation and norm, but a copy then receives the same
+/// gradient as its original, and stays one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Net2Wider {
@@ -67,8 +67,8 @@ pub(super) fn offsets(existing: &Existing, parents: &[usize], directions: &Matri
     Mat::from_fn(unit.nrows(), unit.ncols(), |i, j| unit[(i, j)] * norms[i])
 }
 
-/// Copies of the parents, moved by the offsets `[count, fan_in]`; their originals are moved against the sum of these, and share their outgoing
-/// weights with the copies in equal parts.
+/// Copies of the parents, moved by the offsets `[count, fan_in]`; their originals are moved against the sum of these,
+/// and share their outgoing weights with the copies in equal parts.
 pub(super) fn split(existing: &Existing, parents: &[usize], offsets: &Matrix) -> NewNeurons {
     let (fan_in, fan_out) = (existing.incoming.ncols(), existing.outgoing.nrows());
     let parts = |parent: usize| 1.0 + parents.iter().filter(|other| **other == parent).count() as f64;

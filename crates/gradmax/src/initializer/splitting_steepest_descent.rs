@@ -1,4 +1,5 @@
-//! Splitting steepest descent: split neurons along which the loss curves down (Liu, Wu and Wang 2019; signed: Wu et al. 2020b).
+//! Splitting steepest descent: split neurons along which the loss curves down (Liu, Wu and Wang 2019; signed: Wu et al.
+//! 2020b).
 
 use faer::{Mat, Side};
 use serde::{Deserialize, Serialize};
@@ -14,17 +15,20 @@ use crate::new_neurons::{Changes, NewNeurons};
 use crate::placement::ZeroSide;
 use crate::site::Site;
 
-/// Neurons are split in two along the eigenvector of the smallest eigenvalue of their *splitting matrix*, those first that have the smallest.
+/// Neurons are split in two along the eigenvector of the smallest eigenvalue of their *splitting matrix*, those first
+/// that have the smallest.
 ///
-/// The splitting matrix of a neuron is the second derivative at its incoming weights of `<delta, branch(h, w_in, w_out)>`, `delta` being the
-/// gradient of the loss at the consumer's output. Two halves at `w + e v` and `w - e v` change the loss by `e^2/2 v' S v` to
-/// second order, so that directions of negative curvature lower it where gradient descent itself cannot.
+/// The splitting matrix of a neuron is the second derivative at its incoming weights of `<delta, branch(h, w_in,
+/// w_out)>`, `delta` being the gradient of the loss at the consumer's output. Two halves at `w + e v` and `w - e v`
+/// change the loss by `e^2/2 v' S v` to second order, so that directions of negative curvature lower it where gradient
+/// descent itself cannot.
 ///
-/// With `signed`, a neuron can also be split into one of twice its outgoing weights at `w + e v / 2` and one of minus them at `w + e v`: that
-/// changes the loss by `-e^2/4 v' S v`, so that positive curvature lowers it too.
+/// With `signed`, a neuron can also be split into one of twice its outgoing weights at `w + e v / 2` and one of minus
+/// them at `w + e v`: that changes the loss by `-e^2/4 v' S v`, so that positive curvature lowers it too.
 ///
-/// The matrix is never formed: its extreme eigenvectors come from Lanczos iterations, all neurons side by side, on differences of gradients
-/// over a finite distance. Under rectifiers, whose second derivative is zero but for the kink, that distance is what makes the matrix exist.
+/// The matrix is never formed: its extreme eigenvectors come from Lanczos iterations, all neurons side by side, on
+/// differences of gradients over a finite distance. Under rectifiers, whose second derivative is zero but for the kink,
+/// that distance is what makes the matrix exist.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SplittingSteepestDescent {
@@ -158,7 +162,8 @@ struct Curvature {
     vector: Vec<f64>,
 }
 
-/// The smallest and the largest eigenvalue of every neuron's splitting matrix, by Lanczos iterations with full orthogonalisation.
+/// The smallest and the largest eigenvalue of every neuron's splitting matrix, by Lanczos iterations with full
+/// orthogonalisation.
 fn extreme_curvatures(branch: &Branch, existing: &Existing, distance: f64, iterations: usize) -> Vec<[Curvature; 2]> {
     let (width, fan_in) = existing.incoming.shape();
     let depth = iterations.min(fan_in);

@@ -11,14 +11,15 @@ use crate::new_neurons::NewNeurons;
 use crate::operator::{GrowthOperator, LinearOperator, Transposed};
 use crate::placement::ZeroSide;
 
-/// The neurons that best make up for what the layers cannot express: the leading directions of `G S^-1/2`, where `G` is the growth matrix and
-/// `S` the second moments of the producer's input, and where the part of `delta` that changes of the existing outgoing weights
-/// can make is taken off before.
+/// The neurons that best make up for what the layers cannot express: the leading directions of `G S^-1/2`, where `G` is
+/// the growth matrix and `S` the second moments of the producer's input, and where the part of `delta` that changes of
+/// the existing outgoing weights can make is taken off before.
 ///
-/// Where GradMax asks which neurons learn fastest by gradient descent, this asks which reduce the loss most if each step were solved by least
-/// squares: a direction along which inputs vary little counts as much as any. One side is zero, as the placement says: zero
-/// incoming weights take the left singular directions as outgoing weights, zero outgoing ones take `S^-1/2` times the right ones as
-/// incoming weights. (The paper fills both, with an amplitude by line search, which changes the function.)
+/// Where GradMax asks which neurons learn fastest by gradient descent, this asks which reduce the loss most if each
+/// step were solved by least squares: a direction along which inputs vary little counts as much as any. One side is
+/// zero, as the placement says: zero incoming weights take the left singular directions as outgoing weights, zero
+/// outgoing ones take `S^-1/2` times the right ones as incoming weights. (The paper fills both, with an amplitude by
+/// line search, which changes the function.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tiny {

@@ -11,8 +11,8 @@ use crate::site::Site;
 
 /// Neurons that are 1 everywhere, and that nothing reads yet.
 ///
-/// Needs a producer with biases. All neurons of one event are the same, and receive the same gradient: only weight decay, dropout or noise
-/// that comes later tells them apart. A baseline.
+/// Needs a producer with biases. All neurons of one event are the same, and receive the same gradient: only weight
+/// decay, dropout or noise that comes later tells them apart. A baseline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UnitBias {}

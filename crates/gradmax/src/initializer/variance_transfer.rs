@@ -1,4 +1,5 @@
-//! Variance transfer (Yuan, Savarese and Maire 2023): random neurons, and existing weights scaled to make room for them.
+//! Variance transfer (Yuan, Savarese and Maire 2023): random neurons, and existing weights scaled to make room for
+//! them.
 
 use faer::Mat;
 use serde::{Deserialize, Serialize};
@@ -10,10 +11,11 @@ use crate::new_neurons::{Changes, NewNeurons};
 use crate::placement::ZeroSide;
 use crate::site::Site;
 
-/// Random weights on both sides, as large as the existing ones, and all outgoing weights times `sqrt(width / new width)`, so that the variance
-/// of what the next layer computes stays what it was.
+/// Random weights on both sides, as large as the existing ones, and all outgoing weights times `sqrt(width / new
+/// width)`, so that the variance of what the next layer computes stays what it was.
 ///
-/// The function is not preserved: the receipt states the change. The paper adapts learning rates too, which is no part of this.
+/// The function is not preserved: the receipt states the change. The paper adapts learning rates too, which is no part
+/// of this.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VarianceTransfer {}
