@@ -455,8 +455,8 @@ fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Erro
             wanted.2
         ));
     }
-    if neurons.parents.len() > request.count || neurons.parents.iter().flatten().any(|parent| *parent >= request.width)
-    {
+    let one_each = neurons.parents.is_empty() || neurons.parents.len() == request.count;
+    if !one_each || neurons.parents.iter().flatten().any(|parent| *parent >= request.width) {
         return unusable(format!(
             "neurons split from {:?}, where {} are asked for and {} are there",
             neurons.parents, request.count, request.width

@@ -8,8 +8,8 @@ use burn::optim::SgdConfig;
 use burn::tensor::{Tensor, activation};
 use common::{Batch, device, everywhere, mlp};
 use gradmax::{
-    Activation, Between, Error, GradMax, Growable, Grower, Initializer, Mlp, Needs, NewNeurons, Placement, Planned,
-    Probe, Random, Request, Scale, Site, ZeroSide,
+    Activation, Between, Changes, Error, GradMax, Growable, Grower, Initializer, Mlp, Needs, NewNeurons, Placement,
+    Planned, Probe, Random, Request, Scale, Site, ZeroSide,
 };
 
 fn grow<N: Growable<Input = Tensor<2>>>(grower: &Grower, network: &N, batch: &Batch) -> Result<(), Error> {
@@ -166,6 +166,15 @@ impl Initializer for Broken {
         match self.0 {
             "shape" => neurons.bias.clear(),
             "finite" => neurons.outgoing[(0, 0)] = f64::NAN,
+            "parent" => neurons.parents = vec![Some(request.width); request.count],
+            "parents" => neurons.parents = vec![None; request.count + 1],
+            "changes" => neurons.changes = Some(Changes::none(request.width + 1, request.fan_in, request.fan_out)),
+            "change" => {
+                let mut changes = Changes::none(request.width, request.fan_in, request.fan_out);
+                changes.bias[0] = f64::INFINITY;
+                neurons.changes = Some(changes);
+            }
+            "loss" => drop(request.loss()?),
             _ => drop(request.operator()?),
         }
         Ok(neurons)
@@ -176,7 +185,9 @@ impl Initializer for Broken {
 fn broken_initializers_are_caught() {
     let network = mlp(5, &[4], 2, Activation::Relu, true);
     let refused = |how| grow(&Grower::new(Broken(how)), &network, &Batch::new(9, 5, 2)).unwrap_err();
-    assert!(matches!(refused("shape"), Error::UnusableNeurons { .. }));
-    assert!(matches!(refused("finite"), Error::UnusableNeurons { .. }));
+    for how in ["shape", "finite", "parent", "parents", "changes", "change"] {
+        assert!(matches!(refused(how), Error::UnusableNeurons { .. }), "{how}");
+    }
+    assert!(refused("loss").to_string().contains("Needs::Loss"));
     assert!(refused("needs").to_string().contains("needs()"));
 }
