@@ -221,10 +221,10 @@ impl Grower {
     ) -> Result<Growth<N>, Error> {
         let device = device_of(network);
         // Before the costly part: a plan that cannot be carried out is refused at once.
-        self.planned_sites(network, plan, &device)?;
+        let planned = self.planned_sites(network, plan, &device)?;
         let look = Look::of(network, parts);
         let probe = look.milliseconds;
-        self.grow_after(network, optimizer, plan, parts, context, (&look, probe))
+        self.grow_after(network, optimizer, planned, parts, context, (&look, probe))
     }
 
     /// As [`grow_on`](Self::grow_on), after a look that is shared with other events: several methods, or several draws
@@ -243,15 +243,16 @@ impl Grower {
         look: &Look<N>,
     ) -> Result<Growth<N>, Error> {
         let context = EventContext { batch_is_training_step: false, ..context };
-        self.grow_after(network, optimizer, plan, parts, context, (look, 0.0))
+        let planned = self.planned_sites(network, plan, &device_of(network))?;
+        self.grow_after(network, optimizer, planned, parts, context, (look, 0.0))
     }
 
-    /// Grows after a look, of which so many milliseconds are the event's own.
+    /// Grows sites by so many neurons after a look, of which so many milliseconds are the event's own.
     fn grow_after<N: Growable>(
         &self,
         network: &N,
         optimizer: &ModuleOptimizer,
-        plan: &[Planned],
+        planned: Vec<(Site, usize)>,
         parts: &[Part<'_, N>],
         context: EventContext,
         (look, probe): (&Look<N>, f64),
@@ -262,7 +263,6 @@ impl Grower {
             return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
         }
         let mut clock = Clock::start(&device);
-        let planned = self.planned_sites(network, plan, &device)?;
 
         let seed = self.seed.at(context.event as u64);
         let pass = looked.pass.borrow();

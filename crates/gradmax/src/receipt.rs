@@ -32,6 +32,15 @@ pub struct Receipt {
     pub timing: Timing,
 }
 
+impl Receipt {
+    /// The norm of all new weights' gradients, incoming and outgoing, measured on the grown network; none if not verified in
+    /// full.
+    pub fn gradient_norm(&self) -> Option<f64> {
+        let norms = self.sites.iter().map(|site| Some(site.gradient_norm?.hypot(site.outgoing_gradient_norm?)));
+        Some(norms.map(|norm| norm.map(|norm| norm * norm)).sum::<Option<f64>>()?.sqrt())
+    }
+}
+
 /// What one growth event did at one site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SiteReceipt {

@@ -220,14 +220,12 @@ impl<'a> Bench<'a> {
         let Growth { network, optimizer, receipt, .. } = grow()?;
         let costs = again.into_iter().chain([receipt.timing.growth]).collect::<Vec<_>>();
         let growth_milliseconds = median(&costs).expect("there is one growth at least");
-        let norms = receipt.sites.iter().map(|site| Some(site.gradient_norm?.hypot(site.outgoing_gradient_norm?)));
-        let gradient_norm = norms.map(|norm| norm.map(|norm| norm * norm)).sum::<Option<f64>>().map(f64::sqrt);
         let loss_after = self.loss(&network);
         let (losses, ..) = self.after(Run { network, optimizer, progress: run.progress })?;
         Ok(Measured {
             method: name.to_string(),
             repeat,
-            gradient_norm,
+            gradient_norm: receipt.gradient_norm(),
             output_change: receipt.output_change,
             loss_before: receipt.loss_before,
             loss_after,

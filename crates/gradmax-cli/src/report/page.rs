@@ -274,10 +274,7 @@ fn charts(
     };
     let steps = event_steps(groups);
     let names = steps.iter().map(usize::to_string).collect::<Vec<_>>();
-    let norms = by_event(groups, &steps, confidence, |receipt| {
-        let norms = receipt.sites.iter().map(|site| Some(site.gradient_norm?.hypot(site.outgoing_gradient_norm?)));
-        Some(norms.map(|norm| norm.map(|norm| norm * norm)).sum::<Option<f64>>()?.sqrt())
-    });
+    let norms = by_event(groups, &steps, confidence, Receipt::gradient_norm);
     if !norms.is_empty() {
         let chart = BarChart {
             x_label: "growth step",

@@ -101,15 +101,9 @@ impl Initializer for SplittingSteepestDescent {
         }
         splits.sort_by(|a, b| b.gain.total_cmp(&a.gain));
         // Each neuron once, the better way, before any is split again.
-        let mut rounds = vec![0; request.width];
-        let mut ordered = splits.into_iter().map(|split| {
-            rounds[split.parent] += 1;
-            (rounds[split.parent], split)
-        });
-        let mut first_choice = ordered.by_ref().collect::<Vec<_>>();
-        first_choice.retain(|(round, _)| *round == 1);
-        let best = first_choice.into_iter().map(|(_, split)| split).collect::<Vec<_>>();
-        let chosen = (0..request.count).map(|number| &best[number % best.len()]).collect::<Vec<_>>();
+        let mut split = vec![false; request.width];
+        splits.retain(|splitting| !std::mem::replace(&mut split[splitting.parent], true));
+        let chosen = (0..request.count).map(|number| &splits[number % splits.len()]).collect::<Vec<_>>();
         Ok(self.offspring(&existing, &chosen))
     }
 }
