@@ -6,6 +6,9 @@ use burn::tensor::Tensor;
 use burn::tensor::module;
 use burn::tensor::ops::ConvOptions;
 
+use crate::dense::linear;
+use crate::rectifier::relu;
+
 /// What a convolution is joined with, so that its passes over the maps are saved.
 #[derive(Debug, Clone, Default)]
 pub struct Joined {
@@ -64,16 +67,35 @@ pub fn conv2d(
     options: ConvOptions<2>,
     joined: Joined,
 ) -> Tensor<4> {
+    let whole = sees_whole_maps(&input, &weight, &options);
     #[cfg(feature = "flex")]
-    if let Some(output) = flex::conv2d(&input, &weight, bias.as_ref(), &options, &joined) {
+    if !whole && let Some(output) = flex::conv2d(&input, &weight, bias.as_ref(), &options, &joined) {
         return output;
     }
-    let input = if joined.rectified { input.clamp_min(0.0) } else { input };
-    let output = module::conv2d(input, weight, bias, options);
+    let input = if joined.rectified { relu(input) } else { input };
+    let output = match whole {
+        true => on_whole_maps(input, weight, bias),
+        false => module::conv2d(input, weight, bias, options),
+    };
     match joined.plus {
         Some(plus) => output + plus,
         None => output,
     }
+}
+
+/// Whether the kernel fits its maps exactly, so that there is one output position: a dense layer.
+fn sees_whole_maps(input: &Tensor<4>, weight: &Tensor<4>, options: &ConvOptions<2>) -> bool {
+    let ([_, channels, height, width], [_, inputs, rows, columns]) = (input.dims(), weight.dims());
+    let unpadded = [options.padding_begin(), options.padding_end()] == [[0, 0]; 2];
+    // A kernel of one position has nothing to gain.
+    (height, width) == (rows, columns) && rows * columns > 1 && unpadded && options.groups == 1 && channels == inputs
+}
+
+fn on_whole_maps(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+    let ([batch, ..], [outputs, channels, height, width]) = (input.dims(), weight.dims());
+    let size = channels * height * width;
+    let output = linear(input.reshape([batch, size]), weight.reshape([outputs, size]).transpose(), bias);
+    output.reshape([batch, outputs, 1, 1])
 }
 
 /// The gradient of a convolution's input, of the given shape, from that of its output: a constant.

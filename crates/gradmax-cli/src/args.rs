@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::method;
+use crate::reproduce::Preset;
 
 /// Neural networks that grow while they train.
 #[derive(Debug, Parser)]
@@ -26,6 +27,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Write report.html from finished or running runs
     Report(Report),
+    /// Do the paper's experiments again: its figures and tables, each with a verdict
+    Reproduce(Reproduce),
     /// Look for data sets and check them
     Data(Data),
 }
@@ -121,6 +124,34 @@ pub struct Report {
     /// The file to write [default: report.html in the first folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Reproduce {
+    /// Figures and tables: 2a, 3, table-1, ...; `all`; or `list`, which says what there is
+    #[arg(value_name = "ID", required = true)]
+    pub names: Vec<String>,
+    /// The size of the experiments
+    #[arg(long, value_enum, default_value_t = Preset::Quick)]
+    pub preset: Preset,
+    /// Do as the paper's code does, where it differs from the paper's text
+    #[arg(long)]
+    pub authors: bool,
+    /// Repetitions of each experiment [default: the preset's]
+    #[arg(long, value_name = "N")]
+    pub seeds: Option<u64>,
+    /// Runs at a time [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// The device to compute on
+    #[arg(long)]
+    pub device: Option<String>,
+    /// The folder for runs, figures and verdicts; the page of all verdicts is DIR.md
+    #[arg(long, value_name = "DIR", default_value = "runs/reproduction")]
+    pub out: PathBuf,
+    /// Show no progress
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]

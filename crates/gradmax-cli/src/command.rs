@@ -5,6 +5,7 @@ mod compare_at;
 pub mod data;
 pub mod inspect;
 pub mod report;
+pub mod reproduce;
 pub mod resume;
 pub mod train;
 

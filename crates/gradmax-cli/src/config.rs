@@ -184,18 +184,23 @@ impl Experiment {
     pub fn read(path: &Path, changes: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| misuse(format!("cannot read the configuration {}: {error}", path.display())))?;
-        let in_file = |error: String| misuse(format!("{}: {}", path.display(), one_line(&error)));
+        Self::parse(&text, &path.display().to_string(), changes)
+    }
+
+    /// As [`read`](Self::read), from text that came from somewhere.
+    pub fn parse(text: &str, origin: &str, changes: &[String]) -> Result<Self> {
+        let in_file = |error: String| misuse(format!("{origin}: {}", one_line(&error)));
         if changes.is_empty() {
             // Straight from the text, so that messages can point at the line.
-            let experiment = toml::from_str::<Self>(&text).map_err(|error| in_file(error.to_string()))?;
-            return experiment.checked().with_context(|| path.display().to_string());
+            let experiment = toml::from_str::<Self>(text).map_err(|error| in_file(error.to_string()))?;
+            return experiment.checked().with_context(|| origin.to_string());
         }
         let mut table = text.parse::<Table>().map_err(|error| in_file(error.to_string()))?;
         changes.iter().try_for_each(|change| set(&mut table, change))?;
         let experiment = Value::Table(table).try_into::<Self>();
-        let experiment = experiment
-            .map_err(|error| misuse(format!("{} with --set: {}", path.display(), one_line(&error.to_string()))))?;
-        experiment.checked().with_context(|| path.display().to_string())
+        let experiment =
+            experiment.map_err(|error| misuse(format!("{origin} with --set: {}", one_line(&error.to_string()))))?;
+        experiment.checked().with_context(|| origin.to_string())
     }
 
     /// The configuration as TOML, every default written out.

@@ -78,6 +78,22 @@ pub fn check(experiment: &Experiment) -> Result<()> {
     Ok(())
 }
 
+/// About what a run computes: three forward passes a step and example, through a network halfway through its growth.
+pub fn training_flops(experiment: &Experiment) -> Result<u64> {
+    let device = device::named(&experiment.device)?;
+    let method = method::named(&experiment.method, &experiment.methods)?;
+    let Networks { seed, target } = Networks::of(experiment)?;
+    let flops = |shape: &Shape| Ok::<_, anyhow::Error>(shape.init(Seed::new(0), &device)?.flops());
+    let a_step = match method {
+        Method::Small => flops(&seed)?,
+        Method::Big => flops(&target)?,
+        Method::Grow(_) => flops(&seed)?.midpoint(flops(&target)?),
+    };
+    let examples = || experiment.data.examples();
+    let batch = experiment.training.batch_size.unwrap_or_else(examples);
+    Ok(3 * a_step * (experiment.training.steps(examples) * batch) as u64)
+}
+
 /// Runs an experiment in its folder, from its checkpoint if there is one, to its end or until stopped.
 pub fn run(
     experiment: &Experiment,
@@ -164,7 +180,8 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
     }
 }
 
-fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPolicy>> {
+/// When and how an experiment grows its network; none for baselines.
+pub fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPolicy>> {
     let Method::Grow(initializer) = method else {
         return Ok(None);
     };

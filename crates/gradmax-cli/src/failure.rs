@@ -1,5 +1,6 @@
 //! What can go wrong, as an exit code and one sentence.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 /// A wrong command line or configuration: exit code 2.
@@ -12,10 +13,17 @@ pub fn misuse(sentence: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Misuse(sentence.into()))
 }
 
-/// The run was stopped by the user, after a checkpoint: exit code 130.
+/// Stopped by the user, after a checkpoint, with the command that goes on: exit code 130.
 #[derive(Debug, thiserror::Error)]
-#[error("interrupted; go on with `gradmax resume {0}`")]
+#[error("interrupted; go on with `{0}`")]
 pub struct Interrupted(pub String);
+
+impl Interrupted {
+    /// Of a run or a comparison in a folder.
+    pub fn in_folder(folder: &Path) -> anyhow::Error {
+        anyhow::Error::new(Self(format!("gradmax resume {}", folder.display())))
+    }
+}
 
 /// The exit code for an error.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {

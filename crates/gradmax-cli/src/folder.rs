@@ -104,6 +104,11 @@ impl RunFolder {
         Experiment::read(&self.config(), &[])
     }
 
+    /// Whether the run is finished.
+    pub fn is_finished(&self) -> bool {
+        self.summary().exists()
+    }
+
     /// The summary, if the run is finished.
     pub fn read_summary(&self) -> Result<Option<RunSummary>> {
         let path = self.summary();

@@ -1,8 +1,11 @@
 //! The program `gradmax`: trains, grows, compares and reports.
 
 mod args;
+mod bench;
 mod command;
+mod comparison;
 mod config;
+mod crew;
 mod data;
 mod device;
 mod experiment;
@@ -13,6 +16,7 @@ mod network;
 mod optimizer;
 mod progress;
 mod report;
+mod reproduce;
 mod statistics;
 mod table;
 
@@ -42,6 +46,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Resume(resume) => command::resume::resume(resume),
         Command::Inspect(inspect) => command::inspect::inspect(inspect),
         Command::Report(report) => command::report::report(report),
+        Command::Reproduce(reproduce) => command::reproduce::reproduce(reproduce),
         Command::Data(data) => command::data::data(data),
     }
 }

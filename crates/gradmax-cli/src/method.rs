@@ -37,7 +37,7 @@ const METHODS: [Entry; 19] = [
     ("random", |options| growing(Random {}, options)),
     ("random_positive", |options| growing(RandomPositive {}, options)),
     ("gradmax", |options| growing(GradMax::default(), options)),
-    ("gradmax_one_sided", |options| growing(GradMax { sign: Sign::OneSided }, options)),
+    ("gradmax_one_sided", |options| growing(GradMax { sign: Sign::OneSided, ..GradMax::default() }, options)),
     ("gradmax_rectified", |options| growing(GradMaxRectified {}, options)),
     ("gradmax_opt", |options| growing(GradMaxOpt::default(), options)),
     ("gradmax_opt_authors", |options| growing(GradMaxOpt::authors(), options)),

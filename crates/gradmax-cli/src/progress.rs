@@ -14,14 +14,28 @@ impl Bars {
         Self { all: MultiProgress::new(), quiet }
     }
 
+    /// Says something between bars.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
     /// A bar for one run.
     pub fn run(&self, name: &str) -> ProgressBar {
         self.bar(name, "{prefix:28} {bar:24} {pos}/{len} steps, {eta} left  {msg}")
     }
 
-    /// A bar for all runs of a comparison.
-    pub fn runs(&self, name: &str, count: u64) -> ProgressBar {
-        let bar = self.bar(name, "{prefix:28} {bar:24} {pos}/{len} runs, {elapsed} so far, {eta} left");
+    /// A bar for everything, of so much work; its message says what is done.
+    pub fn all(&self, work: u64) -> ProgressBar {
+        let bar = self.bar("all", "{prefix:28} {bar:24} {msg}, {elapsed} so far, {eta} left");
+        bar.set_length(work);
+        bar
+    }
+
+    /// A bar for a number of things.
+    pub fn counted(&self, name: &str, count: u64) -> ProgressBar {
+        let bar = self.bar(name, "{prefix:28} {bar:24} {pos}/{len}, {elapsed} so far, {eta} left");
         bar.set_length(count);
         bar
     }

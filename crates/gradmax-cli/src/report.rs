@@ -6,9 +6,10 @@ mod page;
 mod receipts;
 mod series;
 
-pub use self::chart::{Bar, BarSeries};
+pub use self::chart::{Area, Bar, BarChart, BarSeries, BarShape, Chart, Drawn, Theme, draw, draw_bars, text};
 pub use self::comparison::with_error;
 pub use self::page::growth_page;
+pub use self::series::{MethodRuns, Point, Series, averaged};
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,17 @@ pub struct RecordedRun {
     pub summary: Option<RunSummary>,
 }
 
+impl RecordedRun {
+    pub fn read(folder: &RunFolder) -> Result<Self> {
+        Ok(Self {
+            experiment: folder.read_experiment()?,
+            rows: folder.read_rows()?,
+            receipts: folder.read_receipts()?,
+            summary: folder.read_summary()?,
+        })
+    }
+}
+
 /// Writes a report of all runs in the folders.
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<()> {
     let mut runs = Vec::new();
@@ -35,12 +47,7 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<()> {
         let mut found = run_folders(folder);
         found.sort();
         for folder in found.into_iter().map(RunFolder::at) {
-            runs.push(RecordedRun {
-                experiment: folder.read_experiment()?,
-                rows: folder.read_rows()?,
-                receipts: folder.read_receipts()?,
-                summary: folder.read_summary()?,
-            });
+            runs.push(RecordedRun::read(&folder)?);
         }
     }
     if runs.is_empty() {

@@ -23,6 +23,33 @@ pub struct Directions {
     pub images: Matrix,
 }
 
+impl Directions {
+    /// These but the first so many.
+    pub(crate) fn without_first(mut self, skip: usize) -> Self {
+        if skip > 0 {
+            let kept = self.vectors.ncols() - skip;
+            self.vectors = self.vectors.subcols(skip, kept).to_owned();
+            self.images = self.images.subrows(skip, kept).to_owned();
+            self.values.drain(..skip);
+        }
+        self
+    }
+}
+
+/// How well two sets of directions agree, one by one: `|tr(U'V)| / k` (Evci et al. 2022, fig. 6). 1 if they are the
+/// same; 0 if each is orthogonal to its counterpart.
+///
+/// # Shapes
+/// `[fan_out, k]` both.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn alignment(u: &Matrix, v: &Matrix) -> f64 {
+    assert_eq!(u.shape(), v.shape(), "directions to be compared have one shape");
+    let products = (0..u.ncols()).map(|j| u.col(j).transpose() * v.col(j));
+    products.sum::<f64>().abs() / u.ncols() as f64
+}
+
 /// How to find the directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Solver {

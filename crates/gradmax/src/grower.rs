@@ -77,6 +77,18 @@ impl<N: Growable> Look<N> {
         self.looked.loss
     }
 
+    /// The growth operator of a site on the growth batch; for a grouped site, that of its first block.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSite`], and those of [`GrowthOperator::new`].
+    pub fn operator(&self, site: &str) -> Result<GrowthOperator, Error> {
+        let sites = self.looking.sites();
+        match sites.iter().find(|known| known.name == site) {
+            Some(found) => GrowthOperator::of_block(found, 0, &self.looked.evidence),
+            None => Err(unknown_site(site, &sites)),
+        }
+    }
+
     /// Milliseconds that the pass took.
     pub fn milliseconds(&self) -> f64 {
         self.milliseconds
@@ -343,8 +355,7 @@ impl Grower {
                 return Err(Error::NothingToGrow { site: planned.site.clone() });
             }
             let Some(site) = sites.iter().find(|site| site.name == planned.site) else {
-                let known = sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
-                return Err(Error::UnknownSite { site: planned.site.clone(), known });
+                return Err(unknown_site(&planned.site, &sites));
             };
             self.check_site(site, device)?;
             site.check_growth(planned.count)?;
@@ -417,6 +428,11 @@ fn meet(chosen: &[Chosen]) -> bool {
     let silent = |chosen: &Chosen| chosen.blocks.iter().all(|block| block.neurons.are_silent());
     let unread = |chosen: &Chosen| chosen.blocks.iter().all(|block| block.neurons.outgoing.norm_max() == 0.0);
     chosen.iter().any(|reader| !unread(reader) && chosen.iter().any(|read| !silent(read) && reads(reader, read)))
+}
+
+fn unknown_site(site: &str, sites: &[Site]) -> Error {
+    let known = sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
+    Error::UnknownSite { site: site.to_string(), known }
 }
 
 /// A copy that does not share running statistics with the network.

@@ -79,7 +79,7 @@ pub use anatomy::{Described, LayerSummary};
 pub use between::{AtZero, Between, IntoBetween, OutputChange, global_average};
 pub use carry::{Carried, SecondMoments, carry};
 pub use data::{Batch, Examples, InMemory};
-pub use directions::{Directions, Solver, leading_directions, leading_directions_by};
+pub use directions::{Directions, Solver, alignment, leading_directions, leading_directions_by};
 pub use error::Error;
 pub use evaluation::{Evaluation, evaluate};
 pub use existing::Existing;

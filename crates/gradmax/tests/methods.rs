@@ -37,7 +37,7 @@ const METHODS: [Method; 18] = [
     method("random", true, || Box::new(Random {})),
     method("random_positive", true, || Box::new(RandomPositive {})),
     method("gradmax", true, || Box::<GradMax>::default()),
-    method("gradmax_one_sided", true, || Box::new(GradMax { sign: Sign::OneSided })),
+    method("gradmax_one_sided", true, || Box::new(GradMax { sign: Sign::OneSided, ..GradMax::default() })),
     method("gradmax_rectified", true, || Box::new(GradMaxRectified {})),
     method("gradmax_opt", true, || Box::new(GradMaxOpt { steps: 10, ..GradMaxOpt::default() })),
     method("gradmax_opt_authors", true, || Box::new(GradMaxOpt { steps: 5, ..GradMaxOpt::authors() })),

@@ -10,7 +10,7 @@ use faer::Mat;
 use gradmax::{
     Activation, Architecture, EventContext, GradMax, GradMaxRectified, Growable, Grower, GrowthOperator,
     LinearOperator, Mlp, MlpConfig, Part, Placement, Probe, Random, RandomPositive, Recorder, Scale, Seed, Sign,
-    Solver, Target, ZeroSide, leading_directions_by,
+    Solver, Target, ZeroSide, alignment, leading_directions_by,
 };
 
 const GROWABLE: [Activation; 6] =
@@ -240,7 +240,7 @@ fn gradmax_rectified_finds_the_largest_one_sided_gain() {
         let rectified = share(Grower::new(GradMaxRectified {}));
         assert!(rectified >= 0.995, "seed {seed}: {rectified}");
         let fixed = share(Grower::new(GradMax::default()));
-        let one_sided = share(Grower::new(GradMax { sign: Sign::OneSided }));
+        let one_sided = share(Grower::new(GradMax { sign: Sign::OneSided, ..GradMax::default() }));
         assert!(one_sided >= fixed - 1e-6 && rectified >= one_sided - 5e-3, "seed {seed}: {fixed} {one_sided}");
         slope_loses |= fixed < 0.9;
     }
@@ -459,4 +459,30 @@ fn a_converged_network_can_still_grow() {
         .grow(&network, &optimizer, &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
         .unwrap();
     assert!(growth.receipt.loss_before < 1e-10, "{}", growth.receipt.loss_before);
+}
+
+#[test]
+fn skipped_directions_leave_the_next_one() {
+    let network = mlp(20, &[5], 10, Activation::Relu, false);
+    let batch = Batch::new(200, 20, 10);
+    let receipt = |count: usize, skip: usize| {
+        let grower = Grower::new(GradMax { skip, ..GradMax::default() });
+        let plan = everywhere(&network, count);
+        let pass = |n: &Mlp, probe: &mut dyn Probe| batch.pass(n, probe);
+        grower.grow(&network, &SgdConfig::new().init(), &plan, pass).unwrap().receipt.sites.remove(0)
+    };
+    let all = receipt(3, 0);
+    for skip in 0..3 {
+        let one = receipt(1, skip);
+        assert_eq!(one.singular_values, all.singular_values[skip..=skip]);
+        let (measured, predicted) = (one.gradient_norm.unwrap(), one.predicted_gradient_norm);
+        assert!((measured - predicted).abs() <= 1e-4 * measured, "{measured} {predicted}");
+    }
+}
+
+#[test]
+fn alignment_is_of_each_direction_with_its_counterpart() {
+    let unit = Mat::<f64>::identity(4, 2);
+    let swapped = Mat::from_fn(4, 2, |i, j| if i + j == 1 { 1.0 } else { 0.0 });
+    assert_eq!((alignment(&unit, &unit), alignment(&unit, &-&unit), alignment(&unit, &swapped)), (1.0, 1.0, 0.0));
 }

@@ -35,7 +35,7 @@ pub fn go(experiment: &Experiment, folder: &RunFolder, quiet: bool) -> Result<()
     let data = experiment.data.load(experiment.seed, &device)?;
     let bar = Bars::new(quiet).run(&experiment.method);
     match experiment::run(experiment, &data, folder, bar.clone(), stop)? {
-        Ending::Stopped => Err(anyhow::Error::new(Interrupted(folder.path().display().to_string()))),
+        Ending::Stopped => Err(Interrupted::in_folder(folder.path())),
         Ending::Finished(summary) => {
             bar.finish_and_clear();
             report::write(&[folder.path().to_path_buf()], &folder.report())?;

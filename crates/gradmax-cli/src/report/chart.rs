@@ -1,5 +1,5 @@
-//! Line charts with bands as inline SVG, drawn by plotters; colours are left to the page's style sheet, for light and
-//! dark.
+//! Line charts with bands, and bar charts, drawn by plotters onto any area; and both as inline SVG, whose colours are
+//! left to the page's style sheet, for light and dark.
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -21,6 +21,17 @@ pub struct Chart<'a> {
     pub marks: &'a [f64],
     /// Whether values of different magnitude matter: a logarithmic axis where they spread.
     pub logarithmic: bool,
+    /// How x is written below the axis, which has marks at whole numbers then.
+    pub whole_x: Option<fn(f64) -> String>,
+}
+
+/// What a chart is drawn with.
+pub struct Theme<'a> {
+    pub ink: RGBColor,
+    pub grid: RGBColor,
+    pub mark: RGBColor,
+    /// The colour of the series with this index, and whether its line is dashed.
+    pub series: &'a dyn Fn(usize) -> (RGBColor, bool),
 }
 
 /// A chart of bars, by group and method.
@@ -30,6 +41,16 @@ pub struct BarChart<'a> {
     /// Names of the groups, along the x axis; one without a name, where there is but one.
     pub groups: &'a [String],
     pub series: &'a [BarSeries],
+    pub shape: BarShape,
+}
+
+/// How a value of a bar chart is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BarShape {
+    /// A bar from zero, or from the bottom of a logarithmic axis.
+    Bar,
+    /// A dot, on an axis that shows where the values are.
+    Dot,
 }
 
 /// The bars of one method, one for each group.
@@ -42,9 +63,9 @@ pub struct BarSeries {
 /// A value, and its interval.
 #[derive(Debug, Clone, Copy)]
 pub struct Bar {
-    value: f64,
-    low: f64,
-    high: f64,
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
 }
 
 impl Bar {
@@ -62,9 +83,12 @@ impl Bar {
 
 const SIZE: (u32, u32) = (500, 340);
 /// Colours that stand for roles, replaced by the page's own.
-const INK: RGBColor = RGBColor(1, 2, 1);
-const GRID: RGBColor = RGBColor(1, 2, 2);
-const MARK: RGBColor = RGBColor(1, 2, 3);
+const PLACEHOLDERS: Theme<'static> = Theme {
+    ink: RGBColor(1, 2, 1),
+    grid: RGBColor(1, 2, 2),
+    mark: RGBColor(1, 2, 3),
+    series: &|index| (placeholder(index), false),
+};
 
 /// A colour that stands for a method.
 fn placeholder(index: usize) -> RGBColor {
@@ -73,11 +97,7 @@ fn placeholder(index: usize) -> RGBColor {
 
 /// Draws the chart; `color_of` gives the style sheet's name of a method's colour.
 pub fn svg(chart: &Chart<'_>, color_of: impl Fn(&str) -> String) -> Result<String> {
-    let mut drawn = String::new();
-    draw(chart, &mut drawn).map_err(|error| anyhow!("cannot draw the chart of {}: {error}", chart.y_label))?;
-    let mut replaced = replace(drawn, INK, "var(--ink)");
-    replaced = replace(replaced, GRID, "var(--grid)");
-    replaced = replace(replaced, MARK, "var(--mark)");
+    let mut replaced = inline(|area| draw(chart, &PLACEHOLDERS, area), chart.y_label)?;
     for (index, series) in chart.series.iter().enumerate() {
         replaced = replace(
             replaced,
@@ -91,9 +111,7 @@ pub fn svg(chart: &Chart<'_>, color_of: impl Fn(&str) -> String) -> Result<Strin
 
 /// Draws the bars; `color_of` gives the style sheet's name of a method's colour.
 pub fn bars_svg(chart: &BarChart<'_>, color_of: impl Fn(&str) -> String) -> Result<String> {
-    let mut drawn = String::new();
-    draw_bars(chart, &mut drawn).map_err(|error| anyhow!("cannot draw the chart of {}: {error}", chart.y_label))?;
-    let mut replaced = replace(replace(drawn, INK, "var(--ink)"), GRID, "var(--grid)");
+    let mut replaced = inline(|area| draw_bars(chart, &PLACEHOLDERS, area), chart.y_label)?;
     for (index, series) in chart.series.iter().enumerate() {
         replaced = replace(replaced, placeholder(index), &format!("var(--{})", color_of(&series.method)));
     }
@@ -101,33 +119,52 @@ pub fn bars_svg(chart: &BarChart<'_>, color_of: impl Fn(&str) -> String) -> Resu
     Ok(replaced.replacen("<svg ", &label, 1))
 }
 
-fn draw_bars(chart: &BarChart<'_>, out: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+/// What is drawn, as SVG with the style sheet's inks.
+fn inline(draw: impl FnOnce(&Area<'_>) -> Drawn, about: &str) -> Result<String> {
+    let mut svg = String::new();
+    let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+    draw(&area)
+        .and_then(|()| Ok(area.present()?))
+        .map_err(|error| anyhow!("cannot draw the chart of {about}: {error}"))?;
+    drop(area);
+    let replaced = replace(svg, PLACEHOLDERS.ink, "var(--ink)");
+    let replaced = replace(replaced, PLACEHOLDERS.grid, "var(--grid)");
+    Ok(replace(replaced, PLACEHOLDERS.mark, "var(--mark)"))
+}
+
+/// Draws bars onto an area.
+pub fn draw_bars(chart: &BarChart<'_>, theme: &Theme<'_>, area: &Area<'_>) -> Drawn {
     let bars = || chart.series.iter().flat_map(|series| series.bars.iter().flatten());
-    let area = SVGBackend::with_string(out, SIZE).into_drawing_area();
-    let mut builder = ChartBuilder::on(&area);
+    let mut builder = ChartBuilder::on(area);
     builder.margin(8).margin_right(22).x_label_area_size(46).y_label_area_size(74);
     let x = 0.0..chart.groups.len() as f64;
     let high = bars().map(|bar| bar.high.max(bar.value)).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    if chart.shape == BarShape::Dot {
+        let low = bars().map(|bar| bar.low).fold(f64::INFINITY, f64::min);
+        let room = ((high - low) * 0.08).max(1e-9);
+        let context = builder.build_cartesian_2d(x, low - room..high + room)?;
+        return fill_bars(chart, theme, area, context, low - room);
+    }
     let low = bars().map(|bar| bar.value).filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
     match low.is_finite() && high / low > 30.0 {
         true => {
-            fill_bars(chart, &area, builder.build_cartesian_2d(x, (low / 2.0..high * 1.5).log_scale())?, low / 2.0)?
+            let context = builder.build_cartesian_2d(x, (low / 2.0..high * 1.5).log_scale())?;
+            fill_bars(chart, theme, area, context, low / 2.0)
         }
         false => {
             let floor = bars().map(|bar| bar.low.min(bar.value)).fold(0.0, f64::min);
-            fill_bars(chart, &area, builder.build_cartesian_2d(x, floor * 1.08..high * 1.08)?, 0.0)?;
+            fill_bars(chart, theme, area, builder.build_cartesian_2d(x, floor * 1.08..high * 1.08)?, 0.0)
         }
     }
-    area.present()?;
-    Ok(())
 }
 
 fn fill_bars<Y>(
     chart: &BarChart<'_>,
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    theme: &Theme<'_>,
+    area: &Area<'_>,
     mut context: Context<'_, '_, Y>,
     floor: f64,
-) -> Result<(), Box<dyn std::error::Error>>
+) -> Drawn
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
@@ -137,34 +174,46 @@ where
         .configure_mesh()
         .disable_x_mesh()
         .disable_x_axis()
-        .bold_line_style(GRID.stroke_width(1))
+        .bold_line_style(theme.grid.stroke_width(1))
         .light_line_style(TRANSPARENT)
-        .axis_style(GRID.stroke_width(1))
-        .label_style(text(15))
-        .axis_desc_style(text(16))
+        .axis_style(theme.grid.stroke_width(1))
+        .label_style(text(15, theme.ink))
+        .axis_desc_style(text(16, theme.ink))
         .y_labels(6)
         .y_label_formatter(&|y| short(*y))
         .y_desc(chart.y_label)
         .draw()?;
     let share = 0.84 / chart.series.len().max(1) as f64;
     for (index, series) in chart.series.iter().enumerate() {
-        let color = placeholder(index);
+        let (color, _) = (theme.series)(index);
         for (group, bar) in series.bars.iter().enumerate() {
             let Some(bar) = bar else { continue };
             let left = group as f64 + 0.08 + share * index as f64;
-            let corners = [(left, floor), (left + 0.9 * share, bar.value.max(floor))];
-            context.draw_series([Rectangle::new(corners, color.filled())])?;
-            if bar.high > bar.low {
-                let middle = left + 0.45 * share;
-                let ends = [(middle, bar.low.max(floor)), (middle, bar.high.max(floor))];
-                context.draw_series(LineSeries::new(ends, INK.stroke_width(1)))?;
+            let middle = left + 0.45 * share;
+            let inside = [bar.low, bar.value, bar.high].map(|y| y.max(floor));
+            let whisker =
+                |ink: RGBColor| LineSeries::new([(middle, inside[0]), (middle, inside[2])], ink.stroke_width(1));
+            match chart.shape {
+                BarShape::Bar => {
+                    let corners = [(left, floor), (left + 0.9 * share, inside[1])];
+                    context.draw_series([Rectangle::new(corners, color.filled())])?;
+                    if bar.high > bar.low {
+                        context.draw_series(whisker(theme.ink))?;
+                    }
+                }
+                BarShape::Dot => {
+                    context.draw_series(whisker(color))?;
+                    context.draw_series([Circle::new((middle, inside[1]), 5, color.filled())])?;
+                }
             }
         }
     }
     let plot = context.plotting_area();
+    // Places within the plot are those of the whole picture; the area may be a part of it.
     let ((left, top), (width, height)) = (plot.get_base_pixel(), plot.dim_in_pixel());
+    let (left, top) = (left - area.get_base_pixel().0, top - area.get_base_pixel().1);
     let (bottom, width) = (top + height as i32, f64::from(width) / chart.groups.len() as f64);
-    let centred = |size| text(size).pos(Pos::new(HPos::Center, VPos::Top));
+    let centred = |size| text(size, theme.ink).pos(Pos::new(HPos::Center, VPos::Top));
     for (group, name) in chart.groups.iter().enumerate().step_by(every) {
         let x = left + ((group as f64 + 0.5) * width) as i32;
         area.draw(&Text::new(name.clone(), (x, bottom + 7), centred(15)))?;
@@ -174,17 +223,18 @@ where
     Ok(())
 }
 
-fn text(size: i32) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&INK)
+/// Text of that size.
+pub fn text(size: i32, ink: RGBColor) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&ink)
 }
 
 fn replace(svg: String, color: RGBColor, with: &str) -> String {
     svg.replace(&format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2), with)
 }
 
-fn draw(chart: &Chart<'_>, out: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+/// Draws lines onto an area.
+pub fn draw(chart: &Chart<'_>, theme: &Theme<'_>, area: &Area<'_>) -> Drawn {
     let points = || chart.series.iter().flat_map(|series| &series.points);
-    let area = SVGBackend::with_string(out, SIZE).into_drawing_area();
     let right = points().map(|point| point.x).fold(0.0, f64::max);
     let high = points().map(|point| point.y).fold(f64::NEG_INFINITY, f64::max);
     let lowest = |skip: usize| {
@@ -194,52 +244,55 @@ fn draw(chart: &Chart<'_>, out: &mut String) -> Result<(), Box<dyn std::error::E
     // What untrained networks score would squeeze everything else: such a first point is cut off.
     let rising = !chart.logarithmic && chart.series.iter().all(|series| series.points.len() > 2);
     let low = if rising { lowest(1) } else { lowest(0) };
-    let mut builder = ChartBuilder::on(&area);
+    let mut builder = ChartBuilder::on(area);
     builder.margin(8).margin_right(22).x_label_area_size(46).y_label_area_size(74);
-    let x = 0.0..right.max(1e-9);
+    let x = match chart.whole_x {
+        Some(_) => points().map(|point| point.x).fold(right, f64::min)..right,
+        None => 0.0..right.max(1e-9),
+    };
     if chart.logarithmic && low > 0.0 && high / low > 12.0 {
         let (floor, ceiling) = (low / 1.3, high * 1.3);
-        fill(chart, builder.build_cartesian_2d(x, (floor..ceiling).log_scale())?, [floor, ceiling])?;
+        fill(chart, theme, builder.build_cartesian_2d(x, (floor..ceiling).log_scale())?, [floor, ceiling])
     } else {
         let room = ((high - low) * 0.08).max(high.abs() * 1e-3).max(1e-12);
         let floor = if low >= 0.0 { (low - room).max(0.0) } else { low - room };
         let ceiling = high + room;
-        fill(chart, builder.build_cartesian_2d(x, floor..ceiling)?, [floor, ceiling])?;
+        fill(chart, theme, builder.build_cartesian_2d(x, floor..ceiling)?, [floor, ceiling])
     }
-    area.present()?;
-    Ok(())
 }
 
+/// What charts are drawn onto.
+pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// Whether it worked.
+pub type Drawn = Result<(), Box<dyn std::error::Error>>;
 type Context<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
 
-fn fill<Y>(
-    chart: &Chart<'_>,
-    mut context: Context<'_, '_, Y>,
-    [floor, ceiling]: [f64; 2],
-) -> Result<(), Box<dyn std::error::Error>>
+fn fill<Y>(chart: &Chart<'_>, theme: &Theme<'_>, mut context: Context<'_, '_, Y>, [floor, ceiling]: [f64; 2]) -> Drawn
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     context
         .configure_mesh()
         .disable_x_mesh()
-        .bold_line_style(GRID.stroke_width(1))
+        .bold_line_style(theme.grid.stroke_width(1))
         .light_line_style(TRANSPARENT)
-        .axis_style(GRID.stroke_width(1))
-        .label_style(text(15))
-        .axis_desc_style(text(16))
+        .axis_style(theme.grid.stroke_width(1))
+        .label_style(text(15, theme.ink))
+        .axis_desc_style(text(16, theme.ink))
         .x_labels(6)
         .y_labels(6)
-        .x_label_formatter(&|x| short(*x))
+        .x_label_formatter(&|x| {
+            chart.whole_x.map_or_else(|| short(*x), |write| if x.fract() == 0.0 { write(*x) } else { String::new() })
+        })
         .y_label_formatter(&|y| short(*y))
         .x_desc(chart.x_label)
         .y_desc(chart.y_label)
         .draw()?;
     for mark in chart.marks {
-        context.draw_series(LineSeries::new([(*mark, floor), (*mark, ceiling)], MARK.stroke_width(1)))?;
+        context.draw_series(LineSeries::new([(*mark, floor), (*mark, ceiling)], theme.mark.stroke_width(1)))?;
     }
     for (index, series) in chart.series.iter().enumerate() {
-        let color = placeholder(index);
+        let (color, dashed) = (theme.series)(index);
         let top = series.points.iter().map(|point| (point.x, point.high.clamp(floor, ceiling)));
         let bottom = series.points.iter().rev().map(|point| (point.x, point.low.clamp(floor, ceiling)));
         if series.points.iter().any(|point| point.high > point.low) {
@@ -247,7 +300,10 @@ where
             context.draw_series([Polygon::new(outline, color.mix(0.16).filled())])?;
         }
         let line = series.points.iter().map(|point| (point.x, point.y.max(floor)));
-        context.draw_series(LineSeries::new(line, color.stroke_width(2)))?;
+        match dashed {
+            true => context.draw_series(DashedLineSeries::new(line, 7, 4, color.stroke_width(2)))?,
+            false => context.draw_series(LineSeries::new(line, color.stroke_width(2)))?,
+        };
     }
     Ok(())
 }

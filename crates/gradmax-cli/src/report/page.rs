@@ -8,7 +8,7 @@ use anyhow::Result;
 use gradmax::{Architecture, Receipt, Split};
 
 use super::RecordedRun;
-use super::chart::{Bar, BarChart, BarSeries, Chart, bars_svg, svg};
+use super::chart::{Bar, BarChart, BarSeries, BarShape, Chart, bars_svg, svg};
 use super::comparison::{self, with_error};
 use super::receipts::receipts;
 use super::series::{MethodRuns, Series, averaged, by_method, difference, merged, staircase};
@@ -55,7 +55,7 @@ pub fn growth_page(
     let palette = Palette::of(methods.iter().copied().filter(|method| *method != baseline));
     let mut drawn = Vec::new();
     for (title, y_label, series) in charts.iter().filter(|(.., series)| !series.is_empty()) {
-        let chart = BarChart { x_label: "", y_label, groups: &[String::new()], series };
+        let chart = BarChart { x_label: "", y_label, groups: &[String::new()], series, shape: BarShape::Bar };
         let note = "Means over repeats, with 95 % confidence intervals (Student's t) where there are several.".into();
         drawn.push(Figure { title, note, svg: bars_svg(&chart, |method| palette.color_of(method))? });
     }
@@ -206,12 +206,25 @@ fn charts(
     let loss = lines(Split::Train, step, |row| Some(row.loss));
     let marked =
         |text: &str| if marks.is_empty() { text.to_string() } else { format!("{text} Vertical lines: growth events.") };
-    let chart = Chart { x_label: "step", y_label: "training loss", series: &loss, marks: &marks, logarithmic: true };
+    let chart = Chart {
+        x_label: "step",
+        y_label: "training loss",
+        series: &loss,
+        marks: &marks,
+        logarithmic: true,
+        whole_x: None,
+    };
     add("Training loss", marked(band), chart)?;
 
     let cost = lines(Split::Train, flops, |row| Some(row.loss));
-    let chart =
-        Chart { x_label: "training FLOPs", y_label: "training loss", series: &cost, marks: &[], logarithmic: true };
+    let chart = Chart {
+        x_label: "training FLOPs",
+        y_label: "training loss",
+        series: &cost,
+        marks: &[],
+        logarithmic: true,
+        whole_x: None,
+    };
     add(
         "Training loss against what it cost",
         format!("{band} A training step counts as three forward passes."),
@@ -222,14 +235,26 @@ fn charts(
     match scored {
         true => {
             let test = lines(Split::Test, step, |row| row.score.map(|score| 100.0 * score));
-            let chart =
-                Chart { x_label: "step", y_label: "test score, %", series: &test, marks: &marks, logarithmic: false };
+            let chart = Chart {
+                x_label: "step",
+                y_label: "test score, %",
+                series: &test,
+                marks: &marks,
+                logarithmic: false,
+                whole_x: None,
+            };
             add("Test score", marked(band), chart)?;
         }
         false => {
             let test = lines(Split::Test, step, |row| Some(row.loss));
-            let chart =
-                Chart { x_label: "step", y_label: "test loss", series: &test, marks: &marks, logarithmic: true };
+            let chart = Chart {
+                x_label: "step",
+                y_label: "test loss",
+                series: &test,
+                marks: &marks,
+                logarithmic: true,
+                whole_x: None,
+            };
             add("Test loss", marked(band), chart)?;
         }
     }
@@ -246,6 +271,7 @@ fn charts(
         series: &differences,
         marks: &marks,
         logarithmic: false,
+        whole_x: None,
     };
     let note = format!(
         "Training loss less that of {}, seed by seed. {}",
@@ -255,17 +281,36 @@ fn charts(
     add("Loss difference to a reference", note, chart)?;
 
     let ratio = lines(Split::Train, step, |row| Some(row.gradient_norm? / row.loss));
-    let chart =
-        Chart { x_label: "step", y_label: "gradient norm / loss", series: &ratio, marks: &marks, logarithmic: true };
+    let chart = Chart {
+        x_label: "step",
+        y_label: "gradient norm / loss",
+        series: &ratio,
+        marks: &marks,
+        logarithmic: true,
+        whole_x: None,
+    };
     add("Gradient norm over loss", marked(band), chart)?;
 
     let width = merged(groups.iter().map(widths).collect());
-    let chart =
-        Chart { x_label: "step", y_label: "neurons at all sites", series: &width, marks: &marks, logarithmic: false };
+    let chart = Chart {
+        x_label: "step",
+        y_label: "neurons at all sites",
+        series: &width,
+        marks: &marks,
+        logarithmic: false,
+        whole_x: None,
+    };
     add("Width", same_line(&width), chart)?;
 
     let size = merged(groups.iter().map(|group| staircase(group, parameters(group))).collect());
-    let chart = Chart { x_label: "step", y_label: "parameters", series: &size, marks: &marks, logarithmic: false };
+    let chart = Chart {
+        x_label: "step",
+        y_label: "parameters",
+        series: &size,
+        marks: &marks,
+        logarithmic: false,
+        whole_x: None,
+    };
     add("Parameters", same_line(&size), chart)?;
 
     let band = match groups.iter().any(|group| group.runs.len() > 1) {
@@ -281,6 +326,7 @@ fn charts(
             y_label: "gradient norm of new weights",
             groups: &names,
             series: &norms,
+            shape: BarShape::Bar,
         };
         let note = format!("The norm of the gradients of all new weights, right after growing. {band}");
         drawn.push(Figure { title: "Gradient norm by growth step", note, svg: bars_svg(&chart, color_of)? });
@@ -292,7 +338,13 @@ fn charts(
     });
     let costs = costs.collect::<Vec<_>>();
     if !costs.is_empty() {
-        let chart = BarChart { x_label: "", y_label: "training steps", groups: &[String::new()], series: &costs };
+        let chart = BarChart {
+            x_label: "",
+            y_label: "training steps",
+            groups: &[String::new()],
+            series: &costs,
+            shape: BarShape::Bar,
+        };
         let note =
             "The median growth event, in training steps of the network before it; verification not counted.".into();
         drawn.push(Figure { title: "Cost of a growth event", note, svg: bars_svg(&chart, color_of)? });

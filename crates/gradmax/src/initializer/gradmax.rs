@@ -25,6 +25,9 @@ use crate::placement::ZeroSide;
 pub struct GradMax {
     /// Which of a direction's two signs to take.
     pub sign: Sign,
+    /// The leading directions to pass over: 0, unless one wants to see what the lesser ones are worth (Evci et al. 2022,
+    /// fig. 8).
+    pub skip: usize,
 }
 
 /// The sign of a singular direction. Both give the same gradient norm; under a rectifier they do not lead to the same
@@ -60,7 +63,8 @@ impl Initializer for GradMax {
         let operator = request.operator()?;
         match request.placement.zero_side {
             ZeroSide::Outgoing => {
-                let mut rows = leading_directions(&Transposed(operator), request.count)?.vectors.transpose().to_owned();
+                let found = leading_directions(&Transposed(operator), self.skip + request.count)?;
+                let mut rows = found.without_first(self.skip).vectors.transpose().to_owned();
                 if self.sign == Sign::OneSided {
                     let turned = -&rows;
                     let [first, second] = [&rows, &turned]
@@ -70,7 +74,7 @@ impl Initializer for GradMax {
                 request.place(rows.as_ref())
             }
             ZeroSide::Incoming | ZeroSide::Automatic => {
-                let mut directions = operator.directions(request.count)?;
+                let mut directions = operator.directions(self.skip + request.count)?.without_first(self.skip);
                 if self.sign == Sign::OneSided {
                     let first_step = -&directions.images;
                     let first = one_sided_gains(request, &first_step, &directions.vectors);

@@ -1,0 +1,113 @@
+//! `gradmax reproduce`: the paper's figures and tables.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Result, anyhow};
+
+use super::stop_on_interrupt;
+use crate::args::Reproduce;
+use crate::crew::{self, Job, SharedData};
+use crate::failure::{Interrupted, misuse, sentence};
+use crate::progress::Bars;
+use crate::reproduce::{self, ALL, Artefact, Preset, Reproduction, Setting};
+use crate::table::markdown;
+
+pub fn reproduce(arguments: Reproduce) -> Result<()> {
+    if arguments.names.iter().any(|name| name == "list") {
+        println!("{}", list());
+        return Ok(());
+    }
+    if arguments.seeds == Some(0) {
+        return Err(misuse("--seeds 0: at least one repetition is needed"));
+    }
+    let workers = crew::workers(arguments.jobs)?;
+    let artefacts = reproduce::find(&arguments.names)?;
+    let setting = Setting {
+        preset: arguments.preset,
+        authors: arguments.authors,
+        seeds: arguments.seeds,
+        device: arguments.device,
+        root: arguments.out,
+    };
+    let asked_for_all = arguments.names.iter().any(|name| name == "all");
+    let made = set_up(&artefacts, &setting, asked_for_all)?;
+    std::fs::create_dir_all(&setting.root)?;
+
+    let stop = stop_on_interrupt()?;
+    let (bars, data) = (Bars::new(arguments.quiet), SharedData::default());
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    for (artefact, reproduction) in made {
+        let jobs = reproduce::jobs(reproduction.as_ref())?;
+        let jobs = jobs.into_iter().filter(|job| !job.is_done()).collect::<Vec<Box<dyn Job>>>();
+        bars.say(&format!("{}: {}", artefact.title, left(jobs.len())));
+        failures.extend(crew::work(&jobs, workers, &bars, &data, stop));
+        if stop.load(Ordering::Relaxed) {
+            return Err(anyhow::Error::new(Interrupted(again(&arguments.names, &setting))));
+        }
+        match reproduce::write(artefact, reproduction.as_ref(), &setting) {
+            Ok(verdict) => {
+                let folder = setting.root.join(artefact.id);
+                rows.push(vec![artefact.title.into(), verdict.word().into(), folder.display().to_string()]);
+            }
+            Err(error) => failures.push(format!("{}: {}", artefact.title, sentence(&error))),
+        }
+        reproduce::write_page(&setting.root)?;
+    }
+    println!(
+        "{}\n\nall verdicts: {}",
+        markdown(&["", "verdict", "folder"], &rows),
+        reproduce::page_of(&setting.root).display()
+    );
+    match failures.first() {
+        None => Ok(()),
+        Some(first) => Err(anyhow!("{} runs failed, the first of them {first}", failures.len())),
+    }
+}
+
+/// Everything that is asked for, set up before anything runs; of `all`, what the machine has the data for.
+fn set_up<'a>(
+    artefacts: &[&'a Artefact],
+    setting: &Setting,
+    skip: bool,
+) -> Result<Vec<(&'a Artefact, Box<dyn Reproduction>)>> {
+    let mut made = Vec::new();
+    for artefact in artefacts {
+        match (artefact.make)(setting) {
+            Ok(reproduction) => made.push((*artefact, reproduction)),
+            Err(error) if skip => eprintln!("left out: {}: {}", artefact.title, sentence(&error)),
+            Err(error) => return Err(error.context(artefact.title)),
+        }
+    }
+    Ok(made)
+}
+
+fn left(jobs: usize) -> String {
+    match jobs {
+        0 => "everything is there".into(),
+        1 => "1 run to do".into(),
+        count => format!("{count} runs to do"),
+    }
+}
+
+/// The command that goes on.
+fn again(names: &[String], setting: &Setting) -> String {
+    let seeds = setting.seeds.map_or(String::new(), |seeds| format!(" --seeds {seeds}"));
+    let authors = if setting.authors { " --authors" } else { "" };
+    let preset = setting.preset.name();
+    format!("gradmax reproduce {} --preset {preset}{seeds}{authors} --out {}", names.join(" "), setting.root.display())
+}
+
+/// What there is, what it needs and how long it takes.
+fn list() -> String {
+    let row = |artefact: &Artefact| {
+        let [quick, paper] = artefact.takes;
+        vec![artefact.id.into(), artefact.claim.into(), artefact.needs.into(), quick.into(), paper.into()]
+    };
+    let table = markdown(
+        &["id", "claim of the paper", "needs", Preset::Quick.name(), Preset::Paper.name()],
+        &ALL.each_ref().map(row),
+    );
+    format!(
+        "{table}\n\nTimes are of two processor cores, for those that were run; figures share runs, and finished ones are not run again."
+    )
+}

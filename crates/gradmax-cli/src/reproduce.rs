@@ -1,0 +1,156 @@
+//! The paper's figures and tables, from runs of this program.
+
+mod accuracy;
+mod alignment;
+mod catalog;
+mod costs;
+mod curves;
+mod figure;
+mod growth_figure;
+mod growths;
+mod image_figures;
+mod images;
+mod page;
+mod schematic;
+mod study;
+mod teacher_figures;
+mod teachers;
+mod verdict;
+
+pub use self::catalog::{ALL, Artefact, find};
+pub use self::page::write_page;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use self::figure::Figure;
+use self::study::Study;
+use self::verdict::{Check, Verdict};
+use crate::crew::Job;
+use crate::folder::write_whole;
+
+/// How large an experiment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// Sized for two processor cores
+    Quick,
+    /// The paper's own settings
+    Paper,
+}
+
+impl Preset {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Paper => "paper",
+        }
+    }
+}
+
+/// How to reproduce.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub preset: Preset,
+    /// Whether to do as the paper's code does where it differs from the text.
+    pub authors: bool,
+    /// Repetitions, if not the preset's.
+    pub seeds: Option<u64>,
+    pub device: Option<String>,
+    /// The folder of everything.
+    pub root: PathBuf,
+}
+
+impl Setting {
+    /// The folder that holds the runs of this setting, which several figures share.
+    fn runs(&self) -> PathBuf {
+        let authors = if self.authors { "-authors" } else { "" };
+        self.root.join("runs").join(format!("{}{authors}", self.preset.name()))
+    }
+
+    fn is_paper(&self) -> bool {
+        self.preset == Preset::Paper
+    }
+
+    /// Repetitions: those asked for, or the preset's.
+    fn seeds(&self, quick: u64, paper: u64) -> u64 {
+        self.seeds.unwrap_or(if self.is_paper() { paper } else { quick })
+    }
+}
+
+/// One figure or table, set up.
+pub trait Reproduction {
+    /// What it trains.
+    fn studies(&self) -> &[Study];
+
+    /// The studies whose configurations are worth keeping with the result.
+    fn configurations(&self) -> Vec<&Study> {
+        self.studies().iter().collect()
+    }
+
+    /// What it measures besides, after or without training runs.
+    fn measurements(&self) -> Result<Vec<Box<dyn Job>>> {
+        Ok(Vec::new())
+    }
+
+    /// What came of it, once all of that is done.
+    fn finding(&self) -> Result<Finding>;
+}
+
+/// What a figure or table shows.
+pub struct Finding {
+    pub figure: Figure,
+    /// Numbers behind those that are drawn, by file name.
+    pub numbers: Vec<(String, Vec<u8>)>,
+    pub checks: Vec<Check>,
+    /// More to read, in Markdown.
+    pub details: String,
+    /// How it was done here, in a sentence.
+    pub setting: String,
+}
+
+/// All jobs of a reproduction.
+pub fn jobs(reproduction: &dyn Reproduction) -> Result<Vec<Box<dyn Job>>> {
+    let mut jobs = Vec::new();
+    for study in reproduction.studies() {
+        jobs.extend(study.jobs()?);
+    }
+    jobs.extend(reproduction.measurements()?);
+    Ok(jobs)
+}
+
+/// Writes the folder of a figure or table: picture, numbers, configurations and verdict; returns the verdict.
+pub fn write(artefact: &Artefact, reproduction: &dyn Reproduction, setting: &Setting) -> Result<Verdict> {
+    let Finding { figure, numbers, checks, details, setting: how } = reproduction.finding()?;
+    let folder = setting.root.join(artefact.id);
+    let configurations = folder.join("configurations");
+    std::fs::create_dir_all(&configurations)
+        .with_context(|| format!("cannot make the folder {}", configurations.display()))?;
+    let svg = figure.svg()?;
+    write_whole(&folder.join("figure.svg"), svg.as_bytes())?;
+    write_whole(&folder.join("figure.png"), &figure::png(&svg)?)?;
+    write_whole(&folder.join("figure.csv"), &figure.csv()?)?;
+    for (name, contents) in numbers {
+        write_whole(&folder.join(name), &contents)?;
+    }
+    for study in reproduction.configurations() {
+        write_whole(&configurations.join(format!("{}.toml", study.name)), study.experiment.to_toml()?.as_bytes())?;
+    }
+    let verdict = Verdict::new(artefact, setting, how, checks, details);
+    verdict.write(&folder)?;
+    Ok(verdict)
+}
+
+/// A CSV of serializable rows.
+fn csv<T: Serialize>(rows: &[T]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.serialize(row))?;
+    Ok(writer.into_inner()?)
+}
+
+/// The page that shows everything in a folder, beside it.
+pub fn page_of(root: &Path) -> PathBuf {
+    root.with_extension("md")
+}

@@ -1,0 +1,285 @@
+//! How far the growth directions of a minibatch agree with those of all data (figure 6).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use gradmax::faer::{Mat, MatRef};
+use gradmax::{
+    Architecture, Directions, GrowthBatch, LinearOperator, Look, Matrix, Run, Seed, Trainer, alignment,
+    leading_directions,
+};
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
+
+use super::figure::{Content, Figure, Panel};
+use super::study::Study;
+use super::verdict::{CONFIDENCE, Check, Relation};
+use super::{Finding, Reproduction, csv};
+use crate::bench::{settings, train_to};
+use crate::config::Experiment;
+use crate::crew::{Done, Job, SharedData};
+use crate::device;
+use crate::experiment::{self, Networks};
+use crate::folder::write_whole;
+use crate::network::Network;
+use crate::report::{Point, Series};
+use crate::statistics::Mean;
+
+/// Alignments along a training run.
+pub struct AlignmentFigure {
+    /// The run, without growth.
+    pub study: Study,
+    /// Steps at which it is looked at, and what each is called.
+    pub phases: Vec<(usize, &'static str)>,
+    pub batches: Vec<usize>,
+    /// Directions of a site that are compared.
+    pub count: usize,
+    /// Minibatches of each size.
+    pub draws: usize,
+    pub setting: String,
+}
+
+/// One comparison.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Alignment {
+    seed: u64,
+    step: usize,
+    site: String,
+    batch: usize,
+    draw: usize,
+    /// The paper's measure: |tr(U'V)| / k.
+    alignment: f64,
+    /// How much of the one span lies in the other, whatever the order and signs: ||U'V||^2 / k.
+    overlap: f64,
+}
+
+/// All comparisons of one run.
+struct Measurement {
+    experiment: Experiment,
+    file: PathBuf,
+    phases: Vec<usize>,
+    batches: Vec<usize>,
+    count: usize,
+    draws: usize,
+    work: u64,
+}
+
+/// The growth matrix of a site on all data.
+struct Dense(Matrix);
+
+impl LinearOperator for Dense {
+    fn fan_in(&self) -> usize {
+        self.0.ncols()
+    }
+
+    fn fan_out(&self) -> usize {
+        self.0.nrows()
+    }
+
+    fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix {
+        outgoing.transpose() * &self.0
+    }
+
+    fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix {
+        &self.0 * incoming.transpose()
+    }
+}
+
+impl AlignmentFigure {
+    fn file(&self, seed: u64) -> PathBuf {
+        self.study.folder().join(format!("alignment-seed{seed}.json"))
+    }
+
+    fn seeds(&self) -> std::ops::Range<u64> {
+        0..self.study.experiment.compare.seeds
+    }
+
+    fn alignments(&self) -> Result<Vec<Alignment>> {
+        let files = self.seeds().map(|seed| self.file(seed)).filter(|file| file.exists());
+        let read = |file: PathBuf| Ok::<Vec<Alignment>, anyhow::Error>(serde_json::from_slice(&std::fs::read(file)?)?);
+        Ok(files.map(read).collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// The mean over sites and draws of each seed, at a phase and a batch size.
+    fn by_seed(&self, all: &[Alignment], step: usize, batch: usize, of: fn(&Alignment) -> f64) -> Vec<f64> {
+        let mut seeds: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for one in all.iter().filter(|one| one.step == step && one.batch == batch) {
+            seeds.entry(one.seed).or_default().push(of(one));
+        }
+        seeds.into_values().filter_map(|values| Some(Mean::of(&values)?.mean)).collect()
+    }
+
+    fn panel(&self, all: &[Alignment], title: &str, y_label: &str, of: fn(&Alignment) -> f64) -> Panel {
+        let series = self.phases.iter().map(|(step, name)| {
+            let point = |batch: &usize| {
+                let mean = Mean::of(&self.by_seed(all, *step, *batch, of))?;
+                let half = mean.half_width(CONFIDENCE).unwrap_or(0.0);
+                let x = (*batch as f64).log2();
+                Some(Point { x, y: mean.mean, low: mean.mean - half, high: mean.mean + half })
+            };
+            Series { methods: vec![name.to_string()], points: self.batches.iter().filter_map(point).collect() }
+        });
+        let content = Content::Lines {
+            x_label: "examples in the minibatch".into(),
+            y_label: y_label.into(),
+            series: series.collect(),
+            marks: Vec::new(),
+            logarithmic: false,
+            whole_x: Some(|x| format!("{}", 2f64.powf(x))),
+        };
+        Panel { title: title.into(), content }
+    }
+}
+
+impl Measurement {
+    /// The leading directions of every site on all examples: the growth matrix is summed up part by part.
+    fn on_all(&self, trainer: &Trainer<'_, Network>, network: &Network, sites: &[String]) -> Result<Vec<Directions>> {
+        let mut matrices: Vec<Option<Matrix>> = vec![None; sites.len()];
+        for part in trainer.growth_parts(GrowthBatch::All, 0)? {
+            let weight = part.weight;
+            let look = Look::of(network, &[gradmax::Part { weight: 1.0, ..part }]);
+            for (matrix, site) in matrices.iter_mut().zip(sites) {
+                let operator = look.operator(site)?;
+                let fan_out = operator.fan_out();
+                let found = operator.apply(Mat::identity(fan_out, fan_out).as_ref()) * weight;
+                match matrix {
+                    Some(sum) => *sum += found,
+                    None => *matrix = Some(found),
+                }
+            }
+        }
+        let directions =
+            |matrix: Option<Matrix>| Ok(leading_directions(&Dense(matrix.expect("there are examples")), self.count)?);
+        matrices.into_iter().map(directions).collect()
+    }
+}
+
+impl Job for Measurement {
+    fn name(&self) -> String {
+        format!("alignment seed {}", self.experiment.seed)
+    }
+
+    fn is_done(&self) -> bool {
+        self.file.exists()
+    }
+
+    fn work(&self) -> u64 {
+        self.work
+    }
+
+    fn run(&self, data: &SharedData, bar: ProgressBar, stop: &AtomicBool) -> Result<Done> {
+        let experiment = &self.experiment;
+        let data = data.of(experiment)?;
+        let settings = settings(experiment, &data);
+        let trainer = || Trainer::<Network>::new(settings.clone(), data.task, &*data.train);
+        let init = Seed::new(experiment.seed).fold("init");
+        let network = Networks::of(experiment)?.seed.init(init, &device::named(&experiment.device)?)?;
+        let mut run = Run::new(network, experiment.optimizer.init());
+        let sites = run.progress.sites.iter().map(|site| site.site.clone()).collect::<Vec<_>>();
+        bar.set_length(self.phases.len() as u64);
+        let mut all = Vec::new();
+        for step in &self.phases {
+            run = train_to(trainer(), run, *step)?;
+            let on_all = self.on_all(&trainer(), &run.network, &sites)?;
+            for batch in &self.batches {
+                for draw in 0..self.draws {
+                    if stop.load(Ordering::Relaxed) {
+                        return Ok(Done::Stopped);
+                    }
+                    let parts = trainer().growth_parts(GrowthBatch::Examples(*batch), draw)?;
+                    let look = Look::of(&run.network, &parts);
+                    for (site, full) in sites.iter().zip(&on_all) {
+                        let found = look.operator(site)?.directions(self.count)?;
+                        let products = found.vectors.transpose() * &full.vectors;
+                        all.push(Alignment {
+                            seed: experiment.seed,
+                            step: *step,
+                            site: site.clone(),
+                            batch: *batch,
+                            draw,
+                            alignment: alignment(&found.vectors, &full.vectors),
+                            overlap: products.squared_norm_l2() / self.count as f64,
+                        });
+                    }
+                }
+            }
+            bar.inc(1);
+        }
+        if let Some(folder) = self.file.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        write_whole(&self.file, &serde_json::to_vec(&all)?)?;
+        Ok(Done::Finished)
+    }
+}
+
+impl Reproduction for AlignmentFigure {
+    fn studies(&self) -> &[Study] {
+        &[]
+    }
+
+    fn configurations(&self) -> Vec<&Study> {
+        vec![&self.study]
+    }
+
+    fn measurements(&self) -> Result<Vec<Box<dyn Job>>> {
+        let job = |seed: u64| {
+            let mut experiment = self.study.experiment.clone();
+            experiment.seed = seed;
+            experiment.method = "small".into();
+            let experiment = experiment.checked()?;
+            Ok(Box::new(Measurement {
+                file: self.file(seed),
+                phases: self.phases.iter().map(|(step, _)| *step).collect(),
+                batches: self.batches.clone(),
+                count: self.count,
+                draws: self.draws,
+                // Directions on all data cost about as much as four epochs.
+                work: 3 * experiment::training_flops(&experiment)?,
+                experiment,
+            }) as Box<dyn Job>)
+        };
+        self.seeds().map(job).collect()
+    }
+
+    fn finding(&self) -> Result<Finding> {
+        let all = self.alignments()?;
+        let panels = vec![
+            self.panel(&all, "Alignment, as the paper measures it", "|tr(U'V)| / k", |one| one.alignment),
+            self.panel(&all, "Overlap of the spans", "||U'V||² / k", |one| one.overlap),
+        ];
+        let at = |step: usize, batch: usize| self.by_seed(&all, step, batch, |one| one.alignment);
+        let ((first, _), (last, _)) = (self.phases[0], self.phases[self.phases.len() - 1]);
+        let (smallest, largest) = (self.batches[0], self.batches[self.batches.len() - 1]);
+        let paired = |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).collect::<Vec<_>>();
+        let checks = vec![
+            Check::paired(
+                format!("Alignment with {smallest} examples is lower than with {largest}, at the beginning"),
+                Relation::Less,
+                &paired(at(first, smallest), at(first, largest)),
+            ),
+            Check::paired(
+                format!("Alignment with {largest} examples is lower at the end of training than at its beginning"),
+                Relation::Less,
+                &paired(at(last, largest), at(first, largest)),
+            ),
+        ];
+        let setting = format!(
+            "Top {} directions, means over all sites; {} runs of {} minibatches a size, {} % confidence intervals (Student's t). {}",
+            self.count,
+            self.seeds().end,
+            self.draws,
+            100.0 * CONFIDENCE,
+            self.setting
+        );
+        Ok(Finding {
+            figure: Figure { panels, note: setting.clone(), graded: true, size: Figure::PANEL },
+            numbers: vec![("alignment.csv".into(), csv(&all)?)],
+            checks,
+            details: String::new(),
+            setting,
+        })
+    }
+}

@@ -1,0 +1,329 @@
+//! Figures of growths at the steps of one run.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::curves::Curves;
+use super::figure::{Content, Figure, Panel};
+use super::growths::{Grown, Growths, NOT_GROWN};
+use super::study::Study;
+use super::verdict::{Check, Relation};
+use super::{Finding, Reproduction, csv};
+use crate::crew::Job;
+use crate::report::{Bar, BarSeries, BarShape, Point, Series, with_error};
+use crate::statistics::{Mean, correlation};
+use crate::table::markdown;
+
+/// The norm of the new weights' gradients, right after growing one network with each method (figure 2a and its kin), and
+/// what becomes of the difference in loss (2c), as far as there are.
+pub struct GrowthFigure {
+    pub growths: Growths,
+    /// Which parts to show.
+    pub parts: Vec<GrowthPart>,
+    /// A panel of curves, shown after the first part.
+    pub curves: Option<Curves>,
+    pub confidence: f64,
+    pub setting: String,
+}
+
+/// A part of a figure on growths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum GrowthPart {
+    /// Gradient norms by growth and method.
+    Norms,
+    /// The loss after growing with the first method less that with the second, growth by growth.
+    Differences(&'static str, &'static str),
+    /// Losses after growing with each method, a panel a growth.
+    Losses,
+    /// The correlation of gradient norms and losses over the methods.
+    Correlations,
+}
+
+/// A network grown with a method, in the CSV.
+#[derive(Serialize)]
+struct GrowthRow<'a> {
+    seed: u64,
+    step: usize,
+    method: &'a str,
+    draws: usize,
+    /// Mean over the draws.
+    gradient_norm: Option<f64>,
+    loss_before: f64,
+    /// After the last mark's number of steps.
+    steps_after: usize,
+    loss_after: Option<f64>,
+}
+
+impl GrowthFigure {
+    fn numbers(&self, all: &[Vec<Grown>]) -> Result<Vec<u8>> {
+        let mut rows = Vec::new();
+        for (seed, grown) in self.growths.seeds().zip(all) {
+            // The first draw, which was trained on, and the norms of all.
+            for first in grown.iter().filter(|one| one.repeat == 0) {
+                let draws = grown.iter().filter(|one| one.method == first.method && one.growth == first.growth);
+                let norms = draws.clone().filter_map(|one| one.gradient_norm).collect::<Vec<_>>();
+                rows.push(GrowthRow {
+                    seed,
+                    step: first.step,
+                    method: &first.method,
+                    draws: draws.count(),
+                    gradient_norm: Mean::of(&norms).map(|mean| mean.mean),
+                    loss_before: first.loss,
+                    steps_after: self.growths.marks.last().copied().unwrap_or(0),
+                    loss_after: first.after.last().copied().flatten(),
+                });
+            }
+        }
+        csv(&rows)
+    }
+
+    fn norms(&self, all: &[Vec<Grown>]) -> (Panel, Vec<Check>) {
+        let norm = |seed: &[Grown], method: &str, growth: Option<usize>| {
+            let grown = seed.iter().filter(|one| one.method == method && growth.is_none_or(|at| one.growth == at));
+            Some(Mean::of(&grown.filter_map(|one| one.gradient_norm).collect::<Vec<_>>())?.mean)
+        };
+        let series = self.growths.methods.iter().map(|grown| {
+            let bar = |growth: usize| {
+                let seeds = all.iter().filter_map(|seed| norm(seed, grown.method, Some(growth))).collect::<Vec<_>>();
+                Some(Bar::of(&Mean::of(&seeds)?, self.confidence))
+            };
+            BarSeries { method: grown.method.into(), bars: (0..self.growths.at.len()).map(bar).collect() }
+        });
+        let content = Content::Bars {
+            x_label: "growth".into(),
+            y_label: "gradient norm of new weights".into(),
+            groups: (1..=self.growths.at.len()).map(|growth| growth.to_string()).collect(),
+            series: series.collect(),
+            shape: BarShape::Bar,
+        };
+        let against = self.growths.methods.iter().map(|grown| grown.method).filter(|method| *method != "gradmax");
+        let checks = against.map(|method| {
+            let pair = |seed: &Vec<Grown>| Some((norm(seed, method, None)?, norm(seed, "gradmax", None)?));
+            let pairs = all.iter().filter_map(pair).collect::<Vec<_>>();
+            Check::paired(
+                format!("Gradients after growing with `{method}` are smaller than with `gradmax`"),
+                Relation::Less,
+                &pairs,
+            )
+        });
+        (Panel { title: "Gradient norm after growing one neuron".into(), content }, checks.collect())
+    }
+
+    fn differences(&self, all: &[Vec<Grown>], first: &str, second: &str) -> (Panel, Vec<Check>) {
+        let curve = |seed: &[Grown], method: &str, growth: usize, mark: usize| {
+            seed.iter().find(|one| one.method == method && one.growth == growth && one.repeat == 0)?.after[mark]
+        };
+        let difference = |seed: &[Grown], growth: usize, mark: usize| {
+            Some(curve(seed, first, growth, mark)? - curve(seed, second, growth, mark)?)
+        };
+        let series = (0..self.growths.at.len()).map(|growth| {
+            let point = |(mark, x): (usize, &usize)| {
+                let seeds = all.iter().filter_map(|seed| difference(seed, growth, mark)).collect::<Vec<_>>();
+                Some(point(*x, &Mean::of(&seeds)?, self.confidence))
+            };
+            let points = self.growths.marks.iter().enumerate().filter_map(point).collect();
+            Series { methods: vec![format!("growth {}", growth + 1)], points }
+        });
+        let content = Content::Lines {
+            x_label: "steps after growing".into(),
+            y_label: format!("loss, {first} - {second}"),
+            series: series.collect(),
+            marks: Vec::new(),
+            logarithmic: false,
+            whole_x: None,
+        };
+        let last = self.growths.marks.len() - 1;
+        let checks = [self.growths.marks.len() / 10, last].map(|mark| {
+            let pair = |seed: &Vec<Grown>| {
+                let of = |method: &str| {
+                    let ends = (0..self.growths.at.len()).filter_map(|growth| curve(seed, method, growth, mark));
+                    Some(Mean::of(&ends.collect::<Vec<_>>())?.mean)
+                };
+                Some((of(second)?, of(first)?))
+            };
+            Check::paired(
+                format!(
+                    "{} steps after growing, the loss is lower with `{second}` than with `{first}` (mean of all growths)",
+                    self.growths.marks[mark]
+                ),
+                Relation::Less,
+                &all.iter().filter_map(pair).collect::<Vec<_>>(),
+            )
+        });
+        (Panel { title: format!("{second} against {first}"), content }, checks.into())
+    }
+
+    /// The losses of one growth's methods.
+    fn losses(&self, all: &[Vec<Grown>], growth: usize) -> Panel {
+        let step = self.growths.at[growth];
+        let methods = self.methods();
+        let series = methods.iter().map(|method| {
+            let point = |(mark, x): (usize, &usize)| {
+                let of = |seed: &Vec<Grown>| {
+                    let found = seed.iter().find(|one| one.method == *method && one.growth == growth)?;
+                    *found.after.get(mark)?
+                };
+                let seeds = all.iter().filter_map(of).collect::<Vec<_>>();
+                Some(point(step + x, &Mean::of(&seeds)?, self.confidence))
+            };
+            let points = self.growths.marks.iter().enumerate().filter_map(point).collect();
+            Series { methods: vec![method.to_string()], points }
+        });
+        Panel {
+            title: format!("Grown at step {step}"),
+            content: Content::Lines {
+                x_label: "step".into(),
+                y_label: "training loss".into(),
+                series: series.collect(),
+                marks: vec![step as f64],
+                logarithmic: true,
+                whole_x: None,
+            },
+        }
+    }
+
+    fn methods(&self) -> Vec<&'static str> {
+        let ungrown = self.growths.ungrown.then_some(NOT_GROWN);
+        ungrown.into_iter().chain(self.growths.methods.iter().map(|grown| grown.method)).collect()
+    }
+
+    /// That the first method's network learns better than the last's, over all growths; and better than none's.
+    fn loss_checks(&self, all: &[Vec<Grown>]) -> Vec<Check> {
+        let end = |seed: &[Grown], method: &str| {
+            let ends = seed.iter().filter(|one| one.method == method).filter_map(|one| *one.after.last()?);
+            Some(Mean::of(&ends.collect::<Vec<_>>())?.mean)
+        };
+        let methods = &self.growths.methods;
+        let (first, last) = (methods[0].method, methods[methods.len() - 1].method);
+        [last, NOT_GROWN]
+            .map(|other| {
+                let pair = |seed: &Vec<Grown>| Some((end(seed, first)?, end(seed, other)?));
+                Check::paired(
+                    format!(
+                        "{} steps after growing, the loss with `{first}` is lower than with `{other}` (mean of all growths)",
+                        self.growths.marks.last().copied().unwrap_or(0)
+                    ),
+                    Relation::Less,
+                    &all.iter().filter_map(pair).collect::<Vec<_>>(),
+                )
+            })
+            .into()
+    }
+
+    fn correlations(&self, all: &[Vec<Grown>]) -> (Panel, Vec<Check>) {
+        let of = |seed: &[Grown], growth: usize, mark: usize| {
+            let grown = seed.iter().filter(|one| one.growth == growth && one.repeat == 0);
+            let pairs = grown.filter_map(|one| Some((one.gradient_norm?, (*one.after.get(mark)?)?)));
+            correlation(&pairs.collect::<Vec<_>>())
+        };
+        let series = (0..self.growths.at.len()).map(|growth| {
+            let point = |(mark, x): (usize, &usize)| {
+                let seeds = all.iter().filter_map(|seed| of(seed, growth, mark)).collect::<Vec<_>>();
+                Some(point(*x, &Mean::of(&seeds)?, self.confidence))
+            };
+            let points = self.growths.marks.iter().enumerate().filter_map(point).collect();
+            Series { methods: vec![format!("grown at {}", self.growths.at[growth])], points }
+        });
+        let content = Content::Lines {
+            x_label: "steps after growing".into(),
+            y_label: "correlation with the loss".into(),
+            series: series.collect(),
+            marks: Vec::new(),
+            logarithmic: false,
+            whole_x: None,
+        };
+        let last = self.growths.marks.len() - 1;
+        let checks = [self.growths.marks.len() / 10, last].map(|mark| {
+            let pair = |seed: &Vec<Grown>| {
+                let growths = (0..self.growths.at.len()).filter_map(|growth| of(seed, growth, mark));
+                Some((Mean::of(&growths.collect::<Vec<_>>())?.mean, 0.0))
+            };
+            Check::paired(
+                format!(
+                    "{} steps after growing, larger singular values go with lower losses: their correlation is negative",
+                    self.growths.marks[mark]
+                ),
+                Relation::Less,
+                &all.iter().filter_map(pair).collect::<Vec<_>>(),
+            )
+        });
+        (Panel { title: "Singular values and losses".into(), content }, checks.into())
+    }
+
+    /// Mean gradient norms as a table.
+    fn table(&self, all: &[Vec<Grown>]) -> String {
+        let row = |method: &&str| {
+            let of = |growth: usize| {
+                let norms = all.iter().filter_map(|seed| {
+                    let grown = seed.iter().filter(|one| one.method == **method && one.growth == growth);
+                    Some(Mean::of(&grown.filter_map(|one| one.gradient_norm).collect::<Vec<_>>())?.mean)
+                });
+                Mean::of(&norms.collect::<Vec<_>>()).map_or("-".into(), |mean| with_error(&mean))
+            };
+            [vec![method.to_string()], (0..self.growths.at.len()).map(of).collect()].concat()
+        };
+        let steps = self.growths.at.iter().map(|step| format!("at step {step}")).collect::<Vec<_>>();
+        let header = ["gradient norm"].into_iter().chain(steps.iter().map(String::as_str)).collect::<Vec<_>>();
+        let grown = self.growths.methods.iter().map(|grown| grown.method).collect::<Vec<_>>();
+        markdown(&header, &grown.iter().map(row).collect::<Vec<_>>()) + "\n\nMeans ± standard errors.\n"
+    }
+}
+
+fn point(x: usize, mean: &Mean, confidence: f64) -> Point {
+    let half = mean.half_width(confidence).unwrap_or(0.0);
+    Point { x: x as f64, y: mean.mean, low: mean.mean - half, high: mean.mean + half }
+}
+
+impl Reproduction for GrowthFigure {
+    fn studies(&self) -> &[Study] {
+        self.curves.as_ref().map_or(&[], |curves| curves.studies())
+    }
+
+    fn configurations(&self) -> Vec<&Study> {
+        self.studies().iter().chain([&self.growths.study]).collect()
+    }
+
+    fn measurements(&self) -> Result<Vec<Box<dyn Job>>> {
+        self.growths.jobs()
+    }
+
+    fn finding(&self) -> Result<Finding> {
+        let all = self.growths.grown()?;
+        let (mut panels, mut checks) = (Vec::new(), Vec::new());
+        let mut numbers = vec![("growths.csv".to_string(), self.numbers(&all)?)];
+        let mut details = if self.parts.contains(&GrowthPart::Norms) { self.table(&all) } else { String::new() };
+        for (index, part) in self.parts.iter().enumerate() {
+            let (panel, checked) = match part {
+                GrowthPart::Norms => self.norms(&all),
+                GrowthPart::Differences(first, second) => self.differences(&all, first, second),
+                GrowthPart::Correlations => self.correlations(&all),
+                GrowthPart::Losses => {
+                    panels.extend((0..self.growths.at.len()).map(|growth| self.losses(&all, growth)));
+                    checks.extend(self.loss_checks(&all));
+                    continue;
+                }
+            };
+            panels.push(panel);
+            checks.extend(checked);
+            if index == 0
+                && let Some(curves) = &self.curves
+            {
+                let finding = curves.finding()?;
+                panels.extend(finding.figure.panels);
+                checks.extend(finding.checks);
+                numbers.extend(finding.numbers);
+                details = format!("{details}\n{}", finding.details);
+            }
+        }
+        let setting =
+            format!("Means, with {} % confidence intervals (Student's t). {}", 100.0 * self.confidence, self.setting);
+        let graded = !self.parts.contains(&GrowthPart::Norms);
+        Ok(Finding {
+            figure: Figure { panels, note: setting.clone(), graded, size: Figure::PANEL },
+            numbers,
+            checks,
+            details,
+            setting,
+        })
+    }
+}
