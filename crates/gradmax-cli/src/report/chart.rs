@@ -148,8 +148,9 @@ pub fn draw_bars(chart: &BarChart<'_>, theme: &Theme<'_>, area: &Area<'_>) -> Dr
     let low = bars().map(|bar| bar.value).filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
     match low.is_finite() && high / low > 30.0 {
         true => {
-            let context = builder.build_cartesian_2d(x, (low / 2.0..high * 1.5).log_scale())?;
-            fill_bars(chart, theme, area, context, low / 2.0)
+            let (low, high) = (low / 2.0, high * 1.5);
+            let context = builder.build_cartesian_2d(x, (low..high).log_scale().base(base(low, high)))?;
+            fill_bars(chart, theme, area, context, low)
         }
         false => {
             let floor = bars().map(|bar| bar.low.min(bar.value)).fold(0.0, f64::min);
@@ -252,13 +253,23 @@ pub fn draw(chart: &Chart<'_>, theme: &Theme<'_>, area: &Area<'_>) -> Drawn {
     };
     if chart.logarithmic && low > 0.0 && high / low > 12.0 {
         let (floor, ceiling) = (low / 1.3, high * 1.3);
-        fill(chart, theme, builder.build_cartesian_2d(x, (floor..ceiling).log_scale())?, [floor, ceiling])
+        fill(
+            chart,
+            theme,
+            builder.build_cartesian_2d(x, (floor..ceiling).log_scale().base(base(floor, ceiling)))?,
+            [floor, ceiling],
+        )
     } else {
         let room = ((high - low) * 0.08).max(high.abs() * 1e-3).max(1e-12);
         let floor = if low >= 0.0 { (low - room).max(0.0) } else { low - room };
         let ceiling = high + room;
         fill(chart, theme, builder.build_cartesian_2d(x, floor..ceiling)?, [floor, ceiling])
     }
+}
+
+/// The base of a logarithmic axis: marks are at powers of ten, or of two where there would be too few of these.
+fn base(low: f64, high: f64) -> f64 {
+    if high / low < 100.0 { 2.0 } else { 10.0 }
 }
 
 /// What charts are drawn onto.

@@ -1,6 +1,7 @@
 //! What a growth event takes, beside a training step (figure 3c).
 
 use anyhow::Result;
+use gradmax::Timing;
 use serde::Serialize;
 
 use super::figure::{Content, Figure, Panel};
@@ -10,6 +11,9 @@ use super::{Finding, Reproduction, csv};
 use crate::report::{Bar, BarSeries, BarShape, RecordedRun};
 use crate::statistics::{Mean, median};
 use crate::table::significant;
+
+/// A part of the cost, in milliseconds.
+type Part = fn(&Cost) -> f64;
 
 /// The bar of the training step.
 const STEP: &str = "training step";
@@ -29,25 +33,50 @@ struct Cost {
     study: String,
     method: String,
     seed: u64,
-    /// Medians over the run.
-    growth_milliseconds: f64,
+    /// Medians over the run: all of an event but verification, its choice of weights, and the training step before it.
+    event_milliseconds: f64,
+    choice_milliseconds: f64,
     step_milliseconds: f64,
 }
 
 impl Costs {
     fn costs(&self, study: &Study, method: &str) -> Result<Vec<Cost>> {
         let cost = |run: &RecordedRun| {
-            let growths = run.receipts.iter().map(|receipt| receipt.timing.growth).collect::<Vec<_>>();
-            let steps = run.receipts.iter().filter_map(|receipt| receipt.timing.training_step).collect::<Vec<_>>();
+            let of = |part: fn(&Timing) -> Option<f64>| {
+                median(&run.receipts.iter().filter_map(|receipt| part(&receipt.timing)).collect::<Vec<_>>())
+            };
             Some(Cost {
                 study: study.name.clone(),
                 method: method.into(),
                 seed: run.experiment.seed,
-                growth_milliseconds: median(&growths)?,
-                step_milliseconds: median(&steps)?,
+                event_milliseconds: of(|timing| Some(timing.growth))?,
+                choice_milliseconds: of(|timing| Some(timing.initialize))?,
+                step_milliseconds: of(|timing| timing.training_step)?,
             })
         };
         Ok(study.runs(method)?.iter().filter_map(cost).collect())
+    }
+}
+
+impl Costs {
+    /// Bars of a part of the cost, beside the training step's.
+    fn panel(&self, title: &str, by_study: &[&[Vec<Cost>]], of: Part) -> Panel {
+        let bar = |values: Vec<f64>| Some(Bar::of(&Mean::of(&values)?, CONFIDENCE));
+        let steps =
+            by_study.iter().map(|costs| bar(costs.iter().flatten().map(|cost| cost.step_milliseconds).collect()));
+        let mut series = vec![BarSeries { method: STEP.into(), bars: steps.collect() }];
+        for (index, method) in self.methods.iter().enumerate() {
+            let bars = by_study.iter().map(|costs| bar(costs[index].iter().map(of).collect())).collect();
+            series.push(BarSeries { method: method.to_string(), bars });
+        }
+        let content = Content::Bars {
+            x_label: String::new(),
+            y_label: "milliseconds".into(),
+            groups: self.names.iter().map(ToString::to_string).collect(),
+            series,
+            shape: BarShape::Bar,
+        };
+        Panel { title: title.into(), content }
     }
 }
 
@@ -57,54 +86,44 @@ impl Reproduction for Costs {
     }
 
     fn finding(&self) -> Result<Finding> {
-        let (mut all, mut checks) = (Vec::new(), Vec::new());
-        let mut steps = BarSeries { method: STEP.into(), bars: Vec::new() };
-        let mut growths = self.methods.iter().map(|method| BarSeries { method: method.to_string(), bars: Vec::new() });
-        let mut growths = growths.by_ref().collect::<Vec<_>>();
-        for (study, name) in self.studies.iter().zip(&self.names) {
-            let mut of_steps = Vec::new();
-            for (series, method) in growths.iter_mut().zip(&self.methods) {
-                let costs = self.costs(study, method)?;
-                let values = costs.iter().map(|cost| cost.growth_milliseconds).collect::<Vec<_>>();
-                series.bars.push(Mean::of(&values).map(|mean| Bar::of(&mean, CONFIDENCE)));
-                of_steps.extend(costs.iter().map(|cost| cost.step_milliseconds));
-                if *method == "gradmax" {
-                    let pairs = costs.iter().map(|cost| (cost.growth_milliseconds, cost.step_milliseconds));
-                    let pairs = pairs.collect::<Vec<_>>();
-                    let shares = pairs.iter().map(|(growth, step)| growth / step).collect::<Vec<_>>();
-                    let check = Check::paired(
-                        format!("{name}: growing with `gradmax` takes less time than a training step, in milliseconds"),
-                        Relation::Less,
-                        &pairs,
-                    );
-                    let share = median(&shares).map_or("-".into(), significant);
-                    checks.push(Check { measured: format!("{}; median ratio {share}", check.measured), ..check });
-                }
-                all.extend(costs);
+        let mut costs = Vec::new();
+        for study in &self.studies {
+            for method in &self.methods {
+                costs.push(self.costs(study, method)?);
             }
-            steps.bars.push(Mean::of(&of_steps).map(|mean| Bar::of(&mean, CONFIDENCE)));
         }
-        let content = Content::Bars {
-            x_label: String::new(),
-            y_label: "milliseconds".into(),
-            groups: self.names.iter().map(ToString::to_string).collect(),
-            series: [vec![steps], growths].concat(),
-            shape: BarShape::Bar,
-        };
+        let by_study = costs.chunks(self.methods.len()).collect::<Vec<_>>();
+        let parts: [(&str, Part); 2] = [
+            ("Choosing the weights", |cost| cost.choice_milliseconds),
+            ("The whole growth event", |cost| cost.event_milliseconds),
+        ];
+        let mut checks = Vec::new();
+        for (part, of) in parts {
+            for (name, costs) in self.names.iter().zip(&by_study) {
+                let gradmax = costs.iter().flat_map(|costs| costs.iter()).filter(|cost| cost.method == "gradmax");
+                let pairs = gradmax.map(|cost| (of(cost), cost.step_milliseconds)).collect::<Vec<_>>();
+                let says =
+                    format!("{part} with `gradmax` takes less time than a training step, in milliseconds ({name})");
+                let check = Check::paired(says, Relation::Less, &pairs);
+                let ratio = median(&pairs.iter().map(|(growth, step)| growth / step).collect::<Vec<_>>());
+                let ratio = ratio.map_or("-".into(), significant);
+                checks.push(Check { measured: format!("{}; median ratio {ratio}", check.measured), ..check });
+            }
+        }
         let setting = format!(
-            "Median growth event of each run, verification not counted, and median training step before it; means over runs, with \
-             {} % confidence intervals (Student's t). {}",
+            "Medians of each run, verification not counted, and the median training step before growth; means over runs, with {} % \
+             confidence intervals (Student's t). {}",
             100.0 * CONFIDENCE,
             self.setting
         );
         Ok(Finding {
             figure: Figure {
-                panels: vec![Panel { title: "Time of a growth event".into(), content }],
+                panels: parts.map(|(title, of)| self.panel(title, &by_study, of)).into(),
                 note: setting.clone(),
                 graded: false,
-                size: (620, 360),
+                size: Figure::PANEL,
             },
-            numbers: vec![("costs.csv".into(), csv(&all)?)],
+            numbers: vec![("costs.csv".into(), csv(&costs.iter().flatten().collect::<Vec<_>>())?)],
             checks,
             details: String::new(),
             setting,

@@ -158,7 +158,7 @@ impl GrowthFigure {
         let step = self.growths.at[growth];
         let methods = self.methods();
         let series = methods.iter().map(|method| {
-            let point = |(mark, x): (usize, &usize)| {
+            let after = |(mark, x): (usize, &usize)| {
                 let of = |seed: &Vec<Grown>| {
                     let found = seed.iter().find(|one| one.method == *method && one.growth == growth)?;
                     *found.after.get(mark)?
@@ -166,8 +166,10 @@ impl GrowthFigure {
                 let seeds = all.iter().filter_map(of).collect::<Vec<_>>();
                 Some(point(step + x, &Mean::of(&seeds)?, self.confidence))
             };
-            let points = self.growths.marks.iter().enumerate().filter_map(point).collect();
-            Series { methods: vec![method.to_string()], points }
+            let before = all.iter().filter_map(|seed| seed.iter().find(|one| one.growth == growth)).map(|one| one.loss);
+            let before = Mean::of(&before.collect::<Vec<_>>()).map(|mean| point(step, &mean, self.confidence));
+            let after = self.growths.marks.iter().enumerate().filter_map(after);
+            Series { methods: vec![method.to_string()], points: before.into_iter().chain(after).collect() }
         });
         Panel {
             title: format!("Grown at step {step}"),
@@ -247,7 +249,18 @@ impl GrowthFigure {
                 &all.iter().filter_map(pair).collect::<Vec<_>>(),
             )
         });
-        (Panel { title: "Singular values and losses".into(), content }, checks.into())
+        let late = self.growths.at.len() - 1;
+        let pairs = all.iter().filter_map(|seed| Some((of(seed, late, last)?, of(seed, 0, last)?)));
+        let lasts = Check::paired(
+            format!(
+                "{} steps after growing, it is more negative if the network grew at step {} than at step {}",
+                self.growths.marks[last], self.growths.at[late], self.growths.at[0]
+            ),
+            Relation::Less,
+            &pairs.collect::<Vec<_>>(),
+        );
+        let checks = checks.into_iter().chain([lasts]).collect();
+        (Panel { title: "Singular values and losses".into(), content }, checks)
     }
 
     /// Mean gradient norms as a table.
