@@ -10,6 +10,7 @@ mod growth_figure;
 mod growths;
 mod image_figures;
 mod images;
+mod kept;
 mod page;
 mod schematic;
 mod study;

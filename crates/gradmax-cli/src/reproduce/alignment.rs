@@ -14,6 +14,7 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
 use super::figure::{Content, Figure, Panel};
+use super::kept;
 use super::study::Study;
 use super::verdict::{CONFIDENCE, Check, Relation};
 use super::{Finding, Reproduction, csv};
@@ -22,7 +23,6 @@ use crate::config::Experiment;
 use crate::crew::{Done, Job, SharedData};
 use crate::device;
 use crate::experiment::{self, Networks};
-use crate::folder::write_whole;
 use crate::network::Network;
 use crate::report::{Point, Series};
 use crate::statistics::Mean;
@@ -59,6 +59,7 @@ struct Alignment {
 struct Measurement {
     experiment: Experiment,
     file: PathBuf,
+    asked: String,
     phases: Vec<usize>,
     batches: Vec<usize>,
     count: usize,
@@ -98,8 +99,7 @@ impl AlignmentFigure {
 
     fn alignments(&self) -> Result<Vec<Alignment>> {
         let files = self.seeds().map(|seed| self.file(seed)).filter(|file| file.exists());
-        let read = |file: PathBuf| Ok::<Vec<Alignment>, anyhow::Error>(serde_json::from_slice(&std::fs::read(file)?)?);
-        Ok(files.map(read).collect::<Result<Vec<_>>>()?.concat())
+        Ok(files.map(|file| kept::read::<Vec<Alignment>>(&file)).collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// The mean over sites and draws of each seed, at a phase and a batch size.
@@ -162,7 +162,7 @@ impl Job for Measurement {
     }
 
     fn is_done(&self) -> bool {
-        self.file.exists()
+        kept::answers(&self.file, &self.asked)
     }
 
     fn work(&self) -> u64 {
@@ -207,10 +207,7 @@ impl Job for Measurement {
             }
             bar.inc(1);
         }
-        if let Some(folder) = self.file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        write_whole(&self.file, &serde_json::to_vec(&all)?)?;
+        kept::write(&self.file, &self.asked, all)?;
         Ok(Done::Finished)
     }
 }
@@ -230,8 +227,11 @@ impl Reproduction for AlignmentFigure {
             experiment.seed = seed;
             experiment.method = "small".into();
             let experiment = experiment.checked()?;
+            let asked = (experiment.to_toml()?, &self.phases, &self.batches, self.count, self.draws);
+            let asked = serde_json::to_string(&asked)?;
             Ok(Box::new(Measurement {
                 file: self.file(seed),
+                asked,
                 phases: self.phases.iter().map(|(step, _)| *step).collect(),
                 batches: self.batches.clone(),
                 count: self.count,

@@ -98,10 +98,11 @@ impl GrowthFigure {
         };
         let against = self.growths.methods.iter().map(|grown| grown.method).filter(|method| *method != "gradmax");
         let checks = against.map(|method| {
-            let pair = |seed: &Vec<Grown>| Some((norm(seed, method, None)?, norm(seed, "gradmax", None)?));
+            // By a margin: with enough networks, differences are told apart that do not matter.
+            let pair = |seed: &Vec<Grown>| Some((norm(seed, method, None)?, 0.99 * norm(seed, "gradmax", None)?));
             let pairs = all.iter().filter_map(pair).collect::<Vec<_>>();
             Check::paired(
-                format!("Gradients after growing with `{method}` are smaller than with `gradmax`"),
+                format!("Gradients after growing with `{method}` are smaller than 99 % of those with `gradmax`"),
                 Relation::Less,
                 &pairs,
             )
@@ -330,9 +331,8 @@ impl Reproduction for GrowthFigure {
         }
         let setting =
             format!("Means, with {} % confidence intervals (Student's t). {}", 100.0 * self.confidence, self.setting);
-        let graded = !self.parts.contains(&GrowthPart::Norms);
         Ok(Finding {
-            figure: Figure { panels, note: setting.clone(), graded, size: Figure::PANEL },
+            figure: Figure { panels, note: setting.clone(), graded: true, size: Figure::PANEL },
             numbers,
             checks,
             details,

@@ -1,21 +1,21 @@
 //! The networks of one run, grown at several of its steps with each method: gradient norms right after, and losses from
 //! there on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gradmax::{Architecture, Run, Seed, Trainer};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
+use super::kept;
 use super::study::Study;
 use crate::bench::{Bench, settings, train_to};
 use crate::config::Experiment;
 use crate::crew::{Done, Job, SharedData};
 use crate::device;
 use crate::experiment::{self, Networks};
-use crate::folder::write_whole;
 use crate::method;
 
 /// The line of the network that goes on without growing.
@@ -58,14 +58,6 @@ pub struct Grown {
     pub loss: f64,
     /// The loss after further steps, at the marks.
     pub after: Vec<Option<f64>>,
-}
-
-/// All growths of one seed, as their file keeps them.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    /// What was asked for: a file that answers something else is written anew.
-    asked: String,
-    grown: Vec<Grown>,
 }
 
 /// The growths of one seed, to be measured.
@@ -131,14 +123,7 @@ impl Growths {
     /// The growths of every seed that is done.
     pub fn grown(&self) -> Result<Vec<Vec<Grown>>> {
         let files = self.seeds().map(|seed| self.file(seed)).filter(|file| file.exists());
-        files.map(|file| Ok(Kept::read(&file)?.grown)).collect()
-    }
-}
-
-impl Kept {
-    fn read(file: &Path) -> Result<Self> {
-        let damaged = || format!("{} is damaged; delete it and try again", file.display());
-        serde_json::from_slice(&std::fs::read(file)?).with_context(damaged)
+        files.map(|file| kept::read(&file)).collect()
     }
 }
 
@@ -148,7 +133,7 @@ impl Job for Measurement {
     }
 
     fn is_done(&self) -> bool {
-        Kept::read(&self.file).is_ok_and(|kept| kept.asked == self.asked)
+        kept::answers(&self.file, &self.asked)
     }
 
     fn work(&self) -> u64 {
@@ -202,11 +187,7 @@ impl Job for Measurement {
             }
             run = bench.start();
         }
-        if let Some(folder) = self.file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let kept = Kept { asked: self.asked.clone(), grown: all };
-        write_whole(&self.file, &serde_json::to_vec(&kept)?)?;
+        kept::write(&self.file, &self.asked, all)?;
         Ok(Done::Finished)
     }
 }

@@ -14,6 +14,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde::{Deserialize, Serialize};
 
 use super::figure::{Content, Figure, Panel};
+use super::kept;
 use super::study::Study;
 use super::verdict::Check;
 use super::{Finding, Reproduction, csv};
@@ -21,7 +22,6 @@ use crate::bench::{Bench, settings, train_to};
 use crate::crew::{Done, Job, SharedData};
 use crate::device;
 use crate::experiment::Networks;
-use crate::folder::write_whole;
 use crate::network::Network;
 use crate::report;
 use crate::table::significant;
@@ -49,7 +49,7 @@ pub struct Drawing {
 
 /// What the run gave.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct Drawn {
     drawings: Vec<Drawing>,
     receipt: Receipt,
 }
@@ -153,12 +153,6 @@ impl Schematic {
     fn file(&self) -> PathBuf {
         self.study.folder().join("schematic.json")
     }
-
-    fn kept(&self) -> Result<Kept> {
-        let file = self.file();
-        let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is damaged; delete it", file.display()))
-    }
 }
 
 impl Job for Measurement {
@@ -167,7 +161,7 @@ impl Job for Measurement {
     }
 
     fn is_done(&self) -> bool {
-        self.file.exists()
+        self.study.experiment.to_toml().is_ok_and(|asked| kept::answers(&self.file, &asked))
     }
 
     fn work(&self) -> u64 {
@@ -194,10 +188,7 @@ impl Job for Measurement {
         ];
         let later = train_to(trainer(), grown, growth.start + LATER)?;
         drawings.push(Drawing::of(&later.network, new, loss(&later.network))?);
-        if let Some(folder) = self.file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        write_whole(&self.file, &serde_json::to_vec(&Kept { drawings, receipt })?)?;
+        kept::write(&self.file, &self.study.experiment.to_toml()?, Drawn { drawings, receipt })?;
         Ok(Done::Finished)
     }
 }
@@ -216,7 +207,7 @@ impl Reproduction for Schematic {
     }
 
     fn finding(&self) -> Result<Finding> {
-        let Kept { drawings, receipt } = self.kept()?;
+        let Drawn { drawings, receipt } = kept::read(&self.file())?;
         let start = receipt.step;
         let titles = ["Before growing".to_string(), "Grown".into(), format!("{LATER} steps later")];
         let mut weights = Vec::new();

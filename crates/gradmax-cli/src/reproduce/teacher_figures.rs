@@ -153,7 +153,7 @@ pub fn figure_3c(setting: &Setting) -> Result<Box<dyn Reproduction>> {
         studies: students.map(|student| student.runs(setting, &methods)).into_iter().collect::<Result<_>>()?,
         names: students.map(|student| student.title()).to_vec(),
         methods,
-        setting: "Runs side by side, one on each core.".into(),
+        setting: "Other runs may share the machine: ratios are what counts.".into(),
     }))
 }
 
