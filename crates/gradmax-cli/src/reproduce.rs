@@ -19,6 +19,7 @@ mod teachers;
 mod verdict;
 
 pub use self::catalog::{ALL, Artefact, find};
+pub use self::figure::wrapped;
 pub use self::page::write_page;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use crate::args::Reproduce;
 use crate::crew::{self, Job, SharedData};
 use crate::failure::{Interrupted, misuse, sentence};
 use crate::progress::Bars;
-use crate::reproduce::{self, ALL, Artefact, Preset, Reproduction, Setting};
+use crate::reproduce::{self, ALL, Artefact, Reproduction, Setting, wrapped};
 use crate::table::markdown;
 
 pub fn reproduce(arguments: Reproduce) -> Result<()> {
@@ -99,15 +99,14 @@ fn again(names: &[String], setting: &Setting) -> String {
 
 /// What there is, what it needs and how long it takes.
 fn list() -> String {
-    let row = |artefact: &Artefact| {
+    let mut list = String::new();
+    for artefact in &ALL {
         let [quick, paper] = artefact.takes;
-        vec![artefact.id.into(), artefact.claim.into(), artefact.needs.into(), quick.into(), paper.into()]
-    };
-    let table = markdown(
-        &["id", "claim of the paper", "needs", Preset::Quick.name(), Preset::Paper.name()],
-        &ALL.each_ref().map(row),
-    );
-    format!(
-        "{table}\n\nTimes are of two processor cores, for those that were run; figures share runs, and finished ones are not run again."
-    )
+        let about = format!("Needs {}. Takes {quick} (quick), {paper} (paper).", artefact.needs);
+        let lines = [wrapped(artefact.claim, 100), vec![about]].concat();
+        for (index, line) in lines.iter().enumerate() {
+            list += &format!("{:10}{line}\n", if index == 0 { artefact.id } else { "" });
+        }
+    }
+    list + "\nTimes are of two processor cores. Figures share runs, and finished ones are not run again."
 }

@@ -284,7 +284,7 @@ fn legend_places(labels: &[&str], width: u32) -> Vec<(u32, u32)> {
 }
 
 /// Text in lines of at most so many characters.
-fn wrapped(text: &str, characters: usize) -> Vec<String> {
+pub fn wrapped(text: &str, characters: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
