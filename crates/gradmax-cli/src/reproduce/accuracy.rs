@@ -81,13 +81,11 @@ impl Accuracies {
     }
 
     fn check(&self, claim: &AccuracyClaim) -> Result<Check> {
-        // Less is what relations speak of, so the signs are turned.
-        let negative = |run: &RecordedRun| percent(run).map(|value| -value);
         let (higher, lower) = (self.cell(claim.higher), self.cell(claim.lower));
         let pairs =
-            self.studies[higher.study].pairs(higher.method, (&self.studies[lower.study], lower.method), negative)?;
+            self.studies[higher.study].pairs(higher.method, (&self.studies[lower.study], lower.method), percent)?;
         let check = Check::paired(claim.says.clone(), claim.relation, &pairs);
-        Ok(Check { measured: format!("Accuracy lost, in points: {}", check.measured), ..check })
+        Ok(Check { measured: format!("In points: {}", check.measured), ..check })
     }
 
     /// Rows of measured accuracies, each with the paper's below it where there are any.

@@ -89,9 +89,8 @@ pub struct Claim {
 pub enum Measure {
     /// The training loss at the end.
     FinalLoss,
-    /// The gradient norm over the loss, averaged over the steps after the first growth; negative, so that less is more
-    /// here too.
-    LessAdjustedGradientNorm,
+    /// The gradient norm over the loss, averaged over the steps after the first growth.
+    AdjustedGradientNorm,
     /// The area under the curve of training losses, over its steps.
     MeanLoss,
 }
@@ -105,9 +104,9 @@ impl Measure {
         match self {
             Self::FinalLoss => Some(run.summary.as_ref()?.final_train_loss),
             Self::MeanLoss => average(0, |row| Some(row.loss)),
-            Self::LessAdjustedGradientNorm => {
+            Self::AdjustedGradientNorm => {
                 let first = run.experiment.growth.as_ref()?.start;
-                Some(-average(first, |row| Quantity::AdjustedGradientNorm.of(row))?)
+                average(first, |row| Quantity::AdjustedGradientNorm.of(row))
             }
         }
     }

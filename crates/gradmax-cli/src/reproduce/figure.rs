@@ -72,7 +72,8 @@ const SCALE: f32 = 2.0;
 
 /// What everybody is drawn with who has a name: one colour a method throughout, from the palette of Okabe and Ito, which
 /// colour-blind readers can tell apart. Baselines are dashed.
-const NAMED: [(&str, RGBColor, bool); 15] = [
+const NAMED: [(&str, RGBColor, bool); 16] = [
+    ("gradmax(_opt)", RGBColor(213, 94, 0), false),
     ("training step", RGBColor(140, 149, 159), false),
     ("small", RGBColor(140, 149, 159), true),
     ("big", RGBColor(0, 0, 0), true),

@@ -126,7 +126,7 @@ impl Images {
         let study = Study::new(setting, name, self.base(), &changes, methods, setting.seeds(3, 3))?;
         let (data, note) = match setting.is_paper() {
             true => (self.wanted().name(), String::new()),
-            false => (self.wanted().quick().1, self.quick_note()),
+            false => (self.wanted().quick().1, self.quick_note(setting)),
         };
         Ok((study, format!("{data}, {}", self.network(setting)), note))
     }
@@ -184,7 +184,8 @@ impl Images {
         changes
     }
 
-    fn quick_note(self) -> String {
+    fn quick_note(self, setting: &Setting) -> String {
+        let seeds = setting.seeds(3, 3);
         let wanted = self.wanted();
         let stand_in = match wanted.is_at_hand() {
             true => format!("10 000 images of {}", wanted.quick().1),
@@ -195,7 +196,7 @@ impl Images {
         };
         format!(
             "Quick preset: {stand_in}; {QUICK_STEPS} steps of {QUICK_BATCH} images, growth from a quarter of the channels to all in three events; \
-             3 seeds unless said otherwise; firefly_opt with 20 steps of its optimizer."
+             {seeds} seeds; firefly_opt with 20 steps of its optimizer."
         )
     }
 }

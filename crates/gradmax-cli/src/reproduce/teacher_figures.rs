@@ -97,8 +97,8 @@ fn gradient_norms(setting: &Setting, student: Student) -> Result<Curves> {
     let says = |random| format!("After growing, gradient norm over loss is larger with `gradmax` than with `{random}`");
     let claims = randoms(setting).into_iter().map(|random| Claim {
         says: says(random),
-        relation: Relation::Less,
-        measure: Measure::LessAdjustedGradientNorm,
+        relation: Relation::More,
+        measure: Measure::AdjustedGradientNorm,
         lines: [(0, "gradmax"), (0, random)],
     });
     Ok(Curves {

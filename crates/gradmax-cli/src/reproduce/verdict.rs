@@ -48,6 +48,8 @@ pub struct Check {
 pub enum Relation {
     /// The first is less than the second.
     Less,
+    /// The first is more than the second.
+    More,
     /// The first is not more than the second, as far as can be seen.
     NotMore,
     /// Both are the same, as far as can be seen.
@@ -68,13 +70,16 @@ impl Check {
         let [low, high] = paired.interval;
         let outcome = match relation {
             Relation::Less if high < 0.0 => Outcome::Holds,
+            Relation::More if low > 0.0 => Outcome::Holds,
+            Relation::More if high < 0.0 => Outcome::Fails,
+            Relation::More => Outcome::Open,
             Relation::NotMore if low <= 0.0 => Outcome::Holds,
             Relation::Same if low <= 0.0 && high >= 0.0 => Outcome::Holds,
             Relation::Same => Outcome::Fails,
             _ if low > 0.0 => Outcome::Fails,
             _ => Outcome::Open,
         };
-        Self { says, measured: described(&paired), outcome }
+        Self { says, measured: described(&paired, relation), outcome }
     }
 
     /// A check of a plain fact.
@@ -84,20 +89,20 @@ impl Check {
     }
 }
 
-/// A paired comparison in a line.
-fn described(paired: &Paired) -> String {
+/// A paired comparison in a line, with how many pairs are as the relation has them.
+fn described(paired: &Paired, relation: Relation) -> String {
     let scale = paired.interval.iter().map(|end| (end - paired.difference.mean).abs()).fold(0.0, f64::max);
     let decimals = if scale > 0.0 { (1 - scale.log10().floor() as i32).clamp(0, 9) as usize } else { 3 };
     let interval = |[low, high]: [f64; 2]| format!("[{low:+.decimals$}, {high:+.decimals$}]");
     let bootstrap = paired.bootstrap.map_or(String::new(), |ends| format!(", bootstrap {}", interval(ends)));
     let n = paired.difference.n;
     let p = if paired.p < 1e-3 { format!("p = {:.0e}", paired.p) } else { format!("p = {:.3}", paired.p) };
-    format!(
-        "n = {n}, mean difference {:+.decimals$} {}{bootstrap}, {p}, negative in {} of {n}",
-        paired.difference.mean,
-        interval(paired.interval),
-        n - paired.positive,
-    )
+    let (sign, pairs) = match relation {
+        Relation::More => ("positive", paired.positive),
+        Relation::Less | Relation::NotMore | Relation::Same => ("negative", n - paired.positive),
+    };
+    let (mean, interval) = (paired.difference.mean, interval(paired.interval));
+    format!("n = {n}, mean difference {mean:+.decimals$} {interval}{bootstrap}, {p}, {sign} in {pairs} of {n}")
 }
 
 /// The verdict on a figure or table.
@@ -190,6 +195,9 @@ mod tests {
         let (below, above, around) = ([-0.3, -0.2, -0.4, -0.3], [0.3, 0.2, 0.4, 0.3], [-0.3, 0.2, -0.1, 0.3]);
         assert_eq!(outcome(Relation::Less, &below), Outcome::Holds);
         assert_eq!(outcome(Relation::Less, &above), Outcome::Fails);
+        assert_eq!(outcome(Relation::More, &above), Outcome::Holds);
+        assert_eq!(outcome(Relation::More, &below), Outcome::Fails);
+        assert_eq!(outcome(Relation::More, &around), Outcome::Open);
         assert_eq!(outcome(Relation::Less, &around), Outcome::Open);
         assert_eq!(outcome(Relation::NotMore, &around), Outcome::Holds);
         assert_eq!(outcome(Relation::NotMore, &above), Outcome::Fails);
