@@ -210,8 +210,8 @@ pub fn random(setting: &Setting) -> &'static str {
 pub fn scaled(setting: &Setting, steps: usize) -> usize {
     match setting.is_paper() {
         true => steps,
-        // Five times as dense: growth would otherwise be over in the first few steps.
-        false => (steps * QUICK_STEPS * 5 / IMAGENET_STEPS).max(1),
+        // Twice as dense: growth would otherwise be over in the first few steps.
+        false => (steps * QUICK_STEPS * 2 / IMAGENET_STEPS).max(1),
     }
 }
 
