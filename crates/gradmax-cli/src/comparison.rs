@@ -11,7 +11,7 @@ use crate::folder::RunFolder;
 
 /// The method, seed and folder of every run, method by method.
 pub fn comparison_folders(experiment: &Experiment, folder: &Path) -> impl Iterator<Item = (String, u64, RunFolder)> {
-    let seeds = experiment.seed..experiment.seed + experiment.compare.seeds;
+    let seeds = experiment.seeds();
     let runs = experiment.compare.methods.iter().flat_map(move |method| seeds.clone().map(move |seed| (method, seed)));
     runs.map(|(method, seed)| (method.clone(), seed, RunFolder::in_comparison(folder, method, seed)))
 }

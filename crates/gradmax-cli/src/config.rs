@@ -1,5 +1,6 @@
 //! The configuration of an experiment: read, changed by `--set`, checked once, and written out in full.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -201,6 +202,11 @@ impl Experiment {
         let experiment =
             experiment.map_err(|error| misuse(format!("{origin} with --set: {}", one_line(&error.to_string()))))?;
         experiment.checked().with_context(|| origin.to_string())
+    }
+
+    /// The seeds of a comparison.
+    pub fn seeds(&self) -> Range<u64> {
+        self.seed..self.seed + self.compare.seeds
     }
 
     /// The configuration as TOML, every default written out.

@@ -140,20 +140,29 @@ pub fn run(
 
 /// The run as its checkpoint has it, or at its beginning; the folder's files are cut back to match.
 fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &Device) -> Result<Run<Network>> {
-    let init = Seed::new(experiment.seed).fold("init");
-    let config = Networks::of(experiment)?.start(method);
-    let optimizer = experiment.optimizer.init();
     let run = match folder.has_checkpoint() {
-        false => Run::new(config.init(init, device)?, optimizer),
+        false => beginning(experiment)?,
         true => {
+            let config = Networks::of(experiment)?.start(method);
             let progress = checkpoint::load_progress(&folder.checkpoint())?;
             let widths = progress.sites.iter().map(|site| site.width).collect::<Vec<_>>();
-            let network = config.with_site_widths(&widths).init(init, device)?;
-            checkpoint::load(&folder.checkpoint(), network, optimizer)?
+            let network = config.with_site_widths(&widths).init(init_seed(experiment), device)?;
+            checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init())?
         }
     };
     folder.rewind(run.progress.rows, run.progress.events)?;
     Ok(run)
+}
+
+/// The run at its first step: the network that its method starts with, and a fresh optimizer.
+pub fn beginning(experiment: &Experiment) -> Result<Run<Network>> {
+    let config = Networks::of(experiment)?.start(&method::named(&experiment.method, &experiment.methods)?);
+    let network = config.init(init_seed(experiment), &device::named(&experiment.device)?)?;
+    Ok(Run::new(network, experiment.optimizer.init()))
+}
+
+fn init_seed(experiment: &Experiment) -> Seed {
+    Seed::new(experiment.seed).fold("init")
 }
 
 /// The trainer's settings for a number of training examples.

@@ -72,6 +72,13 @@ impl Setting {
         self.root.join("runs").join(format!("{}{authors}", self.preset.name()))
     }
 
+    /// The command that reproduces these figures and tables so.
+    pub fn command(&self, names: &str) -> String {
+        let seeds = self.seeds.map_or(String::new(), |seeds| format!(" --seeds {seeds}"));
+        let authors = if self.authors { " --authors" } else { "" };
+        format!("gradmax reproduce {names} --preset {}{seeds}{authors}", self.preset.name())
+    }
+
     fn is_paper(&self) -> bool {
         self.preset == Preset::Paper
     }
@@ -143,13 +150,6 @@ pub fn write(artefact: &Artefact, reproduction: &dyn Reproduction, setting: &Set
     let verdict = Verdict::new(artefact, setting, how, checks, details);
     verdict.write(&folder)?;
     Ok(verdict)
-}
-
-/// A CSV of serializable rows.
-fn csv<T: Serialize>(rows: &[T]) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    rows.iter().try_for_each(|row| writer.serialize(row))?;
-    Ok(writer.into_inner()?)
 }
 
 /// The page that shows everything in a folder, beside it.

@@ -1,7 +1,9 @@
 //! Tables that read well in a terminal and are Markdown.
 
+use anyhow::Result;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
 
 /// A Markdown table; all columns but the first are aligned right.
 pub fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -12,6 +14,18 @@ pub fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string()
+}
+
+/// Rows as CSV, with a header.
+pub fn csv<T: Serialize>(rows: &[T]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.serialize(row))?;
+    Ok(writer.into_inner()?)
+}
+
+/// The decimals that show two digits of an error.
+pub fn decimals_of(error: f64) -> usize {
+    (1 - error.log10().floor() as i32).clamp(0, 9) as usize
 }
 
 /// A number with thousands separated: 9 263 808.

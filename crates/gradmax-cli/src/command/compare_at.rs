@@ -17,7 +17,7 @@ use crate::network::Network;
 use crate::progress::Bars;
 use crate::report::{Bar, BarSeries, growth_page, with_error};
 use crate::statistics::{Mean, median};
-use crate::table::{markdown, significant};
+use crate::table::{csv, markdown, significant};
 
 /// Steps after growth at which the loss is looked at.
 const AFTER: [usize; 4] = [1, 10, 100, 500];
@@ -207,12 +207,6 @@ fn load(experiment: &Experiment, folder: &Path) -> Result<Run<Network>> {
     }
     let network = seed.with_site_widths(&widths).init(Seed::new(experiment.seed).fold("init"), &device)?;
     Ok(checkpoint::load(folder, network, experiment.optimizer.init())?)
-}
-
-fn csv(rows: &[Measured]) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    rows.iter().try_for_each(|row| writer.serialize(row))?;
-    Ok(writer.into_inner()?)
 }
 
 /// The rows of each method, in order.

@@ -42,7 +42,8 @@ pub fn reproduce(arguments: Reproduce) -> Result<()> {
         bars.say(&format!("{}: {}", artefact.title, left(jobs.len())));
         failures.extend(crew::work(&jobs, workers, &bars, &data, stop));
         if stop.load(Ordering::Relaxed) {
-            return Err(anyhow::Error::new(Interrupted(again(&arguments.names, &setting))));
+            let again = format!("{} --out {}", setting.command(&arguments.names.join(" ")), setting.root.display());
+            return Err(anyhow::Error::new(Interrupted(again)));
         }
         match reproduce::write(artefact, reproduction.as_ref(), &setting) {
             Ok(verdict) => {
@@ -87,14 +88,6 @@ fn left(jobs: usize) -> String {
         1 => "1 run to do".into(),
         count => format!("{count} runs to do"),
     }
-}
-
-/// The command that goes on.
-fn again(names: &[String], setting: &Setting) -> String {
-    let seeds = setting.seeds.map_or(String::new(), |seeds| format!(" --seeds {seeds}"));
-    let authors = if setting.authors { " --authors" } else { "" };
-    let preset = setting.preset.name();
-    format!("gradmax reproduce {} --preset {preset}{seeds}{authors} --out {}", names.join(" "), setting.root.display())
 }
 
 /// What there is, what it needs and how long it takes.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::config::CompareConfig;
 use crate::folder::{RunFolder, RunSummary};
 use crate::statistics::{Mean, median, paired_difference};
-use crate::table::{grouped, markdown, significant};
+use crate::table::{decimals_of, grouped, markdown, significant};
 
 /// What is compared: the test score where there is one, else the training loss.
 struct Measure {
@@ -80,7 +80,7 @@ pub fn with_error(mean: &Mean) -> String {
     match mean.standard_error {
         // Errors that are rounding say nothing.
         Some(error) if error > 1e-5 * mean.mean.abs() => {
-            let decimals = (1 - error.log10().floor() as i32).clamp(0, 9) as usize;
+            let decimals = decimals_of(error);
             format!("{:.decimals$} ± {error:.decimals$}", mean.mean)
         }
         _ => significant(mean.mean),
@@ -106,7 +106,7 @@ fn difference(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig)
     };
     match mean.half_width(compare.confidence) {
         Some(half) if half > 0.0 => {
-            let decimals = (1 - half.log10().floor() as i32).clamp(0, 9) as usize;
+            let decimals = decimals_of(half);
             let (low, high) = (mean.mean - half, mean.mean + half);
             format!("{:+.decimals$} [{low:+.decimals$}, {high:+.decimals$}]", mean.mean)
         }

@@ -24,6 +24,14 @@ pub struct Point {
     pub high: f64,
 }
 
+impl Point {
+    /// The mean, with its confidence interval as the band.
+    pub fn of(x: f64, mean: &Mean, confidence: f64) -> Self {
+        let half = mean.half_width(confidence).unwrap_or(0.0);
+        Self { x, y: mean.mean, low: mean.mean - half, high: mean.mean + half }
+    }
+}
+
 /// The runs of one method.
 pub struct MethodRuns<'a> {
     pub method: String,
@@ -75,10 +83,8 @@ pub fn averaged(
     }
     let point = |values: Vec<(f64, f64)>| {
         let ys = values.iter().map(|(_, y)| *y).collect::<Vec<_>>();
-        let mean = Mean::of(&ys)?;
-        let half = mean.half_width(confidence).unwrap_or(0.0);
         let x = values.iter().map(|(x, _)| x).sum::<f64>() / values.len() as f64;
-        Some(Point { x, y: mean.mean, low: mean.mean - half, high: mean.mean + half })
+        Some(Point::of(x, &Mean::of(&ys)?, confidence))
     };
     Series { methods: vec![group.method.clone()], points: bins.into_values().filter_map(point).collect() }
 }
@@ -100,10 +106,7 @@ pub fn difference(group: &MethodRuns<'_>, reference: &MethodRuns<'_>, confidence
         }
     }
     let point = |(index, values): (usize, Vec<f64>)| {
-        let mean = Mean::of(&values)?;
-        let half = mean.half_width(confidence).unwrap_or(0.0);
-        let x = (index as f64 + 0.5) * bin as f64;
-        Some(Point { x, y: mean.mean, low: mean.mean - half, high: mean.mean + half })
+        Some(Point::of((index as f64 + 0.5) * bin as f64, &Mean::of(&values)?, confidence))
     };
     Series { methods: vec![group.method.clone()], points: differences.into_iter().filter_map(point).collect() }
 }

@@ -6,10 +6,10 @@ use serde::Serialize;
 use super::figure::{Content, Figure, Panel};
 use super::study::Study;
 use super::verdict::{CONFIDENCE, Check, Relation};
-use super::{Finding, Reproduction, csv};
+use super::{Finding, Reproduction};
 use crate::report::{Bar, BarSeries, BarShape, RecordedRun, comparison, with_error};
 use crate::statistics::Mean;
-use crate::table::markdown;
+use crate::table::{csv, markdown};
 
 /// Test accuracies by setting and method.
 pub struct Accuracies {

@@ -6,10 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use gradmax::faer::{Mat, MatRef};
-use gradmax::{
-    Architecture, Directions, GrowthBatch, LinearOperator, Look, Matrix, Run, Seed, Trainer, alignment,
-    leading_directions,
-};
+use gradmax::{Directions, GrowthBatch, LinearOperator, Look, Matrix, Trainer, alignment, leading_directions};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
@@ -17,15 +14,15 @@ use super::figure::{Content, Figure, Panel};
 use super::kept;
 use super::study::Study;
 use super::verdict::{CONFIDENCE, Check, Relation};
-use super::{Finding, Reproduction, csv};
+use super::{Finding, Reproduction};
 use crate::bench::{settings, train_to};
 use crate::config::Experiment;
 use crate::crew::{Done, Job, SharedData};
-use crate::device;
-use crate::experiment::{self, Networks};
+use crate::experiment;
 use crate::network::Network;
 use crate::report::{Point, Series};
 use crate::statistics::Mean;
+use crate::table::csv;
 
 /// Alignments along a training run.
 pub struct AlignmentFigure {
@@ -93,12 +90,8 @@ impl AlignmentFigure {
         self.study.folder().join(format!("alignment-seed{seed}.json"))
     }
 
-    fn seeds(&self) -> std::ops::Range<u64> {
-        0..self.study.experiment.compare.seeds
-    }
-
     fn alignments(&self) -> Result<Vec<Alignment>> {
-        let files = self.seeds().map(|seed| self.file(seed)).filter(|file| file.exists());
+        let files = self.study.seeds().map(|seed| self.file(seed)).filter(|file| file.exists());
         Ok(files.map(|file| kept::read::<Vec<Alignment>>(&file)).collect::<Result<Vec<_>>>()?.concat())
     }
 
@@ -115,9 +108,7 @@ impl AlignmentFigure {
         let series = self.phases.iter().map(|(step, name)| {
             let point = |batch: &usize| {
                 let mean = Mean::of(&self.by_seed(all, *step, *batch, of))?;
-                let half = mean.half_width(CONFIDENCE).unwrap_or(0.0);
-                let x = (*batch as f64).log2();
-                Some(Point { x, y: mean.mean, low: mean.mean - half, high: mean.mean + half })
+                Some(Point::of((*batch as f64).log2(), &mean, CONFIDENCE))
             };
             Series { methods: vec![name.to_string()], points: self.batches.iter().filter_map(point).collect() }
         });
@@ -174,9 +165,7 @@ impl Job for Measurement {
         let data = data.of(experiment)?;
         let settings = settings(experiment, &data);
         let trainer = || Trainer::<Network>::new(settings.clone(), data.task, &*data.train);
-        let init = Seed::new(experiment.seed).fold("init");
-        let network = Networks::of(experiment)?.seed.init(init, &device::named(&experiment.device)?)?;
-        let mut run = Run::new(network, experiment.optimizer.init());
+        let mut run = experiment::beginning(experiment)?;
         let sites = run.progress.sites.iter().map(|site| site.site.clone()).collect::<Vec<_>>();
         bar.set_length(self.phases.len() as u64);
         let mut all = Vec::new();
@@ -241,7 +230,7 @@ impl Reproduction for AlignmentFigure {
                 experiment,
             }) as Box<dyn Job>)
         };
-        self.seeds().map(job).collect()
+        self.study.seeds().map(job).collect()
     }
 
     fn finding(&self) -> Result<Finding> {
@@ -269,7 +258,7 @@ impl Reproduction for AlignmentFigure {
         let setting = format!(
             "Top {} directions, means over all sites; {} runs of {} minibatches a size, {} % confidence intervals (Student's t). {}",
             self.count,
-            self.seeds().end,
+            self.study.experiment.compare.seeds,
             self.draws,
             100.0 * CONFIDENCE,
             self.setting

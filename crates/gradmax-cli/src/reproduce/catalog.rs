@@ -245,16 +245,15 @@ pub fn find(names: &[String]) -> Result<Vec<&'static Artefact>> {
     let mut found: Vec<&Artefact> = Vec::new();
     for name in names {
         let plain = plain(name);
-        let matching = ALL.iter().filter(|artefact| plain == "all" || stands_for(&plain, artefact.id));
-        let before = found.len();
+        let mut matching = ALL.iter().filter(|artefact| plain == "all" || stands_for(&plain, artefact.id)).peekable();
+        if matching.peek().is_none() {
+            let known = ALL.iter().map(|artefact| artefact.id).collect::<Vec<_>>().join(", ");
+            return Err(misuse(format!("the paper has no figure or table `{name}`; there are: {known}, and all")));
+        }
         for artefact in matching {
             if !found.iter().any(|known| known.id == artefact.id) {
                 found.push(artefact);
             }
-        }
-        if found.len() == before && !ALL.iter().any(|artefact| plain == "all" || stands_for(&plain, artefact.id)) {
-            let known = ALL.iter().map(|artefact| artefact.id).collect::<Vec<_>>().join(", ");
-            return Err(misuse(format!("the paper has no figure or table `{name}`; there are: {known}, and all")));
         }
     }
     Ok(found)

@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::figure::{Content, Figure, Panel};
 use super::study::Study;
 use super::verdict::{CONFIDENCE, Check, Relation};
-use super::{Finding, Reproduction, csv};
+use super::{Finding, Reproduction};
 use crate::report::{Bar, BarSeries, BarShape, RecordedRun};
 use crate::statistics::{Mean, median};
-use crate::table::significant;
+use crate::table::{csv, significant};
 
 /// A part of the cost, in milliseconds.
 type Part = fn(&Cost) -> f64;

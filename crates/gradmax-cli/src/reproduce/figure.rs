@@ -10,6 +10,7 @@ use resvg::usvg::{Options, Tree, fontdb};
 use serde::Serialize;
 
 use crate::report::{self, BarChart, BarSeries, BarShape, Chart, Series, Theme};
+use crate::table;
 
 /// A figure.
 pub struct Figure {
@@ -72,7 +73,7 @@ const SCALE: f32 = 2.0;
 
 /// What everybody is drawn with who has a name: one colour a method throughout, from the palette of Okabe and Ito, which
 /// colour-blind readers can tell apart. Baselines are dashed.
-const NAMED: [(&str, RGBColor, bool); 16] = [
+const NAMED: [(&str, RGBColor, bool); 15] = [
     ("gradmax(_opt)", RGBColor(213, 94, 0), false),
     ("training step", RGBColor(140, 149, 159), false),
     ("small", RGBColor(140, 149, 159), true),
@@ -86,7 +87,6 @@ const NAMED: [(&str, RGBColor, bool); 16] = [
     ("firefly_opt", RGBColor(0, 158, 115), false),
     ("split", RGBColor(204, 121, 167), false),
     ("unit_bias", RGBColor(111, 66, 193), false),
-    ("splitting_steepest_descent", RGBColor(110, 40, 80), false),
     ("gradmax, outgoing zero", RGBColor(120, 45, 0), false),
     ("random, outgoing zero", RGBColor(0, 55, 95), false),
 ];
@@ -142,7 +142,7 @@ impl Figure {
                 Content::Network(_) => {}
             }
         }
-        super::csv(&rows)
+        table::csv(&rows)
     }
 
     /// The figure as SVG.
@@ -184,16 +184,11 @@ impl Figure {
             draw_panel(&panel.content, &labels, &styles, &area)?;
         }
         let top = (MARGIN + panels_height + 4) as i32;
-        for (label, (x, row)) in labels.iter().zip(&legend) {
-            let (color, dashed) = styles[labels.iter().position(|known| known == label).expect("it is one of them")];
+        for ((label, (color, dashed)), (x, row)) in labels.iter().zip(&styles).zip(&legend) {
             let (x, y) = ((MARGIN + x) as i32, top + (row * LINE) as i32 + 9);
-            let line = [(x, y), (x + 28, y)];
-            match dashed {
-                true => root.draw(&PathElement::new([(x, y), (x + 11, y)], color.stroke_width(3)))?,
-                false => root.draw(&PathElement::new(line, color.stroke_width(3)))?,
-            }
-            if dashed {
-                root.draw(&PathElement::new([(x + 17, y), (x + 28, y)], color.stroke_width(3)))?;
+            let dashes: &[[i32; 2]] = if *dashed { &[[0, 11], [17, 28]] } else { &[[0, 28]] };
+            for [from, to] in dashes {
+                root.draw(&PathElement::new([(x + from, y), (x + to, y)], color.stroke_width(3)))?;
             }
             root.draw(&Text::new(label.to_string(), (x + 35, y - 8), report::text(15, INK)))?;
         }

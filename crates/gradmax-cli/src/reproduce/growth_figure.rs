@@ -8,11 +8,11 @@ use super::figure::{Content, Figure, Panel};
 use super::growths::{Grown, Growths, NOT_GROWN};
 use super::study::Study;
 use super::verdict::{Check, Relation};
-use super::{Finding, Reproduction, csv};
+use super::{Finding, Reproduction};
 use crate::crew::Job;
 use crate::report::{Bar, BarSeries, BarShape, Point, Series, with_error};
 use crate::statistics::{Mean, correlation};
-use crate::table::markdown;
+use crate::table::{csv, markdown};
 
 /// The norm of the new weights' gradients, right after growing one network with each method (figure 2a and its kin), and
 /// what becomes of the difference in loss (2c), as far as there are.
@@ -57,7 +57,7 @@ struct GrowthRow<'a> {
 impl GrowthFigure {
     fn numbers(&self, all: &[Vec<Grown>]) -> Result<Vec<u8>> {
         let mut rows = Vec::new();
-        for (seed, grown) in self.growths.seeds().zip(all) {
+        for (seed, grown) in self.growths.study.seeds().zip(all) {
             // The first draw, which was trained on, and the norms of all.
             for first in grown.iter().filter(|one| one.repeat == 0) {
                 let draws = grown.iter().filter(|one| one.method == first.method && one.growth == first.growth);
@@ -78,15 +78,8 @@ impl GrowthFigure {
     }
 
     fn norms(&self, all: &[Vec<Grown>]) -> (Panel, Vec<Check>) {
-        let norm = |seed: &[Grown], method: &str, growth: Option<usize>| {
-            let grown = seed.iter().filter(|one| one.method == method && growth.is_none_or(|at| one.growth == at));
-            Some(Mean::of(&grown.filter_map(|one| one.gradient_norm).collect::<Vec<_>>())?.mean)
-        };
         let series = self.growths.methods.iter().map(|grown| {
-            let bar = |growth: usize| {
-                let seeds = all.iter().filter_map(|seed| norm(seed, grown.method, Some(growth))).collect::<Vec<_>>();
-                Some(Bar::of(&Mean::of(&seeds)?, self.confidence))
-            };
+            let bar = |growth: usize| Some(Bar::of(&mean_norm(all, grown.method, growth)?, self.confidence));
             BarSeries { method: grown.method.into(), bars: (0..self.growths.at.len()).map(bar).collect() }
         });
         let content = Content::Bars {
@@ -117,28 +110,17 @@ impl GrowthFigure {
         let difference = |seed: &[Grown], growth: usize, mark: usize| {
             Some(curve(seed, first, growth, mark)? - curve(seed, second, growth, mark)?)
         };
-        let series = (0..self.growths.at.len()).map(|growth| {
-            let point = |(mark, x): (usize, &usize)| {
-                let seeds = all.iter().filter_map(|seed| difference(seed, growth, mark)).collect::<Vec<_>>();
-                Some(point(*x, &Mean::of(&seeds)?, self.confidence))
-            };
-            let points = self.growths.marks.iter().enumerate().filter_map(point).collect();
-            Series { methods: vec![format!("growth {}", growth + 1)], points }
+        let series = (0..self.growths.at.len()).map(|growth| Series {
+            methods: vec![format!("growth {}", growth + 1)],
+            points: self.after_growing(all, 0, |seed, mark| difference(seed, growth, mark)),
         });
-        let content = Content::Lines {
-            x_label: "steps after growing".into(),
-            y_label: format!("loss, {first} - {second}"),
-            series: series.collect(),
-            marks: Vec::new(),
-            logarithmic: false,
-            whole_x: None,
-        };
+        let content = since_growing(format!("loss, {first} - {second}"), series.collect());
         let last = self.growths.marks.len() - 1;
         let checks = [self.growths.marks.len() / 10, last].map(|mark| {
             let pair = |seed: &Vec<Grown>| {
                 let of = |method: &str| {
                     let ends = (0..self.growths.at.len()).filter_map(|growth| curve(seed, method, growth, mark));
-                    Some(Mean::of(&ends.collect::<Vec<_>>())?.mean)
+                    mean(ends)
                 };
                 Some((of(second)?, of(first)?))
             };
@@ -154,22 +136,33 @@ impl GrowthFigure {
         (Panel { title: format!("{second} against {first}"), content }, checks.into())
     }
 
+    /// The points of a line: the mean over seeds of something at each mark, that many steps after `start`.
+    fn after_growing(
+        &self,
+        all: &[Vec<Grown>],
+        start: usize,
+        of: impl Fn(&[Grown], usize) -> Option<f64>,
+    ) -> Vec<Point> {
+        let point = |(mark, x): (usize, &usize)| {
+            let seeds = all.iter().filter_map(|seed| of(seed, mark)).collect::<Vec<_>>();
+            Some(Point::of((start + x) as f64, &Mean::of(&seeds)?, self.confidence))
+        };
+        self.growths.marks.iter().enumerate().filter_map(point).collect()
+    }
+
     /// The losses of one growth's methods.
     fn losses(&self, all: &[Vec<Grown>], growth: usize) -> Panel {
         let step = self.growths.at[growth];
         let methods = self.methods();
         let series = methods.iter().map(|method| {
-            let after = |(mark, x): (usize, &usize)| {
-                let of = |seed: &Vec<Grown>| {
-                    let found = seed.iter().find(|one| one.method == *method && one.growth == growth)?;
-                    *found.after.get(mark)?
-                };
-                let seeds = all.iter().filter_map(of).collect::<Vec<_>>();
-                Some(point(step + x, &Mean::of(&seeds)?, self.confidence))
+            let loss = |seed: &[Grown], mark: usize| {
+                let found = seed.iter().find(|one| one.method == *method && one.growth == growth)?;
+                *found.after.get(mark)?
             };
             let before = all.iter().filter_map(|seed| seed.iter().find(|one| one.growth == growth)).map(|one| one.loss);
-            let before = Mean::of(&before.collect::<Vec<_>>()).map(|mean| point(step, &mean, self.confidence));
-            let after = self.growths.marks.iter().enumerate().filter_map(after);
+            let before =
+                Mean::of(&before.collect::<Vec<_>>()).map(|mean| Point::of(step as f64, &mean, self.confidence));
+            let after = self.after_growing(all, step, loss);
             Series { methods: vec![method.to_string()], points: before.into_iter().chain(after).collect() }
         });
         Panel {
@@ -194,7 +187,7 @@ impl GrowthFigure {
     fn loss_checks(&self, all: &[Vec<Grown>]) -> Vec<Check> {
         let end = |seed: &[Grown], method: &str| {
             let ends = seed.iter().filter(|one| one.method == method).filter_map(|one| *one.after.last()?);
-            Some(Mean::of(&ends.collect::<Vec<_>>())?.mean)
+            mean(ends)
         };
         let methods = &self.growths.methods;
         let (first, last) = (methods[0].method, methods[methods.len() - 1].method);
@@ -219,27 +212,16 @@ impl GrowthFigure {
             let pairs = grown.filter_map(|one| Some((one.gradient_norm?, (*one.after.get(mark)?)?)));
             correlation(&pairs.collect::<Vec<_>>())
         };
-        let series = (0..self.growths.at.len()).map(|growth| {
-            let point = |(mark, x): (usize, &usize)| {
-                let seeds = all.iter().filter_map(|seed| of(seed, growth, mark)).collect::<Vec<_>>();
-                Some(point(*x, &Mean::of(&seeds)?, self.confidence))
-            };
-            let points = self.growths.marks.iter().enumerate().filter_map(point).collect();
-            Series { methods: vec![format!("grown at {}", self.growths.at[growth])], points }
+        let series = (0..self.growths.at.len()).map(|growth| Series {
+            methods: vec![format!("grown at {}", self.growths.at[growth])],
+            points: self.after_growing(all, 0, |seed, mark| of(seed, growth, mark)),
         });
-        let content = Content::Lines {
-            x_label: "steps after growing".into(),
-            y_label: "correlation with the loss".into(),
-            series: series.collect(),
-            marks: Vec::new(),
-            logarithmic: false,
-            whole_x: None,
-        };
+        let content = since_growing("correlation with the loss".into(), series.collect());
         let last = self.growths.marks.len() - 1;
         let checks = [self.growths.marks.len() / 10, last].map(|mark| {
             let pair = |seed: &Vec<Grown>| {
                 let growths = (0..self.growths.at.len()).filter_map(|growth| of(seed, growth, mark));
-                Some((Mean::of(&growths.collect::<Vec<_>>())?.mean, 0.0))
+                Some((mean(growths)?, 0.0))
             };
             Check::paired(
                 format!(
@@ -267,13 +249,7 @@ impl GrowthFigure {
     /// Mean gradient norms as a table.
     fn table(&self, all: &[Vec<Grown>]) -> String {
         let row = |method: &&str| {
-            let of = |growth: usize| {
-                let norms = all.iter().filter_map(|seed| {
-                    let grown = seed.iter().filter(|one| one.method == **method && one.growth == growth);
-                    Some(Mean::of(&grown.filter_map(|one| one.gradient_norm).collect::<Vec<_>>())?.mean)
-                });
-                Mean::of(&norms.collect::<Vec<_>>()).map_or("-".into(), |mean| with_error(&mean))
-            };
+            let of = |growth: usize| mean_norm(all, method, growth).map_or("-".into(), |mean| with_error(&mean));
             [vec![method.to_string()], (0..self.growths.at.len()).map(of).collect()].concat()
         };
         let steps = self.growths.at.iter().map(|step| format!("at step {step}")).collect::<Vec<_>>();
@@ -283,9 +259,31 @@ impl GrowthFigure {
     }
 }
 
-fn point(x: usize, mean: &Mean, confidence: f64) -> Point {
-    let half = mean.half_width(confidence).unwrap_or(0.0);
-    Point { x: x as f64, y: mean.mean, low: mean.mean - half, high: mean.mean + half }
+/// A panel of lines over the steps since growth.
+fn since_growing(y_label: String, series: Vec<Series>) -> Content {
+    Content::Lines {
+        x_label: "steps after growing".into(),
+        y_label,
+        series,
+        marks: Vec::new(),
+        logarithmic: false,
+        whole_x: None,
+    }
+}
+
+/// The mean of a seed's gradient norms after growing with a method, at one growth or all.
+fn norm(seed: &[Grown], method: &str, growth: Option<usize>) -> Option<f64> {
+    let grown = seed.iter().filter(|one| one.method == method && growth.is_none_or(|at| one.growth == at));
+    mean(grown.filter_map(|one| one.gradient_norm))
+}
+
+/// The mean over seeds of [`norm`] at one growth.
+fn mean_norm(all: &[Vec<Grown>], method: &str, growth: usize) -> Option<Mean> {
+    Mean::of(&all.iter().filter_map(|seed| norm(seed, method, Some(growth))).collect::<Vec<_>>())
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    Some(Mean::of(&values.collect::<Vec<_>>())?.mean)
 }
 
 impl Reproduction for GrowthFigure {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use gradmax::{Architecture, Run, Seed, Trainer};
+use gradmax::Trainer;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,7 @@ use super::study::Study;
 use crate::bench::{Bench, settings, train_to};
 use crate::config::Experiment;
 use crate::crew::{Done, Job, SharedData};
-use crate::device;
-use crate::experiment::{self, Networks};
+use crate::experiment;
 use crate::method;
 
 /// The line of the network that goes on without growing.
@@ -78,12 +77,6 @@ impl Growths {
         self.study.folder().join(format!("growths-seed{seed}.json"))
     }
 
-    /// The seeds of the runs.
-    pub fn seeds(&self) -> std::ops::Range<u64> {
-        let experiment = &self.study.experiment;
-        experiment.seed..experiment.seed + experiment.compare.seeds
-    }
-
     /// What is to be measured, a job a seed.
     pub fn jobs(&self) -> Result<Vec<Box<dyn Job>>> {
         let longest = self.marks.last().copied().unwrap_or(0);
@@ -117,12 +110,12 @@ impl Growths {
                 experiment,
             }) as Box<dyn Job>)
         };
-        self.seeds().map(job).collect()
+        self.study.seeds().map(job).collect()
     }
 
     /// The growths of every seed that is done.
     pub fn grown(&self) -> Result<Vec<Vec<Grown>>> {
-        let files = self.seeds().map(|seed| self.file(seed)).filter(|file| file.exists());
+        let files = self.study.seeds().map(|seed| self.file(seed)).filter(|file| file.exists());
         files.map(|file| kept::read(&file)).collect()
     }
 }
@@ -144,9 +137,7 @@ impl Job for Measurement {
         let experiment = &self.experiment;
         let data = data.of(experiment)?;
         let settings = settings(experiment, &data);
-        let init = Seed::new(experiment.seed).fold("init");
-        let network = Networks::of(experiment)?.seed.init(init, &device::named(&experiment.device)?)?;
-        let mut run = Run::new(network, experiment.optimizer.init());
+        let mut run = experiment::beginning(experiment)?;
         bar.set_length(self.at.len() as u64 * self.methods.len() as u64);
         let mut all = Vec::new();
         for (growth, step) in self.at.iter().enumerate() {

@@ -189,7 +189,7 @@ pub fn figure_5_left(setting: &Setting) -> Result<Box<dyn Reproduction>> {
         let column = |(column, every): (&'static str, usize)| {
             let (start, every) = (images::scaled(setting, start), images::scaled(setting, every));
             // A multiple of the interval, so that growth starts there.
-            let start = start.div_ceil(every) * every;
+            let start = start.next_multiple_of(every);
             let changes = vec![format!("growth.start={start}"), format!("growth.every={every}")];
             (column, format!("mobilenet-from{start}-every{every}"), changes)
         };

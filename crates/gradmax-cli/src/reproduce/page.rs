@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::catalog::ALL;
+use super::page_of;
 use super::verdict::{CONFIDENCE, Verdict};
-use super::{Preset, page_of};
 use crate::folder::write_whole;
 
 /// Writes the page of everything that was reproduced in a folder, beside it: `DIR.md` for the folder `DIR`.
@@ -27,10 +27,7 @@ pub fn write_page(root: &Path) -> Result<()> {
         CONFIDENCE * 100.0
     );
     for verdict in &verdicts {
-        let preset = match verdict.preset {
-            Preset::Quick => "quick",
-            Preset::Paper => "paper",
-        };
+        let preset = verdict.preset.name();
         let anchor = anchor(&verdict.title, verdict.word());
         let row = format!("| [{}](#{anchor}) | {} | {} | {preset} |", verdict.title, verdict.claim, verdict.word());
         let _ = writeln!(text, "{row}");

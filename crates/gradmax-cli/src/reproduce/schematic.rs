@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, ensure};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use gradmax::{Architecture, Receipt, Run, Seed, Trainer};
+use gradmax::{Receipt, Trainer};
 use indicatif::ProgressBar;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
@@ -17,14 +17,13 @@ use super::figure::{Content, Figure, Panel};
 use super::kept;
 use super::study::Study;
 use super::verdict::Check;
-use super::{Finding, Reproduction, csv};
+use super::{Finding, Reproduction};
 use crate::bench::{Bench, settings, train_to};
 use crate::crew::{Done, Job, SharedData};
-use crate::device;
-use crate::experiment::Networks;
+use crate::experiment;
 use crate::network::Network;
 use crate::report;
-use crate::table::significant;
+use crate::table::{csv, significant};
 
 /// Steps after growth at which the network is drawn again.
 const LATER: usize = 200;
@@ -174,9 +173,7 @@ impl Job for Measurement {
         let data = data.of(experiment)?;
         let settings = settings(experiment, &data);
         let trainer = || Trainer::new(settings.clone(), data.task, &*data.train);
-        let init = Seed::new(experiment.seed).fold("init");
-        let network = Networks::of(experiment)?.seed.init(init, &device::named(&experiment.device)?)?;
-        let run = train_to(trainer(), Run::new(network, experiment.optimizer.init()), growth.start)?;
+        let run = train_to(trainer(), experiment::beginning(experiment)?, growth.start)?;
         let bench = Bench::new(experiment, &data, run)?;
         let new = bench.plan.iter().map(|planned| planned.count).sum();
         let loss = |network: &Network| format!("loss {}", significant(bench.loss(network)));

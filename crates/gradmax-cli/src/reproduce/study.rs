@@ -1,6 +1,7 @@
 //! Studies: training runs of several methods on the same seeds, which figures and tables share.
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -58,8 +59,13 @@ impl Study {
     }
 
     /// The folder of its runs.
-    pub fn folder(&self) -> &PathBuf {
+    pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The seeds of its runs.
+    pub fn seeds(&self) -> Range<u64> {
+        self.experiment.seeds()
     }
 
     pub fn jobs(&self) -> Result<Vec<Box<dyn Job>>> {

@@ -10,7 +10,7 @@ use super::catalog::Artefact;
 use super::{Preset, Setting};
 use crate::folder::write_whole;
 use crate::statistics::Paired;
-use crate::table::significant;
+use crate::table::{decimals_of, significant};
 
 /// Confidence of the intervals that verdicts rest on.
 pub const CONFIDENCE: f64 = 0.95;
@@ -92,7 +92,7 @@ impl Check {
 /// A paired comparison in a line, with how many pairs are as the relation has them.
 fn described(paired: &Paired, relation: Relation) -> String {
     let scale = paired.interval.iter().map(|end| (end - paired.difference.mean).abs()).fold(0.0, f64::max);
-    let decimals = if scale > 0.0 { (1 - scale.log10().floor() as i32).clamp(0, 9) as usize } else { 3 };
+    let decimals = if scale > 0.0 { decimals_of(scale) } else { 3 };
     let interval = |[low, high]: [f64; 2]| format!("[{low:+.decimals$}, {high:+.decimals$}]");
     let bootstrap = paired.bootstrap.map_or(String::new(), |ends| format!(", bootstrap {}", interval(ends)));
     let n = paired.difference.n;
@@ -123,15 +123,13 @@ pub struct Verdict {
 
 impl Verdict {
     pub fn new(artefact: &Artefact, setting: &Setting, how: String, checks: Vec<Check>, details: String) -> Self {
-        let seeds = setting.seeds.map_or(String::new(), |seeds| format!(" --seeds {seeds}"));
-        let authors = if setting.authors { " --authors" } else { "" };
         Self {
             id: artefact.id.into(),
             title: artefact.title.into(),
             claim: artefact.claim.into(),
             preset: setting.preset,
             setting: how,
-            command: format!("gradmax reproduce {} --preset {}{seeds}{authors}", artefact.id, setting.preset.name()),
+            command: setting.command(artefact.id),
             checks,
             details,
         }
