@@ -152,7 +152,23 @@ pub fn write(artefact: &Artefact, reproduction: &dyn Reproduction, setting: &Set
     Ok(verdict)
 }
 
-/// The page that shows everything in a folder, beside it.
+/// The page that shows everything in a folder: beside it, or inside where it has no name of its own, as `.`.
 pub fn page_of(root: &Path) -> PathBuf {
-    root.with_extension("md")
+    match root.file_name() {
+        Some(name) => root.with_file_name(format!("{}.md", name.to_string_lossy())),
+        None => root.join("reproduction.md"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_stand_beside_folders_of_any_name() {
+        let page = |root: &str| page_of(Path::new(root)).display().to_string();
+        assert_eq!(page("docs/reproduction"), "docs/reproduction.md");
+        assert_eq!(page("results/v0.1/"), "results/v0.1.md");
+        assert_eq!((page("."), page("..")), ("./reproduction.md".into(), "../reproduction.md".into()));
+    }
 }

@@ -305,4 +305,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_growth_lies_within_its_run() {
+        let root = std::env::temp_dir().join("gradmax-catalog");
+        let setting = Setting { preset: Preset::Quick, authors: false, seeds: None, device: None, root };
+        for artefact in &ALL {
+            let made = (artefact.make)(&setting).unwrap();
+            for study in made.configurations() {
+                let growth = study.experiment.growth.as_ref().unwrap();
+                let last = growth.start.next_multiple_of(growth.every) + (growth.times - 1) * growth.every;
+                let steps = study.experiment.training.steps(|| study.experiment.data.examples());
+                assert!(last < steps, "{}: {} grows at step {last} of {steps}", artefact.id, study.name);
+            }
+        }
+    }
 }

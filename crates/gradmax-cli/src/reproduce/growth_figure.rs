@@ -55,15 +55,15 @@ struct GrowthRow<'a> {
 }
 
 impl GrowthFigure {
-    fn numbers(&self, all: &[Vec<Grown>]) -> Result<Vec<u8>> {
+    fn numbers(&self, seeds: &[u64], all: &[Vec<Grown>]) -> Result<Vec<u8>> {
         let mut rows = Vec::new();
-        for (seed, grown) in self.growths.study.seeds().zip(all) {
+        for (seed, grown) in seeds.iter().zip(all) {
             // The first draw, which was trained on, and the norms of all.
             for first in grown.iter().filter(|one| one.repeat == 0) {
                 let draws = grown.iter().filter(|one| one.method == first.method && one.growth == first.growth);
                 let norms = draws.clone().filter_map(|one| one.gradient_norm).collect::<Vec<_>>();
                 rows.push(GrowthRow {
-                    seed,
+                    seed: *seed,
                     step: first.step,
                     method: &first.method,
                     draws: draws.count(),
@@ -300,9 +300,9 @@ impl Reproduction for GrowthFigure {
     }
 
     fn finding(&self) -> Result<Finding> {
-        let all = self.growths.grown()?;
+        let (seeds, all): (Vec<_>, Vec<_>) = self.growths.grown()?.into_iter().unzip();
         let (mut panels, mut checks) = (Vec::new(), Vec::new());
-        let mut numbers = vec![("growths.csv".to_string(), self.numbers(&all)?)];
+        let mut numbers = vec![("growths.csv".to_string(), self.numbers(&seeds, &all)?)];
         let mut details = if self.parts.contains(&GrowthPart::Norms) { self.table(&all) } else { String::new() };
         for (index, part) in self.parts.iter().enumerate() {
             let (panel, checked) = match part {

@@ -113,10 +113,10 @@ impl Growths {
         self.study.seeds().map(job).collect()
     }
 
-    /// The growths of every seed that is done.
-    pub fn grown(&self) -> Result<Vec<Vec<Grown>>> {
-        let files = self.study.seeds().map(|seed| self.file(seed)).filter(|file| file.exists());
-        files.map(|file| kept::read(&file)).collect()
+    /// Every seed that is done, and its growths.
+    pub fn grown(&self) -> Result<Vec<(u64, Vec<Grown>)>> {
+        let done = self.study.seeds().filter(|seed| self.file(*seed).exists());
+        done.map(|seed| Ok((seed, kept::read(&self.file(seed))?))).collect()
     }
 }
 

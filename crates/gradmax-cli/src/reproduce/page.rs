@@ -12,6 +12,7 @@ use crate::folder::write_whole;
 
 /// Writes the page of everything that was reproduced in a folder, beside it: `DIR.md` for the folder `DIR`.
 pub fn write_page(root: &Path) -> Result<()> {
+    // As seen from the page.
     let folder = root.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned());
     let mut verdicts = Vec::new();
     for artefact in ALL {
