@@ -105,6 +105,7 @@ pub fn run(
     let device = device::named(&experiment.device)?;
     let method = method::named(&experiment.method, &experiment.methods)?;
     let settings = settings(experiment, data.train.count());
+    let _alone = folder.lock()?;
     let run = start(experiment, &method, folder, &device)?;
     bar.set_length(settings.steps as u64);
     let mut trainer = Trainer::new(settings, data.task, &*data.train)

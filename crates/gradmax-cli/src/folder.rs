@@ -1,6 +1,6 @@
 //! Run folders: the files of a run, written as it goes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -61,6 +61,20 @@ impl RunFolder {
         }
         fs::create_dir_all(&self.path).with_context(|| format!("cannot make the folder {}", self.path.display()))?;
         write_whole(&self.config(), experiment.to_toml()?.as_bytes())
+    }
+
+    /// Keeps other programs from working in the folder for as long as the file is open.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.path.join(".lock");
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        match file.try_lock() {
+            // Some network drives have no locks; nothing can be told there.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(misuse(format!(
+                "another program is at work in {}; wait for its end, or choose another folder with --out",
+                self.path.display()
+            ))),
+        }
     }
 
     pub fn path(&self) -> &Path {

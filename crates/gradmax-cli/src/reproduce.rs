@@ -132,7 +132,13 @@ pub fn jobs(reproduction: &dyn Reproduction) -> Result<Vec<Box<dyn Job>>> {
 
 /// Writes the folder of a figure or table: picture, numbers, configurations and verdict; returns the verdict.
 pub fn write(artefact: &Artefact, reproduction: &dyn Reproduction, setting: &Setting) -> Result<Verdict> {
-    let Finding { figure, numbers, checks, details, setting: how } = reproduction.finding()?;
+    let Finding { mut figure, numbers, checks, details, setting: mut how } = reproduction.finding()?;
+    if let Some(missing) = missing(reproduction)? {
+        for text in [&mut figure.note, &mut how] {
+            text.push(' ');
+            text.push_str(&missing);
+        }
+    }
     let folder = setting.root.join(artefact.id);
     let configurations = folder.join("configurations");
     std::fs::create_dir_all(&configurations)
@@ -152,6 +158,12 @@ pub fn write(artefact: &Artefact, reproduction: &dyn Reproduction, setting: &Set
     Ok(verdict)
 }
 
+/// Which runs are not there, as those that failed, in a sentence.
+fn missing(reproduction: &dyn Reproduction) -> Result<Option<String>> {
+    let missing = jobs(reproduction)?.iter().filter(|job| !job.is_done()).map(|job| job.name()).collect::<Vec<_>>();
+    Ok((!missing.is_empty()).then(|| format!("Without runs that did not finish: {}.", missing.join(", "))))
+}
+
 /// The page that shows everything in a folder: beside it, or inside where it has no name of its own, as `.`.
 pub fn page_of(root: &Path) -> PathBuf {
     match root.file_name() {
@@ -162,7 +174,63 @@ pub fn page_of(root: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use anyhow::bail;
+    use indicatif::ProgressBar;
+
     use super::*;
+    use crate::crew::{Done, SharedData};
+
+    struct Half;
+
+    struct Measuring(bool);
+
+    impl Job for Measuring {
+        fn name(&self) -> String {
+            "gradmax seed 1".into()
+        }
+
+        fn is_done(&self) -> bool {
+            self.0
+        }
+
+        fn work(&self) -> u64 {
+            1
+        }
+
+        fn run(&self, _: &SharedData, _: ProgressBar, _: &AtomicBool) -> Result<Done> {
+            bail!("it fails")
+        }
+    }
+
+    impl Reproduction for Half {
+        fn studies(&self) -> &[Study] {
+            &[]
+        }
+
+        fn measurements(&self) -> Result<Vec<Box<dyn Job>>> {
+            Ok(vec![Box::new(Measuring(true)), Box::new(Measuring(false))])
+        }
+
+        fn finding(&self) -> Result<Finding> {
+            let figure = Figure { panels: Vec::new(), note: "Means.".into(), graded: false, size: Figure::PANEL };
+            let (numbers, checks) = (Vec::new(), Vec::new());
+            Ok(Finding { figure, numbers, checks, details: String::new(), setting: "Means.".into() })
+        }
+    }
+
+    #[test]
+    fn figures_say_which_runs_are_missing() {
+        let root = std::env::temp_dir().join(format!("gradmax-missing-{}", std::process::id()));
+        let setting = Setting { preset: Preset::Quick, authors: false, seeds: None, device: None, root: root.clone() };
+        write(&ALL[0], &Half, &setting).unwrap();
+        let read = |name: &str| std::fs::read_to_string(root.join(ALL[0].id).join(name)).unwrap();
+        let said = "Means. Without runs that did not finish: gradmax seed 1.";
+        assert!(read("verdict.md").contains(said), "{}", read("verdict.md"));
+        assert!(read("figure.svg").contains("did not finish"));
+        std::fs::remove_dir_all(root).unwrap();
+    }
 
     #[test]
     fn pages_stand_beside_folders_of_any_name() {

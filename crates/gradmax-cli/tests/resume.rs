@@ -82,6 +82,9 @@ fn an_interrupted_run_checkpoints_and_exits_with_130() {
         assert!(waited.elapsed() < Duration::from_secs(60), "the run never started");
         sleep(Duration::from_millis(20));
     }
+    let second = gradmax(&["resume", run.to_str().unwrap(), "--quiet"]);
+    assert_eq!(second.status.code(), Some(2));
+    assert!(text(&second.stderr).contains("another program is at work in"), "{}", text(&second.stderr));
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupt.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));

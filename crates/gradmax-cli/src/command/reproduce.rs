@@ -101,5 +101,5 @@ fn list() -> String {
             list += &format!("{:10}{line}\n", if index == 0 { artefact.id } else { "" });
         }
     }
-    list + "\nTimes are of two processor cores, those of image experiments estimated. Figures share runs, and finished ones are not run again."
+    list + "\nTimes are of two processor cores, those of weeks and months estimated. Figures share runs, and finished ones are not run again."
 }

@@ -105,7 +105,7 @@ pub const ALL: [Artefact; 25] = [
         title: "Figure 5, left",
         claim: "MobileNet-v1: growing early, and every 5000 steps, gives the best accuracy.",
         needs: IMAGENET,
-        takes: ["5 min", "months"],
+        takes: ["15 min", "months"],
         make: figure_5_left,
     },
     Artefact {
@@ -113,7 +113,7 @@ pub const ALL: [Artefact; 25] = [
         title: "Figure 5, centre",
         claim: "MobileNet-v1: a larger epsilon, which does not preserve the function, harms the accuracy.",
         needs: IMAGENET,
-        takes: ["5 min", "months"],
+        takes: ["10 min", "months"],
         make: figure_5_centre,
     },
     Artefact {
@@ -121,7 +121,7 @@ pub const ALL: [Artefact; 25] = [
         title: "Figure 5, right",
         claim: "MobileNet-v1: scales of 0.5 and more do equally well, whether relative to the existing neurons' mean norm or fixed.",
         needs: IMAGENET,
-        takes: ["5 min", "months"],
+        takes: ["20 min", "months"],
         make: figure_5_right,
     },
     Artefact {
@@ -169,7 +169,7 @@ pub const ALL: [Artefact; 25] = [
         title: "Figure 10",
         claim: "Convolutions: in a small and a large setting GradMax reaches lower training losses than random growing and splitting.",
         needs: NOTHING,
-        takes: ["2 min", "15 min"],
+        takes: ["2 min", "10 min"],
         make: |setting| small_and_large(setting, [Student::Conv, Student::LargeConv]),
     },
     Artefact {
@@ -186,7 +186,7 @@ pub const ALL: [Artefact; 25] = [
         claim: "Convolutions with batch norm: in a small and a large setting GradMax reaches lower training losses than random growing \
                 and splitting.",
         needs: NOTHING,
-        takes: ["2 min", "15 min"],
+        takes: ["2 min", "10 min"],
         make: |setting| small_and_large(setting, [Student::ConvNorm, Student::LargeConvNorm]),
     },
     Artefact {

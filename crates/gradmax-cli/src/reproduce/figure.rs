@@ -184,11 +184,16 @@ impl Figure {
             draw_panel(&panel.content, &labels, &styles, &area)?;
         }
         let top = (MARGIN + panels_height + 4) as i32;
+        let dots = self.panels.iter().all(|panel| matches!(panel.content, Content::Bars { shape: BarShape::Dot, .. }));
         for ((label, (color, dashed)), (x, row)) in labels.iter().zip(&styles).zip(&legend) {
             let (x, y) = ((MARGIN + x) as i32, top + (row * LINE) as i32 + 9);
-            let dashes: &[[i32; 2]] = if *dashed { &[[0, 11], [17, 28]] } else { &[[0, 28]] };
-            for [from, to] in dashes {
-                root.draw(&PathElement::new([(x + from, y), (x + to, y)], color.stroke_width(3)))?;
+            if dots {
+                root.draw(&Circle::new((x + 14, y), 5, color.filled()))?;
+            } else {
+                let dashes: &[[i32; 2]] = if *dashed { &[[0, 11], [17, 28]] } else { &[[0, 28]] };
+                for [from, to] in dashes {
+                    root.draw(&PathElement::new([(x + from, y), (x + to, y)], color.stroke_width(3)))?;
+                }
             }
             root.draw(&Text::new(label.to_string(), (x + 35, y - 8), report::text(15, INK)))?;
         }
