@@ -45,12 +45,12 @@ pub struct BarChart<'a> {
 }
 
 /// How a value of a bar chart is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum BarShape {
     /// A bar from zero, or from the bottom of a logarithmic axis.
     Bar,
-    /// A dot, on an axis that shows where the values are.
-    Dot,
+    /// A dot, on an axis that shows where the values are, within what they can be.
+    Dot { least: f64, most: f64 },
 }
 
 /// The bars of one method, one for each group.
@@ -139,22 +139,23 @@ pub fn draw_bars(chart: &BarChart<'_>, theme: &Theme<'_>, area: &Area<'_>) -> Dr
     builder.margin(8).margin_right(22).x_label_area_size(46).y_label_area_size(74);
     let x = 0.0..chart.groups.len() as f64;
     let high = bars().map(|bar| bar.high.max(bar.value)).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-    if chart.shape == BarShape::Dot {
+    if let BarShape::Dot { least, most } = chart.shape {
         let low = bars().map(|bar| bar.low).fold(f64::INFINITY, f64::min);
         let room = ((high - low) * 0.08).max(1e-9);
-        let context = builder.build_cartesian_2d(x, low - room..high + room)?;
-        return fill_bars(chart, theme, area, context, low - room);
+        let (floor, ceiling) = ((low - room).max(least), (high + room).min(most));
+        return fill_bars(chart, theme, area, builder.build_cartesian_2d(x, floor..ceiling)?, [floor, ceiling]);
     }
     let low = bars().map(|bar| bar.value).filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
     match low.is_finite() && high / low > 30.0 {
         true => {
             let (low, high) = (low / 2.0, high * 1.5);
             let context = builder.build_cartesian_2d(x, (low..high).log_scale().base(base(low, high)))?;
-            fill_bars(chart, theme, area, context, low)
+            fill_bars(chart, theme, area, context, [low, high])
         }
         false => {
             let floor = bars().map(|bar| bar.low.min(bar.value)).fold(0.0, f64::min);
-            fill_bars(chart, theme, area, builder.build_cartesian_2d(x, floor * 1.08..high * 1.08)?, 0.0)
+            let context = builder.build_cartesian_2d(x, floor * 1.08..high * 1.08)?;
+            fill_bars(chart, theme, area, context, [0.0, high * 1.08])
         }
     }
 }
@@ -164,7 +165,7 @@ fn fill_bars<Y>(
     theme: &Theme<'_>,
     area: &Area<'_>,
     mut context: Context<'_, '_, Y>,
-    floor: f64,
+    [floor, ceiling]: [f64; 2],
 ) -> Drawn
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
@@ -191,7 +192,7 @@ where
             let Some(bar) = bar else { continue };
             let left = group as f64 + 0.08 + share * index as f64;
             let middle = left + 0.45 * share;
-            let inside = [bar.low, bar.value, bar.high].map(|y| y.max(floor));
+            let inside = [bar.low, bar.value, bar.high].map(|y| y.clamp(floor, ceiling));
             let whisker =
                 |ink: RGBColor| LineSeries::new([(middle, inside[0]), (middle, inside[2])], ink.stroke_width(1));
             match chart.shape {
@@ -202,7 +203,7 @@ where
                         context.draw_series(whisker(theme.ink))?;
                     }
                 }
-                BarShape::Dot => {
+                BarShape::Dot { .. } => {
                     context.draw_series(whisker(color))?;
                     context.draw_series([Circle::new((middle, inside[1]), 5, color.filled())])?;
                 }

@@ -135,7 +135,7 @@ impl Reproduction for Accuracies {
             y_label: "test accuracy, %".into(),
             groups: self.rows.iter().map(|row| row.label.clone()).collect(),
             series,
-            shape: BarShape::Dot,
+            shape: BarShape::Dot { least: 0.0, most: 100.0 },
         };
         let mut accuracies = Vec::new();
         for row in &self.rows {

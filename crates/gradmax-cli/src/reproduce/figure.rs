@@ -184,7 +184,8 @@ impl Figure {
             draw_panel(&panel.content, &labels, &styles, &area)?;
         }
         let top = (MARGIN + panels_height + 4) as i32;
-        let dots = self.panels.iter().all(|panel| matches!(panel.content, Content::Bars { shape: BarShape::Dot, .. }));
+        let dots =
+            self.panels.iter().all(|panel| matches!(panel.content, Content::Bars { shape: BarShape::Dot { .. }, .. }));
         for ((label, (color, dashed)), (x, row)) in labels.iter().zip(&styles).zip(&legend) {
             let (x, y) = ((MARGIN + x) as i32, top + (row * LINE) as i32 + 9);
             if dots {

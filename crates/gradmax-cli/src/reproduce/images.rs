@@ -125,7 +125,7 @@ impl Images {
         let study = Study::new(setting, name, self.base(), &changes, methods, setting.seeds(3, 3))?;
         let (data, note) = match setting.is_paper() {
             true => (self.wanted().name(), String::new()),
-            false => (self.wanted().quick().1, self.quick_note(setting)),
+            false => (self.wanted().quick().1, self.quick_note(setting, methods)),
         };
         Ok((study, format!("{data}, {}", self.network(setting)), note))
     }
@@ -193,7 +193,7 @@ impl Images {
         changes
     }
 
-    fn quick_note(self, setting: &Setting) -> String {
+    fn quick_note(self, setting: &Setting, methods: &[&str]) -> String {
         let seeds = setting.seeds(3, 3);
         let wanted = self.wanted();
         let stand_in = match wanted.is_at_hand() {
@@ -203,9 +203,13 @@ impl Images {
                 _ => format!("10 000 Fashion-MNIST images in CIFAR's form in place of {}", wanted.name()),
             },
         };
+        let firefly = match methods.contains(&"firefly_opt") {
+            true => "; firefly_opt with 20 steps of its optimizer",
+            false => "",
+        };
         format!(
             "Quick preset: {stand_in}; {QUICK_STEPS} steps of {} images, growth from a quarter of the channels to all in three events; \
-             {seeds} seeds; firefly_opt with 20 steps of its optimizer.",
+             {seeds} seeds{firefly}.",
             self.quick_batch()
         )
     }
