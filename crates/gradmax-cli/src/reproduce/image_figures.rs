@@ -9,6 +9,9 @@ use super::images::{self, Images};
 use super::verdict::Relation;
 use super::{Preset, Reproduction, Setting};
 
+/// Points of accuracy that are no difference.
+const SAME: f64 = 2.0;
+
 fn columns(setting: &Setting) -> [&'static str; 5] {
     ["small", "big", images::random(setting), "firefly_opt", "gradmax"]
 }
@@ -136,10 +139,10 @@ pub fn table_2(setting: &Setting) -> Result<Box<dyn Reproduction>> {
     }
     for column in [random, "firefly_opt", "gradmax(_opt)"] {
         claims.push(AccuracyClaim {
-            says: format!("With batch norm, it makes no difference with {column}, as far as can be seen"),
+            says: format!("With batch norm, it makes no difference with {column}, up to {SAME} points"),
             higher: (3, column),
             lower: (2, column),
-            relation: Relation::Same,
+            relation: Relation::Same { within: SAME },
         });
     }
     Ok(Box::new(Accuracies {
@@ -243,9 +246,9 @@ pub fn figure_5_right(setting: &Setting) -> Result<Box<dyn Reproduction>> {
     let mut claims = Vec::new();
     for (index, factor) in FACTORS.iter().enumerate().skip(1) {
         claims.push(AccuracyClaim {
-            relation: Relation::Same,
+            relation: Relation::Same { within: SAME },
             ..accuracy_claim(
-                format!("At scale {factor}, relative and fixed scales are equally accurate, as far as can be seen"),
+                format!("At scale {factor}, relative and fixed scales are equally accurate, up to {SAME} points"),
                 (index, "mean"),
                 (index, "fixed"),
             )

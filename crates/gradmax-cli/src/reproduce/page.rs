@@ -22,8 +22,9 @@ pub fn write_page(root: &Path) -> Result<()> {
         "# The paper, reproduced\n\nEvci et al., *GradMax: Growing Neural Networks using Gradient Information*, ICLR 2022: what each \
          of its figures and tables claims, and what this program measured. Written by `gradmax reproduce`. A check *holds* or \
          *does not hold* if the {} % confidence interval of the mean paired difference (Student's t; beside it that of the BCa \
-         bootstrap with 10 000 resamples, where there are at least 8 pairs) excludes zero, and *cannot be told* otherwise; p is of \
-         the paired t-test. No correction is made for how many checks there are.\n\n\
+         bootstrap with 10 000 resamples, where there are at least 8 pairs) excludes zero, and *cannot be told* otherwise; that \
+         two are the same holds if it lies within what the check allows. p is of the paired t-test. No correction is made for how \
+         many checks there are.\n\n\
          | | claim of the paper | here | preset |\n| --- | --- | --- | --- |\n",
         CONFIDENCE * 100.0
     );

@@ -44,7 +44,7 @@ pub struct Check {
 }
 
 /// How two things should compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Relation {
     /// The first is less than the second.
     Less,
@@ -52,13 +52,13 @@ pub enum Relation {
     More,
     /// The first is not more than the second, as far as can be seen.
     NotMore,
-    /// Both are the same, as far as can be seen.
-    Same,
+    /// Both are the same, up to so much.
+    Same { within: f64 },
 }
 
 impl Check {
     /// Puts a relation of paired values to the test: it holds, or not, if the 95 % interval of the mean difference
-    /// excludes zero.
+    /// excludes zero; that both are the same holds if the interval lies within what they may differ by.
     pub fn paired(says: impl Into<String>, relation: Relation, pairs: &[(f64, f64)]) -> Self {
         let says = says.into();
         let n = pairs.len();
@@ -74,8 +74,9 @@ impl Check {
             Relation::More if high < 0.0 => Outcome::Fails,
             Relation::More => Outcome::Open,
             Relation::NotMore if low <= 0.0 => Outcome::Holds,
-            Relation::Same if low <= 0.0 && high >= 0.0 => Outcome::Holds,
-            Relation::Same => Outcome::Fails,
+            Relation::Same { within } if low >= -within && high <= within => Outcome::Holds,
+            Relation::Same { .. } if low <= 0.0 && high >= 0.0 => Outcome::Open,
+            Relation::Same { .. } => Outcome::Fails,
             _ if low > 0.0 => Outcome::Fails,
             _ => Outcome::Open,
         };
@@ -99,7 +100,7 @@ fn described(paired: &Paired, relation: Relation) -> String {
     let p = if paired.p < 1e-3 { format!("p = {:.0e}", paired.p) } else { format!("p = {:.3}", paired.p) };
     let (sign, pairs) = match relation {
         Relation::More => ("positive", paired.positive),
-        Relation::Less | Relation::NotMore | Relation::Same => ("negative", n - paired.positive),
+        Relation::Less | Relation::NotMore | Relation::Same { .. } => ("negative", n - paired.positive),
     };
     let (mean, interval) = (paired.difference.mean, interval(paired.interval));
     format!("n = {n}, mean difference {mean:+.decimals$} {interval}{bootstrap}, {p}, {sign} in {pairs} of {n}")
@@ -199,8 +200,10 @@ mod tests {
         assert_eq!(outcome(Relation::Less, &around), Outcome::Open);
         assert_eq!(outcome(Relation::NotMore, &around), Outcome::Holds);
         assert_eq!(outcome(Relation::NotMore, &above), Outcome::Fails);
-        assert_eq!(outcome(Relation::Same, &around), Outcome::Holds);
-        assert_eq!(outcome(Relation::Same, &below), Outcome::Fails);
+        assert_eq!(outcome(Relation::Same { within: 0.5 }, &around), Outcome::Holds);
+        assert_eq!(outcome(Relation::Same { within: 0.5 }, &below), Outcome::Holds);
+        assert_eq!(outcome(Relation::Same { within: 0.1 }, &around), Outcome::Open);
+        assert_eq!(outcome(Relation::Same { within: 0.1 }, &below), Outcome::Fails);
         assert_eq!(outcome(Relation::Less, &below[..1]), Outcome::Open);
     }
 
