@@ -52,7 +52,10 @@ impl Line {
 /// What is drawn against the steps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Quantity {
+    /// The loss on the training data, with that of all of them at the end.
     Loss,
+    /// The losses of the batches that are trained on, without that of all data at the end, which batch norm computes otherwise.
+    StepLoss,
     /// The norm of all parameters' gradients over the loss.
     AdjustedGradientNorm,
     Parameters,
@@ -61,7 +64,7 @@ pub enum Quantity {
 impl Quantity {
     fn label(self) -> &'static str {
         match self {
-            Self::Loss => "training loss",
+            Self::Loss | Self::StepLoss => "training loss",
             Self::AdjustedGradientNorm => "gradient norm / loss",
             Self::Parameters => "parameters",
         }
@@ -70,6 +73,7 @@ impl Quantity {
     fn of(self, row: &Row) -> Option<f64> {
         match self {
             Self::Loss => Some(row.loss),
+            Self::StepLoss => row.gradient_norm.map(|_| row.loss),
             Self::AdjustedGradientNorm => Some(row.gradient_norm? / row.loss),
             Self::Parameters => Some(row.parameters as f64),
         }
@@ -91,7 +95,7 @@ pub enum Measure {
     FinalLoss,
     /// The gradient norm over the loss, averaged over the steps after the first growth.
     AdjustedGradientNorm,
-    /// The area under the curve of training losses, over its steps.
+    /// The mean of the steps' losses.
     MeanLoss,
 }
 
@@ -103,7 +107,7 @@ impl Measure {
         };
         match self {
             Self::FinalLoss => Some(run.summary.as_ref()?.final_train_loss),
-            Self::MeanLoss => average(0, |row| Some(row.loss)),
+            Self::MeanLoss => average(0, |row| Quantity::StepLoss.of(row)),
             Self::AdjustedGradientNorm => {
                 let first = run.experiment.growth.as_ref()?.start;
                 average(first, |row| Quantity::AdjustedGradientNorm.of(row))

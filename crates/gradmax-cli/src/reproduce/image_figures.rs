@@ -26,7 +26,7 @@ pub fn figure_4(setting: &Setting) -> Result<Box<dyn Reproduction>> {
         studies.push(set_up);
         notes.push(note);
         let lines = Line::of(study, &methods);
-        above.push(CurvePanel { title: label.clone(), quantity: Quantity::Loss, lines: lines.clone() });
+        above.push(CurvePanel { title: label.clone(), quantity: Quantity::StepLoss, lines: lines.clone() });
         below.push(CurvePanel { title: String::new(), quantity: Quantity::Parameters, lines });
         for rival in &methods[2..4] {
             claims.push(Claim {
