@@ -49,7 +49,7 @@ impl<'a> Bench<'a> {
             run.progress.sites.iter().map(|site| Planned { site: site.site.clone(), count: amount.of(site.seed) });
         let plan = planned.collect();
         let parts = trainer(&settings, data).growth_parts(growth.batch, run.progress.step)?;
-        let look = Look::of(&run.network, &parts);
+        let look = Look::of(&run.network, &parts)?;
         Ok(Self { experiment, growth, data, settings, parts, look, plan, run })
     }
 
@@ -75,7 +75,7 @@ impl<'a> Bench<'a> {
         let grower = experiment::grower(method, self.growth, initializer, seed);
         let Run { network, optimizer, progress } = self.start();
         let (step, event) = (progress.step, progress.events);
-        let context = EventContext { step, event, batch_is_training_step: false, training_step };
+        let context = EventContext { step, event, training_step, ..EventContext::default() };
         let grow = || grower.grow_looked(&network, &optimizer, &self.plan, &self.parts, context, &self.look);
         let again = (1..timed).map(|_| Ok(grow()?.receipt.timing.growth)).collect::<Result<Vec<_>>>()?;
         let Growth { network, optimizer, mut receipt, .. } = grow()?;
@@ -98,16 +98,16 @@ impl<'a> Bench<'a> {
             let started = Instant::now();
             run = train_to(trainer(&self.settings, self.data), run, first + mark)?;
             after.seconds += started.elapsed().as_secs_f64();
-            *loss = Some(self.loss(&run.network));
+            *loss = Some(self.loss(&run.network)?);
         }
         after.steps = run.progress.step - first;
         Ok(after)
     }
 
     /// The loss on the growth batch, in training mode.
-    pub fn loss(&self, network: &Network) -> f64 {
+    pub fn loss(&self, network: &Network) -> Result<f64> {
         let network = network.valid().train();
-        let loss = |part: &Part<'_, Network>| part.weight * (part.pass)(&network, &mut ()).loss.into_scalar::<f64>();
+        let loss = |part: &Part<'_, Network>| Ok(part.weight * part.run(&network, &mut ())?.loss.into_scalar::<f64>());
         self.parts.iter().map(loss).sum()
     }
 

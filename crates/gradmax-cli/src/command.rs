@@ -37,6 +37,8 @@ fn configured(arguments: &Configured) -> Result<Experiment> {
     if let Some(device) = &arguments.device {
         experiment.device = device.clone();
     }
+    // A run's configuration says where its data is, so that it can be resumed from any folder.
+    experiment.data.locate()?;
     Ok(experiment)
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use gradmax::{
-    Amount, Decay, GrowthBatch, LearningRate, Order, Periodic, Placement, Scale, SecondMoments, Verification, ZeroSide,
+    Amount, Decay, GrowthBatch, LearningRate, OnFailure, Order, Periodic, Placement, Scale, SecondMoments,
+    Verification, ZeroSide,
 };
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -116,6 +117,9 @@ pub struct GrowthConfig {
     pub second_moments: SecondMoments,
     #[serde(default)]
     pub verify: Verification,
+    /// What to do when an event fails: `"stop"`, or `"skip"` it and go on.
+    #[serde(default)]
+    pub on_failure: OnFailure,
     /// Largest relative output change at a growth event.
     #[serde(default = "default_tolerance")]
     pub tolerance: f64,
@@ -185,7 +189,12 @@ impl Experiment {
     pub fn read(path: &Path, changes: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| misuse(format!("cannot read the configuration {}: {error}", path.display())))?;
-        Self::parse(&text, &path.display().to_string(), changes)
+        let mut experiment = Self::parse(&text, &path.display().to_string(), changes)?;
+        // A folder in the file is meant from the file on, one of the command line from where that was typed.
+        let typed = changes.iter().any(|change| is_about(change, "data.dir"));
+        let base = path.parent().filter(|_| !typed).unwrap_or(Path::new(""));
+        experiment.data.resolve(base)?;
+        Ok(experiment)
     }
 
     /// As [`read`](Self::read), from text that came from somewhere.
@@ -241,6 +250,12 @@ impl Experiment {
         self.training.check()?;
         self.training.learning_rate(self.optimizer.learning_rate(), 1).check()?;
         self.data.check(self.training.batch_size)?;
+        if self.seed.checked_add(self.compare.seeds).is_none() {
+            return Err(misuse(format!(
+                "`seed` is {}, and {} seeds from there on would pass the largest number; choose a smaller one",
+                self.seed, self.compare.seeds
+            )));
+        }
         if let Some(growth) = &self.growth {
             growth.schedule()?;
             growth.placement().check()?;
@@ -322,6 +337,12 @@ impl GrowthConfig {
     pub fn placement(&self) -> Placement {
         Placement { zero_side: self.zero_side, scale: self.scale, factor: self.factor, epsilon: self.epsilon }
     }
+}
+
+/// Whether a change of the form `key=value` sets this key, or the section that it is in.
+fn is_about(change: &str, key: &str) -> bool {
+    let changed = change.split('=').next().unwrap_or_default().trim();
+    changed == key || key.strip_prefix(changed).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Sets one dotted key of a table to a value in TOML syntax, or to a string.

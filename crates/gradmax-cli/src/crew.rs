@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use gradmax::flexconv::with_threads;
@@ -13,7 +13,7 @@ use crate::config::Experiment;
 use crate::data::DataSet;
 use crate::device;
 use crate::experiment::{self, Ending};
-use crate::failure::{misuse, sentence};
+use crate::failure::{caught, misuse, sentence};
 use crate::folder::RunFolder;
 use crate::progress::Bars;
 use crate::report;
@@ -31,6 +31,9 @@ pub trait Job: Sync {
 
     /// Does it, or goes on with it, to its end or until stopped.
     fn run(&self, data: &SharedData, bar: ProgressBar, stop: &AtomicBool) -> Result<Done>;
+
+    /// Keeps why it failed, where it keeps what it makes.
+    fn failed(&self, _reason: &str) {}
 }
 
 /// How a job ended.
@@ -42,24 +45,25 @@ pub enum Done {
 
 /// Data sets that jobs share.
 #[derive(Default)]
-pub struct SharedData(Mutex<HashMap<String, Arc<DataSet>>>);
+pub struct SharedData(Mutex<HashMap<String, DataSet>>);
 
 impl SharedData {
-    /// The data of an experiment: read once where all seeds share it.
-    pub fn of(&self, experiment: &Experiment) -> Result<Arc<DataSet>> {
-        let load = || Ok(Arc::new(experiment.data.load(experiment.seed, &device::named(&experiment.device)?)?));
+    /// The data of an experiment, for one run: read once where all seeds share it, but with nothing in it that runs would
+    /// take from each other.
+    pub fn of(&self, experiment: &Experiment) -> Result<DataSet> {
+        let load = || experiment.data.load(experiment.seed, &device::named(&experiment.device)?);
         if experiment.data.depends_on_seed() {
             return load();
         }
         let key = format!("{} {}", experiment.device, toml::to_string(&experiment.data)?);
         // Held while it is read: others that want it would only read it again.
-        let mut sets = self.0.lock().expect("no worker panics while it reads data");
+        // A worker that panicked while it read data has put none here.
+        let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = sets.get(&key) {
-            return Ok(set.clone());
+            return Ok(set.for_one_run());
         }
-        let set: Result<_> = load();
-        let set = set?;
-        sets.insert(key, set.clone());
+        let set = load()?;
+        sets.insert(key, set.for_one_run());
         Ok(set)
     }
 }
@@ -95,14 +99,16 @@ pub fn work(jobs: &[Box<dyn Job>], workers: usize, bars: &Bars, data: &SharedDat
             }
             if !job.is_done() {
                 let bar = bars.run(&job.name());
-                let done = job.run(data, bar.clone(), stop);
+                let done = caught(|| job.run(data, bar.clone(), stop));
                 bar.finish_and_clear();
                 match done {
                     Ok(Done::Finished) => {}
                     Ok(Done::Stopped) => break,
                     Err(error) => {
-                        let failure = format!("{}: {}", job.name(), sentence(&error));
-                        failures.lock().expect("no worker panics while it holds the list").push(failure);
+                        let reason = sentence(&error);
+                        job.failed(&reason);
+                        let failure = format!("{}: {reason}", job.name());
+                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                     }
                 }
             }
@@ -116,7 +122,7 @@ pub fn work(jobs: &[Box<dyn Job>], workers: usize, bars: &Bars, data: &SharedDat
         (0..workers).for_each(|_| drop(scope.spawn(|| with_threads(cores_each, work))));
     });
     overall.finish_and_clear();
-    failures.into_inner().expect("no worker panics while it holds the list")
+    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One training run in a folder of its own.
@@ -161,6 +167,7 @@ impl Job for TrainingRun {
             self.folder.create(&self.experiment)?;
         }
         let data = data.of(&self.experiment)?;
+        self.folder.forget_failure();
         match experiment::run(&self.experiment, &data, &self.folder, bar, stop)? {
             Ending::Stopped => Ok(Done::Stopped),
             Ending::Finished(_) => {
@@ -168,5 +175,9 @@ impl Job for TrainingRun {
                 Ok(Done::Finished)
             }
         }
+    }
+
+    fn failed(&self, reason: &str) {
+        self.folder.keep_failure(reason);
     }
 }

@@ -11,15 +11,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
-use gradmax::{Activation, Examples, MlpConfig, Seed, Task};
+use gradmax::{Activation, Examples, InMemory, MlpConfig, Seed, Task};
 use serde::{Deserialize, Serialize};
 
 use self::cifar::CifarSet;
-use self::idx::IdxSet;
+use self::idx::{EmnistSplit, IdxSet};
 use self::image_folder::ImageFolder;
 use self::images::{Augmentation, ImageExamples, Images, Size};
 use crate::failure::misuse;
 use crate::network::{NetworkConfig, Shape};
+use crate::output;
 
 /// Which data, and how much of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,8 @@ pub enum DataConfig {
     Mnist(ImageSet),
     /// Fashion-MNIST, from its four files.
     FashionMnist(ImageSet),
+    /// EMNIST, one of its splits, from its four files.
+    Emnist(ImageSet),
     /// CIFAR-10, from its published archive or the files in it.
     Cifar10(ImageSet),
     /// CIFAR-100, from its published archive or the files in it.
@@ -62,6 +65,12 @@ pub enum DataConfig {
         /// Height and width that images are brought to.
         #[serde(default = "default_side")]
         size: usize,
+        /// Number of classes; counted in the folder if it is left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        classes: Option<usize>,
+        /// Whether images that cannot be read are passed over, in place of ending the run.
+        #[serde(default)]
+        skip_damaged: bool,
     },
 }
 
@@ -81,6 +90,20 @@ pub struct ImageSet {
     /// What is done to training images at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augment: Option<Augmentation>,
+    /// Which labels of CIFAR-100: `fine`, its 100 classes, or `coarse`, its 20 superclasses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+    /// Which split of EMNIST; `balanced` if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<EmnistSplit>,
+}
+
+/// Which labels of CIFAR-100 are the classes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Labels {
+    Fine,
+    Coarse,
 }
 
 /// The form of other images.
@@ -99,14 +122,43 @@ fn default_side() -> usize {
     224
 }
 
-/// Examples for the networks of this program.
-pub type AnyExamples = Box<dyn Examples<Input = Tensor<4>> + Send + Sync>;
+/// Examples for the networks of this program, which runs side by side can share.
+pub trait SharedExamples: Examples<Input = Tensor<4>> + Send + Sync {
+    /// The same examples for one run, without the state of any other.
+    fn for_one_run(&self) -> AnyExamples;
+
+    /// Examples that were passed over because they cannot be read, each with the reason.
+    fn passed_over(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Examples of any kind.
+pub type AnyExamples = Box<dyn SharedExamples>;
+
+impl SharedExamples for InMemory<4> {
+    fn for_one_run(&self) -> AnyExamples {
+        Box::new(self.clone())
+    }
+}
 
 /// Training and test examples on a device.
 pub struct DataSet {
     pub train: AnyExamples,
     pub test: AnyExamples,
     pub task: Task,
+}
+
+impl DataSet {
+    /// The same examples for another run, side by side with this one: with nothing that the two would take from each other.
+    pub fn for_one_run(&self) -> Self {
+        Self { train: self.train.for_one_run(), test: self.test.for_one_run(), task: self.task }
+    }
+
+    /// Images that were passed over so far, each with the reason.
+    pub fn passed_over(&self) -> Vec<String> {
+        [self.train.passed_over(), self.test.passed_over()].concat()
+    }
 }
 
 /// Numbers that are known before the data is read.
@@ -137,17 +189,120 @@ impl DataConfig {
                 teacher_student::load(&teacher, *input, [*examples, *test_examples], seed, device)
             }
             Self::Digits(set) => set.examples_of(digits::read(), digits::WHITE, device),
-            Self::Mnist(set) => set.examples_of(idx_images(IdxSet::Mnist, set.dir.as_deref())?, 255, device),
-            Self::FashionMnist(set) => {
-                set.examples_of(idx_images(IdxSet::FashionMnist, set.dir.as_deref())?, 255, device)
+            Self::Mnist(set) | Self::FashionMnist(set) | Self::Emnist(set) => {
+                let kind = self.idx_set().expect("these are in MNIST's format");
+                set.examples_of(idx_images(kind, set.dir.as_deref())?, 255, device)
             }
-            Self::Cifar10(set) => set.examples_of(cifar_images(CifarSet::Cifar10, set.dir.as_deref())?, 255, device),
-            Self::Cifar100(set) => set.examples_of(cifar_images(CifarSet::Cifar100, set.dir.as_deref())?, 255, device),
-            Self::ImageFolder { dir, size } => {
-                let [train, test] =
-                    image_folder::listings(dir)?.map(|listing| ImageFolder::new(listing, *size, device));
-                Ok(DataSet { train: Box::new(train), test: Box::new(test), task: Task::Classification })
+            Self::Cifar10(set) | Self::Cifar100(set) => {
+                let kind = self.cifar_set().expect("these are in CIFAR's format");
+                set.examples_of(cifar_images(kind, set.dir.as_deref())?, 255, device)
             }
+            Self::ImageFolder { dir, size, skip_damaged, classes } => {
+                let both = image_folder::listings(dir)?;
+                image_folder::left_out(&both).into_iter().for_each(|files| output::say(&format!("warning: {files}")));
+                let [train, test] = both;
+                if let Some(classes) = classes.filter(|classes| *classes != train.classes()) {
+                    return Err(misuse(format!(
+                        "`data.classes` is {classes}, but {} has {} class folders; has it changed?",
+                        dir.display(),
+                        train.classes()
+                    )));
+                }
+                let folder = |listing| Box::new(ImageFolder::new(listing, *size, *skip_damaged, device)) as AnyExamples;
+                Ok(DataSet { train: folder(train), test: folder(test), task: Task::Classification })
+            }
+        }
+    }
+
+    /// The set in MNIST's format that this is.
+    fn idx_set(&self) -> Option<IdxSet> {
+        match self {
+            Self::Mnist(_) => Some(IdxSet::Mnist),
+            Self::FashionMnist(_) => Some(IdxSet::FashionMnist),
+            Self::Emnist(set) => Some(IdxSet::Emnist(set.split.unwrap_or_default())),
+            _ => None,
+        }
+    }
+
+    /// The set in CIFAR's format that this is.
+    fn cifar_set(&self) -> Option<CifarSet> {
+        match self {
+            Self::Cifar10(_) => Some(CifarSet::Cifar10),
+            Self::Cifar100(ImageSet { labels: Some(Labels::Coarse), .. }) => Some(CifarSet::Cifar100Coarse),
+            Self::Cifar100(_) => Some(CifarSet::Cifar100),
+            _ => None,
+        }
+    }
+
+    fn dir_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::ImageFolder { dir, .. } => Some(dir),
+            Self::Digits(set)
+            | Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Emnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => set.dir.as_mut(),
+            Self::TeacherStudent { .. } | Self::ConvTeacherStudent { .. } => None,
+        }
+    }
+
+    /// Makes the folder of the data independent of the current one: it is meant relative to `base`.
+    pub fn resolve(&mut self, base: &Path) -> Result<()> {
+        if let Some(dir) = self.dir_mut() {
+            *dir = absolute(&base.join(&*dir))?;
+        }
+        Ok(())
+    }
+
+    /// Says where the data is, if it is found below the current folder, and how many classes there are, if a folder says
+    /// so: another folder may be the current one when a run is resumed, and the data gone when it is looked at.
+    pub fn locate(&mut self) -> Result<()> {
+        let here = |found: Result<PathBuf>| found.ok().filter(|found| found.is_relative());
+        let found = match self {
+            Self::Mnist(ImageSet { dir: None, .. })
+            | Self::FashionMnist(ImageSet { dir: None, .. })
+            | Self::Emnist(ImageSet { dir: None, .. }) => self.idx_set().and_then(|set| here(idx::folder(set, None))),
+            Self::Cifar10(ImageSet { dir: None, .. }) | Self::Cifar100(ImageSet { dir: None, .. }) => {
+                let source = self.cifar_set().map(|set| cifar::find(set, None));
+                let folder = |source: cifar::Source| match source {
+                    cifar::Source::Archive(archive) => archive.parent().map(Path::to_path_buf).unwrap_or_default(),
+                    cifar::Source::Files(folder) => folder,
+                };
+                source.and_then(|source| here(source.map(folder)))
+            }
+            Self::ImageFolder { dir, classes, .. } => {
+                *classes = classes.or_else(|| image_folder::classes(dir).ok());
+                None
+            }
+            _ => None,
+        };
+        if let (Some(found), Some(set)) = (found, self.image_set_mut()) {
+            set.dir = Some(absolute(&found)?);
+        }
+        Ok(())
+    }
+
+    fn image_set_mut(&mut self) -> Option<&mut ImageSet> {
+        match self {
+            Self::Digits(set)
+            | Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Emnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => Some(set),
+            _ => None,
+        }
+    }
+
+    /// What is taken for granted about data that is not there.
+    pub fn assumption(&self) -> Option<String> {
+        match self {
+            Self::ImageFolder { dir, classes: None, .. } if image_folder::classes(dir).is_err() => Some(format!(
+                "{} has no folder `train`, so that the numbers are for {IMAGENET_CLASSES} classes, as ImageNet has them",
+                dir.display()
+            )),
+            _ => None,
         }
     }
 
@@ -157,12 +312,14 @@ impl DataConfig {
             Self::TeacherStudent { inputs, outputs, .. } => ([*inputs, 1, 1], *outputs),
             Self::ConvTeacherStudent { input, outputs, .. } => (*input, *outputs),
             Self::Digits(set) => (set.size(digits::SIZE), 10),
-            Self::Mnist(set) | Self::FashionMnist(set) => (set.size(idx::SIZE), 10),
-            Self::Cifar10(_) => (cifar::SIZE, CifarSet::Cifar10.classes()),
-            Self::Cifar100(_) => (cifar::SIZE, CifarSet::Cifar100.classes()),
-            // What the folder says, or ImageNet's if it is not there yet.
-            Self::ImageFolder { dir, size } => {
-                ([3, *size, *size], image_folder::classes(dir).unwrap_or(IMAGENET_CLASSES))
+            Self::Mnist(set) | Self::FashionMnist(set) | Self::Emnist(set) => {
+                (set.size(idx::SIZE), self.idx_set().map_or(0, IdxSet::classes))
+            }
+            Self::Cifar10(_) | Self::Cifar100(_) => (cifar::SIZE, self.cifar_set().map_or(0, CifarSet::classes)),
+            // What the folder says, or ImageNet's if it is not there yet; see `assumption`.
+            Self::ImageFolder { dir, size, classes, .. } => {
+                let counted = || image_folder::classes(dir).unwrap_or(IMAGENET_CLASSES);
+                ([3, *size, *size], classes.unwrap_or_else(counted))
             }
         };
         Ok(DataShape { input, outputs })
@@ -174,7 +331,9 @@ impl DataConfig {
         match self {
             Self::TeacherStudent { examples, .. } | Self::ConvTeacherStudent { examples, .. } => *examples,
             Self::Digits(set) => of(set, digits::TRAINING),
-            Self::Mnist(set) | Self::FashionMnist(set) => of(set, idx::TRAINING),
+            Self::Mnist(set) | Self::FashionMnist(set) | Self::Emnist(set) => {
+                of(set, self.idx_set().map_or(0, IdxSet::training))
+            }
             Self::Cifar10(set) | Self::Cifar100(set) => of(set, CIFAR_TRAINING),
             Self::ImageFolder { dir, .. } => {
                 image_folder::training_images(dir).map_or(IMAGENET_TRAINING, |train| train.count())
@@ -184,28 +343,42 @@ impl DataConfig {
 
     /// Checks what can be checked without reading the data.
     pub fn check(&self, batch_size: Option<usize>) -> Result<()> {
-        let augments = match self {
+        let set = self.clone().image_set_mut().map(|set| set.clone()).unwrap_or_default();
+        if set.labels.is_some() && !matches!(self, Self::Cifar100(_)) {
+            return Err(misuse("`data.labels` chooses between labels of cifar100; leave it out for other data"));
+        }
+        if set.split.is_some() && !matches!(self, Self::Emnist(_)) {
+            return Err(misuse("`data.split` chooses between splits of emnist; leave it out for other data"));
+        }
+        match self {
             Self::Digits(ImageSet { dir: Some(dir), .. }) => {
-                return Err(misuse(format!("digits are in this program; leave out `data.dir` ({})", dir.display())));
+                Err(misuse(format!("digits are in this program; leave out `data.dir` ({})", dir.display())))
             }
-            Self::Digits(set)
-            | Self::Mnist(set)
-            | Self::FashionMnist(set)
-            | Self::Cifar10(set)
-            | Self::Cifar100(set) => set.augment.is_some(),
-            Self::ImageFolder { size, .. } => {
-                if *size == 0 {
-                    return Err(misuse("`data.size` is 0; images need at least one pixel"));
-                }
-                true
+            Self::ImageFolder { size: 0, .. } => Err(misuse("`data.size` is 0; images need at least one pixel")),
+            Self::ImageFolder { classes: Some(0), .. } => {
+                Err(misuse("`data.classes` is 0; leave it out to count the class folders"))
             }
-            Self::TeacherStudent { .. } | Self::ConvTeacherStudent { .. } => false,
-        };
-        match augments && batch_size.is_none() {
-            true => Err(misuse("random crops need batches; set `training.batch_size`")),
-            false => Ok(()),
+            Self::ImageFolder { .. } if batch_size.is_none() => {
+                Err(misuse("folders of images are read in batches; set `training.batch_size`"))
+            }
+            _ => Ok(()),
         }
     }
+}
+
+/// The path from the root on, without `..` where that can be told.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    if let Ok(real) = std::fs::canonicalize(path) {
+        return Ok(real);
+    }
+    let mut plain = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        match part {
+            std::path::Component::ParentDir => _ = plain.pop(),
+            part => plain.push(part),
+        }
+    }
+    Ok(plain)
 }
 
 const CIFAR_TRAINING: usize = 50_000;
@@ -240,7 +413,7 @@ impl ImageSet {
 
 fn idx_images(set: IdxSet, dir: Option<&Path>) -> Result<[Images; 2]> {
     let folder = idx::folder(set, dir)?;
-    Ok([idx::read(&folder, "train")?, idx::read(&folder, "t10k")?])
+    Ok([idx::read(set, &folder, idx::Half::Train)?, idx::read(set, &folder, idx::Half::Test)?])
 }
 
 fn cifar_images(set: CifarSet, dir: Option<&Path>) -> Result<[Images; 2]> {
@@ -298,12 +471,17 @@ fn known(name: &str) -> Result<Known> {
         "digits" => Known::Digits,
         "mnist" => Known::Idx(IdxSet::Mnist),
         "fashion_mnist" => Known::Idx(IdxSet::FashionMnist),
+        "emnist" => Known::Idx(IdxSet::Emnist(EmnistSplit::default())),
         "cifar10" => Known::Cifar(CifarSet::Cifar10),
         "cifar100" => Known::Cifar(CifarSet::Cifar100),
         "image_folder" => Known::ImageFolder,
         _ => {
-            let known = "digits, mnist, fashion_mnist, cifar10, cifar100, image_folder";
-            return Err(misuse(format!("there is no data set `{name}`; the data sets are: {known}")));
+            let split = name.strip_prefix("emnist_").and_then(EmnistSplit::named);
+            let Some(split) = split else {
+                let known = "digits, mnist, fashion_mnist, emnist, cifar10, cifar100, image_folder";
+                return Err(misuse(format!("there is no data set `{name}`; the data sets are: {known}")));
+            };
+            Known::Idx(IdxSet::Emnist(split))
         }
     })
 }

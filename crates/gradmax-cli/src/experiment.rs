@@ -1,12 +1,13 @@
 //! From a configuration to a finished run.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use burn::tensor::Device;
 use gradmax::{
-    Architecture, Growable, Grower, GrowthPolicy, Initializer, Outcome, Run, Seed, Settings, Trainer, checkpoint,
-    target_widths,
+    Architecture, Growable, Grower, GrowthPolicy, Initializer, Outcome, Progress, Run, Seed, Settings, SiteWidth,
+    Trainer, checkpoint, target_widths, trainable_parameters,
 };
 use indicatif::ProgressBar;
 
@@ -17,6 +18,7 @@ use crate::failure::misuse;
 use crate::folder::{Recording, RunFolder, RunSummary};
 use crate::method::{self, Method};
 use crate::network::{Network, Shape};
+use crate::output;
 use crate::progress::Steps;
 
 /// How a run ended.
@@ -78,6 +80,23 @@ pub fn check(experiment: &Experiment) -> Result<()> {
     Ok(())
 }
 
+/// Why a network that is to grow never will, if that is so.
+pub fn never_grows(experiment: &Experiment) -> Result<Option<String>> {
+    let Some(growth) = &experiment.growth else {
+        return Ok(None);
+    };
+    let grows = matches!(method::named(&experiment.method, &experiment.methods)?, Method::Grow(_));
+    let Networks { seed, target } = Networks::of(experiment)?;
+    if !grows || growth.times == 0 || seed != target {
+        return Ok(None);
+    }
+    let steps = experiment.training.steps(|| experiment.data.examples());
+    Ok(Some(format!(
+        "the network never grows: growth is at multiples of {} from step {} on, and the run has {steps} steps",
+        growth.every, growth.start
+    )))
+}
+
 /// About what a run computes: three forward passes a step and example, through a network halfway through its growth.
 pub fn training_flops(experiment: &Experiment) -> Result<u64> {
     let device = device::named(&experiment.device)?;
@@ -116,7 +135,9 @@ pub fn run(
     if let Some(policy) = policy(experiment, method)? {
         trainer = trainer.with_growth(policy);
     }
-    let Outcome { run, finished } = trainer.train(run)?;
+    let trained = trainer.train(run);
+    say_what_was_passed_over(&data.passed_over());
+    let Outcome { run, finished } = trained?;
     let Some(evaluated) = finished else {
         return Ok(Ending::Stopped);
     };
@@ -128,7 +149,7 @@ pub fn run(
         final_train_loss: evaluated.train.loss,
         final_test_loss: evaluated.test.map(|test| test.loss),
         final_test_score: evaluated.test.and_then(|test| test.score),
-        parameters: burn::module::Module::num_params(&run.network),
+        parameters: trainable_parameters(&run.network),
         widths: widths.collect(),
         train_flops: run.progress.training_flops,
         seconds: run.progress.seconds,
@@ -139,6 +160,13 @@ pub fn run(
     Ok(Ending::Finished(summary))
 }
 
+fn say_what_was_passed_over(images: &[String]) {
+    if !images.is_empty() {
+        let listed = images.iter().map(|image| format!("\n  {image}")).collect::<String>();
+        output::say(&format!("warning: {} images cannot be read and were passed over:{listed}", images.len()));
+    }
+}
+
 /// The run as its checkpoint has it, or at its beginning; the folder's files are cut back to match.
 fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &Device) -> Result<Run<Network>> {
     let run = match folder.has_checkpoint() {
@@ -146,9 +174,8 @@ fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &
         true => {
             let config = Networks::of(experiment)?.start(method);
             let progress = checkpoint::load_progress(&folder.checkpoint())?;
-            let widths = progress.sites.iter().map(|site| site.width).collect::<Vec<_>>();
-            let network = config.with_site_widths(&widths).init(init_seed(experiment), device)?;
-            checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init())?
+            let network = widened(&config, &progress, &folder.checkpoint())?.init(init_seed(experiment), device)?;
+            checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init(device))?
         }
     };
     folder.rewind(run.progress.rows, run.progress.events)?;
@@ -158,8 +185,29 @@ fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &
 /// The run at its first step: the network that its method starts with, and a fresh optimizer.
 pub fn beginning(experiment: &Experiment) -> Result<Run<Network>> {
     let config = Networks::of(experiment)?.start(&method::named(&experiment.method, &experiment.methods)?);
-    let network = config.init(init_seed(experiment), &device::named(&experiment.device)?)?;
-    Ok(Run::new(network, experiment.optimizer.init()))
+    let device = device::named(&experiment.device)?;
+    let network = config.init(init_seed(experiment), &device)?;
+    Ok(Run::new(network, experiment.optimizer.init(&device)))
+}
+
+/// The network of a checkpoint: of this shape, with the widths that its sites have grown to.
+///
+/// # Errors
+/// If the checkpoint is of a network with other sites.
+pub fn widened(shape: &Shape, progress: &Progress, checkpoint: &Path) -> Result<Shape> {
+    let names = |sites: &[SiteWidth]| sites.iter().map(|site| site.site.clone()).collect::<Vec<_>>();
+    let (own, other) = (names(&shape.site_widths()), names(&progress.sites));
+    if own != other {
+        return Err(misuse(format!(
+            "the checkpoint in {} is of a network with {} sites ({}), and the configuration's has {} ({}); change it back",
+            checkpoint.display(),
+            other.len(),
+            other.join(", "),
+            own.len(),
+            own.join(", ")
+        )));
+    }
+    Ok(shape.with_site_widths(&progress.sites.iter().map(|site| site.width).collect::<Vec<_>>()))
 }
 
 fn init_seed(experiment: &Experiment) -> Seed {
@@ -202,7 +250,8 @@ pub fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPo
         )));
     };
     let grower = grower(&experiment.method, growth, initializer, Seed::new(experiment.seed).fold("growth"));
-    Ok(Some(GrowthPolicy { schedule: Box::new(growth.schedule()?), grower, batch: growth.batch }))
+    let (batch, on_failure) = (growth.batch, growth.on_failure);
+    Ok(Some(GrowthPolicy { schedule: Box::new(growth.schedule()?), grower, batch, on_failure }))
 }
 
 /// The grower of a method.

@@ -9,11 +9,33 @@ use gradmax::{Growable, Observer, ObserverError, Receipt, Row, Run, checkpoint};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Experiment;
-use crate::failure::misuse;
+use crate::failure::{misuse, quoted};
+use crate::identity::{self, Change};
+use crate::output;
 
 /// The file that makes a folder a comparison: its configuration.
 pub fn comparison_file(folder: &Path) -> PathBuf {
     folder.join("comparison.toml")
+}
+
+/// Checks that a folder holds no comparison, whose report would be overwritten.
+pub fn refuse_comparison(folder: &Path) -> Result<()> {
+    refuse(comparison_file(folder).exists(), folder, "comparison")
+}
+
+/// Checks that a folder holds no run, whose report would be overwritten.
+pub fn refuse_run(folder: &Path) -> Result<()> {
+    refuse(RunFolder::at(folder).config().exists(), folder, "run")
+}
+
+fn refuse(is_there: bool, folder: &Path, what: &str) -> Result<()> {
+    match is_there {
+        true => Err(misuse(format!(
+            "{} holds a {what}, whose report would be overwritten; choose another folder with --out",
+            folder.display()
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// The folder of one run.
@@ -56,11 +78,40 @@ impl RunFolder {
             return Err(misuse(format!(
                 "{} already holds a run; go on with `gradmax resume {}`, or choose another folder with --out",
                 self.path.display(),
-                self.path.display()
+                quoted(&self.path)
             )));
         }
+        refuse_comparison(&self.path)?;
         fs::create_dir_all(&self.path).with_context(|| format!("cannot make the folder {}", self.path.display()))?;
-        write_whole(&self.config(), experiment.to_toml()?.as_bytes())
+        let text = experiment.to_toml()?;
+        write_whole(&self.started(), text.as_bytes())?;
+        write_whole(&self.config(), text.as_bytes())
+    }
+
+    /// The configuration that the run was last started or resumed with, whatever its user has written since.
+    fn started(&self) -> PathBuf {
+        self.path.join(".started.toml")
+    }
+
+    /// Checks that a configuration is of the run that this folder holds, and says what is changed about it.
+    pub fn admit(&self, experiment: &Experiment) -> Result<()> {
+        if self.started().exists() {
+            let changes = identity::changes(&Experiment::read(&self.started(), &[])?, experiment)?;
+            let listed = |changes: Vec<&Change>| changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let (allowed, refused) = changes.iter().partition::<Vec<_>, _>(|change| change.is_allowed());
+            if !refused.is_empty() {
+                return Err(misuse(format!(
+                    "{} was changed in a way that makes it another run: {}; change it back, or start a new run with --out",
+                    self.config().display(),
+                    listed(refused)
+                )));
+            }
+            if allowed.is_empty() {
+                return Ok(());
+            }
+            output::say(&format!("going on with a changed configuration: {}", listed(allowed)));
+        }
+        write_whole(&self.started(), experiment.to_toml()?.as_bytes())
     }
 
     /// Keeps other programs from working in the folder for as long as the file is open.
@@ -144,19 +195,42 @@ impl RunFolder {
     /// The measurements so far; a last line that is being written is left out.
     pub fn read_rows(&self) -> Result<Vec<Row>> {
         let path = self.metrics();
-        if !path.exists() {
+        let lines = whole_lines(&path)?;
+        let Some((header, lines)) = lines.split_first() else {
             return Ok(Vec::new());
-        }
-        let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
-        Ok(reader.deserialize().map_while(|row| row.ok()).collect())
+        };
+        let header = csv::StringRecord::from(header.split(',').collect::<Vec<_>>());
+        parsed(&path, lines, 2, |line| {
+            csv::StringRecord::from(line.split(',').collect::<Vec<_>>())
+                .deserialize::<Row>(Some(&header))
+                .map_err(Into::into)
+        })
     }
 
     /// The receipts so far; a last line that is being written is left out.
     pub fn read_receipts(&self) -> Result<Vec<Receipt>> {
-        match fs::read_to_string(self.receipts()) {
-            Ok(text) => Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()),
-            Err(_) => Ok(Vec::new()),
-        }
+        let path = self.receipts();
+        parsed(&path, &whole_lines(&path)?, 1, |line| Ok(serde_json::from_str(line)?))
+    }
+
+    /// Why the run failed when it was last tried.
+    pub fn read_failure(&self) -> Option<String> {
+        fs::read_to_string(self.failure()).ok()
+    }
+
+    /// Keeps why the run failed, for reports.
+    pub fn keep_failure(&self, reason: &str) {
+        // If that cannot be written either, the reason has been printed all the same.
+        let _ = write_whole(&self.failure(), reason.as_bytes());
+    }
+
+    /// The run is tried again.
+    pub fn forget_failure(&self) {
+        let _ = fs::remove_file(self.failure());
+    }
+
+    fn failure(&self) -> PathBuf {
+        self.path.join("failure.txt")
     }
 
     /// Cuts the files back to what a run had written when it was saved, so that it can go on from there.
@@ -164,6 +238,27 @@ impl RunFolder {
         keep_lines(&self.metrics(), if rows == 0 { 0 } else { rows + 1 })?;
         keep_lines(&self.receipts(), receipts)
     }
+}
+
+/// The lines of a file that are whole: a last one without an end is still being written, or was cut off. None if there is
+/// no such file.
+fn whole_lines(path: &Path) -> Result<Vec<String>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    Ok(whole.lines().map(String::from).collect())
+}
+
+/// What the lines say, the first of which has this number in its file.
+fn parsed<T>(path: &Path, lines: &[String], first: usize, parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
+    let with_place = |(index, line): (usize, &String)| {
+        let place = || format!("{}, line {}, is damaged; restore it, or delete the run", path.display(), first + index);
+        parse(line).with_context(place)
+    };
+    lines.iter().enumerate().map(with_place).collect()
 }
 
 /// Keeps the first lines of a file, which may be missing if none are to be kept.

@@ -11,9 +11,11 @@ mod device;
 mod experiment;
 mod failure;
 mod folder;
+mod identity;
 mod method;
 mod network;
 mod optimizer;
+mod output;
 mod progress;
 mod report;
 mod reproduce;
@@ -30,10 +32,12 @@ use crate::args::{Arguments, Command};
 fn main() -> ExitCode {
     keep_freed_memory();
     let arguments = Arguments::parse();
-    match with_threads(0, || run(arguments)) {
+    failure::say_nothing_of_panics();
+    match failure::caught(|| with_threads(0, || run(arguments))) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gradmax: {}", failure::sentence(&error));
+            output::say(&format!("gradmax: {}", failure::sentence(&error)));
             failure::exit_code(&error)
         }
     }

@@ -2,6 +2,7 @@
 
 mod chart;
 pub mod comparison;
+mod groups;
 mod page;
 mod receipts;
 mod series;
@@ -11,9 +12,10 @@ pub use self::comparison::with_error;
 pub use self::page::growth_page;
 pub use self::series::{MethodRuns, Point, Series, averaged};
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use gradmax::{Receipt, Row};
 
 use crate::config::Experiment;
@@ -23,38 +25,49 @@ use crate::table::{grouped, significant};
 
 /// What a run folder holds.
 pub struct RecordedRun {
+    /// The folder.
+    pub folder: PathBuf,
     pub experiment: Experiment,
     pub rows: Vec<Row>,
     pub receipts: Vec<Receipt>,
     pub summary: Option<RunSummary>,
+    /// Why it failed when it was last tried.
+    pub failure: Option<String>,
 }
 
 impl RecordedRun {
     pub fn read(folder: &RunFolder) -> Result<Self> {
         Ok(Self {
+            folder: folder.path().to_path_buf(),
             experiment: folder.read_experiment()?,
             rows: folder.read_rows()?,
             receipts: folder.read_receipts()?,
             summary: folder.read_summary()?,
+            failure: folder.read_failure(),
         })
     }
 }
 
-/// Writes a report of all runs in the folders.
+/// Writes a report of all runs in the folders, each folder once, however it is reached.
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<()> {
-    let mut runs = Vec::new();
+    let (mut runs, mut seen) = (Vec::new(), BTreeSet::new());
     for folder in folders {
         let mut found = run_folders(folder);
         found.sort();
-        for folder in found.into_iter().map(RunFolder::at) {
-            runs.push(RecordedRun::read(&folder)?);
+        for folder in found {
+            let real = std::fs::canonicalize(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+            if seen.insert(real) {
+                runs.push(RecordedRun::read(&RunFolder::at(folder))?);
+            }
         }
     }
     if runs.is_empty() {
         let looked = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
         return Err(misuse(format!("there are no runs in {looked}")));
     }
-    write_whole(out, page::html(&runs, folders)?.as_bytes())
+    let name = std::fs::canonicalize(&folders[0])?.file_name().map(|name| name.to_string_lossy().into_owned());
+    let page = page::html(&name.unwrap_or_else(|| "gradmax".into()), &groups::by_experiment(runs))?;
+    write_whole(out, page.as_bytes())
 }
 
 /// A run in one sentence.

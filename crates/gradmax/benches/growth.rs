@@ -11,7 +11,7 @@ use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
 use gradmax::{
     Activation, Amount, Architecture, GradMax, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, MlpConfig,
-    Observer, ObserverError, Order, Periodic, Random, Receipt, Run, Seed, Settings, Task, Timing, Trainer,
+    Observer, ObserverError, OnFailure, Order, Periodic, Random, Receipt, Run, Seed, Settings, Task, Timing, Trainer,
 };
 use rand::RngExt;
 
@@ -126,6 +126,7 @@ fn timing(case: &Case, repeat: u64) -> Timing {
         schedule: Box::new(schedule),
         grower: Grower::boxed((case.initializer)()),
         batch: GrowthBatch::Training,
+        on_failure: OnFailure::Stop,
     };
     let seen = Rc::new(RefCell::new(None));
     let run = Run::new(config.init(seed, &device).expect("the network has neurons"), (case.optimizer)());

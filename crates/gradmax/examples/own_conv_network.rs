@@ -8,8 +8,8 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::optim::AdamConfig;
 use burn::tensor::{Device, Distribution, Tensor};
 use gradmax::{
-    Activation, Amount, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory, Order, Periodic, Probe,
-    Run, Settings, Site, Target, Task, Trainer, global_average,
+    Activation, Amount, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory, OnFailure, Order,
+    Periodic, Probe, Run, Settings, Site, Target, Task, Trainer, global_average,
 };
 
 #[derive(Module, Debug)]
@@ -69,6 +69,7 @@ fn main() -> Result<(), Error> {
         schedule: Box::new(schedule),
         grower: Grower::new(GradMax::default()),
         batch: GrowthBatch::Training,
+        on_failure: OnFailure::Stop,
     };
     let settings = Settings { batch_size: Some(50), ..Settings::new(200, 0.01) };
     let run = Run::new(Network::new(&device.autodiff()), AdamConfig::new().init());

@@ -26,9 +26,11 @@ pub struct LayerSummary {
     pub input: Vec<usize>,
     /// Shape of one example's output.
     pub output: Vec<usize>,
-    /// Parameters, running statistics included.
+    /// Trainable parameters.
     pub parameters: usize,
-    /// Floating-point operations of one example's forward pass: two for each product, one for each bias; those of
+    /// Running statistics, which some count as parameters.
+    pub running_statistics: usize,
+    /// Floating-point operations of one example's forward pass: two for each multiply-add, one for each bias; those of
     /// norms, activations and pooling are not counted.
     pub flops: u64,
     /// The site that the layer's neurons belong to.
@@ -102,11 +104,15 @@ impl Walk {
     }
 
     pub(crate) fn norm(&mut self, name: &str, norm: &Norm) {
-        let (kind, id) = match norm {
-            Norm::Batch(norm) => ("batch norm", norm.gamma.id),
-            Norm::Group(norm) => ("group norm", norm.gamma.id),
+        let (kind, gamma, statistics) = match norm {
+            Norm::Batch(norm) => ("batch norm", &norm.gamma, 2),
+            Norm::Group(norm) => ("group norm", &norm.gamma, 0),
         };
-        self.add(name, kind.into(), self.shape.clone(), norm.num_params(), 0, id);
+        let (channels, id) = (gamma.lazy_shape()[0], gamma.id);
+        self.add(name, kind.into(), self.shape.clone(), 2 * channels, 0, id);
+        if let Some(layer) = self.layers.last_mut() {
+            layer.running_statistics = statistics * channels;
+        }
     }
 
     /// A pool with square windows side by side.
@@ -146,6 +152,7 @@ impl Walk {
             input: std::mem::replace(&mut self.shape, output.clone()),
             output,
             parameters,
+            running_statistics: 0,
             flops: flops as u64,
             site: site.map(|site| site.name.clone()),
             between: between.unwrap_or_default(),

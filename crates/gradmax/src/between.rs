@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::nn::pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
-use burn::nn::{BatchNorm, Dropout, LayerNorm, PaddingConfig2d};
+use burn::nn::{BatchNorm, LayerNorm, PaddingConfig2d};
 use burn::tensor::module::max_pool2d_with_indices;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 
 use crate::activation::Activation;
-use crate::modules::{DepthwiseConv2d, GroupNorm, Norm};
+use crate::modules::{DepthwiseConv2d, Dropout, GroupNorm, Norm};
 use crate::signal::{Signal, map_tensor};
 
 /// Something between a producer and a consumer.
@@ -55,8 +55,9 @@ pub enum Between {
     GlobalAverage,
     /// Maps become vectors, the positions of a channel side by side.
     Flatten,
-    /// Dropout. It linearises to its mean, the identity.
-    Dropout(Dropout),
+    /// Dropout. It linearises to its mean, the identity: the gradient of new weights is then what training sees in the
+    /// mean, not in its first step.
+    Dropout,
     /// From here on, the neurons lie beside others: `before` channels come before them, `after` channels after them.
     /// What follows (norms, depthwise convolutions, the consumer) reads them all together. For concatenations.
     Beside {
@@ -127,7 +128,19 @@ macro_rules! between_from {
     )*};
 }
 
-between_from!(BatchNorm, GroupNorm, AvgPool2d, AdaptiveAvgPool2d, MaxPool2d, Dropout);
+between_from!(BatchNorm, GroupNorm, AvgPool2d, AdaptiveAvgPool2d, MaxPool2d);
+
+impl From<&Dropout> for Between {
+    fn from(_: &Dropout) -> Self {
+        Self::Dropout
+    }
+}
+
+impl From<&burn::nn::Dropout> for Between {
+    fn from(_: &burn::nn::Dropout) -> Self {
+        Self::Dropout
+    }
+}
 
 impl From<&DepthwiseConv2d> for Between {
     fn from(module: &DepthwiseConv2d) -> Self {
@@ -204,7 +217,7 @@ impl Between {
             Self::MaxPool2d(_) => "max pool",
             Self::GlobalAverage => "global average",
             Self::Flatten => "flatten",
-            Self::Dropout(_) => "dropout",
+            Self::Dropout => "dropout",
             Self::Beside { .. } => "concatenation",
         }
     }
@@ -218,7 +231,7 @@ impl Between {
     pub(crate) fn is_factor(&self) -> bool {
         match self {
             Self::Activation(_) | Self::Elementwise { .. } => true,
-            Self::LayerNorm(..) | Self::Dropout(_) | Self::Beside { .. } => true,
+            Self::LayerNorm(..) | Self::Dropout | Self::Beside { .. } => true,
             Self::Depthwise(conv) => conv.keeps_all_positions(),
             _ => false,
         }
@@ -318,7 +331,7 @@ impl Between {
                 });
                 centred.scaled(gain_of(norm.epsilon))
             }
-            Self::LayerNorm(..) | Self::Dropout(_) => neurons,
+            Self::LayerNorm(..) | Self::Dropout => neurons,
             Self::Depthwise(conv) => Signal::Maps(conv.identity(neurons.maps())),
             Self::MaxPool2d(pool) => Signal::Maps(taken_by_max_pool(pool, neurons.maps())),
             _ => self.applied(neurons, &FreshLeaves::new()),
@@ -363,7 +376,7 @@ impl Between {
             Self::MaxPool2d(pool) => Signal::Maps(pool.forward(neurons.maps())),
             Self::GlobalAverage => Signal::Vectors(global_average(neurons.maps())),
             Self::Flatten => Signal::Vectors(neurons.flattened()),
-            Self::Dropout(_) | Self::Beside { .. } => neurons,
+            Self::Dropout | Self::Beside { .. } => neurons,
         }
     }
 }

@@ -43,7 +43,7 @@ impl Branch {
     /// The branch of the block with this index.
     pub(crate) fn new(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
         site.check()?;
-        let passages = evidence.passages(site)?.iter().map(|passage| of_block(site, block, passage)).collect();
+        let passages = evidence.passages(site)?.into_iter().map(|passage| of_block(site, block, passage)).collect();
         let first = block * (site.width() / site.blocks());
         let branch = Self { site: site.clone(), first, passages };
         branch.check_shapes()?;

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::module::ParamId;
-use burn::optim::ModuleOptimizer;
-use burn::tensor::TensorData;
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
+use burn::optim::{DynOptimizer, DynState, ModuleOptimizer, Optimizer, StateSink, StateSource};
+use burn::tensor::kind::BridgeTensor;
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_pack::{Reader, Writer};
 use flexconv::map_side_by_side;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::extension::{Extension, by_parameter};
+use crate::extension::Extension;
+use crate::index_map::{IndexMaps, ParameterMap, Segment};
 use crate::matrix::values;
 
 /// What new entries of second moments (Adam and kin) start with.
@@ -32,45 +34,70 @@ pub struct Carried {
     /// Parameters whose state could not be padded, because it does not have the parameter's shape (Adafactor's factored
     /// moments): it was dropped, and the optimizer will start it anew.
     pub reset: Vec<ParamId>,
+    /// Fields of the state that are neither known as first nor as second moments: their new entries are zeros. If such a
+    /// field is what an optimizer divides by, the first steps of new weights are too long.
+    pub unknown_fields: Vec<String>,
 }
 
-/// State fields that hold second moments, by the names that Burn's optimizers give them.
+/// Fields that hold second moments, by the names that Burn's optimizers give them.
 const SECOND_MOMENT_FIELDS: [&str; 7] =
     ["moment_2", "max_moment_2", "square_avg", "avg", "sum", "exp_avg_sq", "second_moment"];
+/// Fields that start at zero: first moments, velocities, differences of gradients.
+const ZERO_FIELDS: [&str; 8] =
+    ["velocity", "moment_1", "momentum", "buf", "grad_avg", "exp_avg", "exp_avg_diff", "neg_pre_grad"];
 
 /// Pads the optimizer's state as the extensions widen the module: first moments with zeros, second moments as chosen;
 /// old entries stay bit-identical.
 ///
+/// Burn loads state onto its default device, whatever the network's is; it gets to the right one at the next step. Where
+/// several backends are compiled in and the default one cannot be used, make the optimizer with [`optimizer_on`].
+///
 /// # Errors
 /// [`Error::OptimizerState`], if Burn's record cannot be read or written.
 pub fn carry(optimizer: ModuleOptimizer, extensions: &[Extension], second: SecondMoments) -> Result<Carried, Error> {
+    carry_by(optimizer, &IndexMaps::of(extensions), second)
+}
+
+/// As [`carry`], by index maps that are made already.
+pub(crate) fn carry_by(
+    optimizer: ModuleOptimizer,
+    maps: &IndexMaps<'_>,
+    second: SecondMoments,
+) -> Result<Carried, Error> {
     let failed = |reason: String| Error::OptimizerState { reason };
     let bytes = optimizer.into_bytes().map_err(|error| failed(error.to_string()))?;
     let reader = Reader::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
     let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
-    let extensions = by_parameter(extensions);
 
     let grown = |tensor: burn_pack::Tensor| {
         let (name, dtype, shape, id, bytes) = tensor.into_parts()?;
         let data = TensorData::from_bytes(bytes, shape, dtype);
-        let data = match id.and_then(|id| extensions.get(&ParamId::from(id))) {
-            None => Ok(data),
-            Some(extensions) if data.shape().to_vec() == extensions[0].old_shape() => {
+        let data = match id.and_then(|id| maps.get(ParamId::from(id))) {
+            None => Padded::As(data),
+            Some(map) if data.shape().to_vec() == map.extensions[0].old_shape() => {
                 let field = name.rsplit('.').next().unwrap_or_default();
-                let mean = second == SecondMoments::Mean && SECOND_MOMENT_FIELDS.contains(&field);
-                Ok(extensions.iter().fold(data, |data, extension| padded(data, extension, mean)))
+                let is_second = SECOND_MOMENT_FIELDS.contains(&field);
+                let data = padded(data, map, is_second && second == SecondMoments::Mean);
+                match is_second || ZERO_FIELDS.contains(&field) {
+                    true => Padded::As(data),
+                    false => Padded::Guessed(data, field.to_string()),
+                }
             }
-            Some(extensions) => Err(extensions[0].parameter),
+            Some(map) => Padded::Dropped(map.extensions[0].parameter),
         };
         Ok((name, id, data))
     };
-    let mut reset = BTreeSet::new();
+    let (mut reset, mut unknown) = (BTreeSet::new(), BTreeSet::new());
     let mut tensors = Vec::new();
     for tensor in map_side_by_side(reader.into_tensors().map_err(|error| failed(error.to_string()))?, grown) {
         let (name, id, data) = tensor.map_err(|error: burn_pack::Error| failed(error.to_string()))?;
         match data {
-            Ok(data) => tensors.push((name, id, data)),
-            Err(parameter) => _ = reset.insert(parameter),
+            Padded::As(data) => tensors.push((name, id, data)),
+            Padded::Guessed(data, field) => {
+                tensors.push((name, id, data));
+                unknown.insert(field);
+            }
+            Padded::Dropped(parameter) => _ = reset.insert(parameter),
         }
     }
 
@@ -94,35 +121,120 @@ pub fn carry(optimizer: ModuleOptimizer, extensions: &[Extension], second: Secon
         .fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
     let bytes = writer.into_bytes().map_err(|error| failed(error.to_string()))?;
     let optimizer = optimizer.from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
-    Ok(Carried { optimizer, reset: reset.into_iter().collect() })
+    Ok(Carried { optimizer, reset: reset.into_iter().collect(), unknown_fields: unknown.into_iter().collect() })
 }
 
-/// The state with new entries along one axis: zeros, or the mean of the others along it. Old entries are copied as
-/// bytes.
-fn padded(data: TensorData, extension: &Extension, mean: bool) -> TensorData {
+/// A state tensor after growth.
+enum Padded {
+    As(TensorData),
+    /// Padded with zeros, without knowing what the field of this name means.
+    Guessed(TensorData, String),
+    /// Of another shape than its parameter.
+    Dropped(ParamId),
+}
+
+/// Whether no entry of the optimizer's state is infinite or NaN.
+pub(crate) fn is_finite(optimizer: &ModuleOptimizer) -> Result<bool, Error> {
+    let failed = |reason: String| Error::OptimizerState { reason };
+    let bytes = optimizer.into_bytes().map_err(|error| failed(error.to_string()))?;
+    let reader = Reader::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
+    for tensor in reader.into_tensors().map_err(|error| failed(error.to_string()))? {
+        let (_, dtype, shape, _, bytes) = tensor.into_parts().map_err(|error| failed(error.to_string()))?;
+        if !values(&TensorData::from_bytes(bytes, shape, dtype)).iter().all(|entry| entry.is_finite()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The state with new entries: zeros, or the mean of the old entries along the axis that grows.
+fn padded(data: TensorData, map: &ParameterMap<'_>, mean: bool) -> TensorData {
+    map.axes().into_iter().fold(data, |data, axis| padded_along(data, map, axis, mean))
+}
+
+/// The state with new entries along one axis. Old entries are copied as bytes.
+fn padded_along(data: TensorData, map: &ParameterMap<'_>, axis: usize, mean: bool) -> TensorData {
     let (dtype, mut shape) = (data.dtype(), data.shape().to_vec());
-    // The axis may have grown already, at later places; the mean of entries and of their mean is the same mean.
-    let (axis, old, added) = (extension.axis, shape[extension.axis], extension.added());
+    let old = shape[axis];
     let inner = shape[axis + 1..].iter().product::<usize>();
     let outer = shape[..axis].iter().product::<usize>();
     let line = inner * dtype.size();
-    let (slab, grown_slab, before) = (old * line, (old + added) * line, extension.at * line);
-    let mut grown = vec![0; outer * grown_slab];
-    for (index, slab_of_old) in data.as_bytes().chunks_exact(slab.max(1)).enumerate() {
-        let (first, last) = slab_of_old.split_at(before);
-        let grown = &mut grown[index * grown_slab..][..grown_slab];
-        grown[..before].copy_from_slice(first);
-        grown[grown_slab - last.len()..].copy_from_slice(last);
-    }
-    if mean && old > 0 {
-        let fill = TensorData::new(means(&data, [outer, old, inner]), [outer, inner]).convert_dtype(dtype);
-        for (index, fill) in fill.as_bytes().chunks_exact(line).enumerate() {
-            let fresh = &mut grown[index * grown_slab + before..][..added * line];
-            fresh.chunks_exact_mut(line).for_each(|entry| entry.copy_from_slice(fill));
+    let segments = map.segments(axis);
+    let added = map.extensions.iter().filter(|extension| extension.axis == axis).map(|extension| extension.added());
+    shape[axis] += added.sum::<usize>();
+    let fill = (mean && old > 0 && line > 0)
+        .then(|| TensorData::new(means(&data, [outer, old, inner]), [outer, inner]).convert_dtype(dtype));
+    let mut grown = Vec::with_capacity(outer * shape[axis] * line);
+    for slab in 0..outer {
+        for segment in &segments {
+            match segment {
+                Segment::Old(range) => {
+                    let first = (slab * old + range.start) * line;
+                    grown.extend_from_slice(&data.as_bytes()[first..first + range.len() * line]);
+                }
+                Segment::New(number) => {
+                    let count = map.extensions[*number].added();
+                    match &fill {
+                        Some(fill) => {
+                            let fill = &fill.as_bytes()[slab * line..][..line];
+                            (0..count).for_each(|_| grown.extend_from_slice(fill));
+                        }
+                        None => grown.resize(grown.len() + count * line, 0),
+                    }
+                }
+            }
         }
     }
-    shape[axis] += added;
     TensorData::from_bytes_vec(grown, shape, dtype)
+}
+
+/// The optimizer for a whole module, whose state stays on one device when it is loaded: carried across growth, or read
+/// from a checkpoint.
+///
+/// Burn loads the state of other optimizers onto `Device::default()`, which is a GPU where one is compiled in, there or
+/// not, and moves it at the next step.
+///
+/// # Example
+/// ```
+/// use burn::optim::AdamConfig;
+/// use burn::tensor::Device;
+/// use gradmax::optimizer_on;
+/// let optimizer = optimizer_on(AdamConfig::new().build(), &Device::flex());
+/// ```
+pub fn optimizer_on(optimizer: impl Optimizer, device: &Device) -> ModuleOptimizer {
+    let there = OnDevice { optimizer: optimizer.clone(), device: device.clone().inner() };
+    ModuleOptimizer::from(optimizer).with_group(ParamGroup::all(), there, None)
+}
+
+/// An optimizer whose state is loaded onto a device of its own.
+struct OnDevice<O> {
+    optimizer: O,
+    device: Device,
+}
+
+impl<O: Optimizer> DynOptimizer for OnDevice<O> {
+    fn step_dyn(
+        &self,
+        rank: usize,
+        rate: f64,
+        tensor: BridgeTensor,
+        gradient: BridgeTensor,
+        state: Option<DynState>,
+    ) -> (BridgeTensor, Option<DynState>) {
+        self.optimizer.step_dyn(rank, rate, tensor, gradient, state)
+    }
+
+    fn to_device_dyn(&self, state: DynState, device: &Device) -> DynState {
+        self.optimizer.to_device_dyn(state, device)
+    }
+
+    fn state_flatten(&self, prefix: &str, state: &DynState, out: &mut StateSink) {
+        self.optimizer.state_flatten(prefix, state, out);
+    }
+
+    fn state_unflatten(&self, rank: usize, prefix: &str, source: &mut StateSource, _: &Device) -> Option<DynState> {
+        self.optimizer.state_unflatten(rank, prefix, source, &self.device)
+    }
 }
 
 /// Means over the middle axis of entries `[outer, old, inner]`: `[outer, inner]`.
@@ -157,22 +269,31 @@ fn sum_of<E: Copy + Into<f64>>(entries: &[E]) -> f64 {
 }
 
 /// The parameters' paths in a module, sorted, for messages.
-pub(crate) fn paths_of<M: burn::module::Module>(module: &M, ids: &[ParamId]) -> Vec<String> {
-    let mut paths = Paths::default();
-    module.visit(&mut paths);
-    let mut named =
-        ids.iter().map(|id| paths.known.get(id).cloned().unwrap_or_else(|| id.to_string())).collect::<Vec<_>>();
+pub(crate) fn paths_of<M: Module>(module: &M, ids: &[ParamId]) -> Vec<String> {
+    let known = KnownParameters::of(module).0;
+    let path = |id: &ParamId| known.get(id).map_or_else(|| id.to_string(), |places| places[0].0.clone());
+    let mut named = ids.iter().map(path).collect::<Vec<_>>();
     named.sort();
     named
 }
 
-#[derive(Default)]
-struct Paths {
-    path: Vec<String>,
-    known: BTreeMap<ParamId, String>,
+/// Where each parameter is in a module, and of which type: more than one place where layers were cloned.
+pub(crate) struct KnownParameters(pub(crate) BTreeMap<ParamId, Vec<(String, DType)>>);
+
+impl KnownParameters {
+    pub(crate) fn of<M: Module>(module: &M) -> Self {
+        let mut visitor = Paths { path: Vec::new(), known: Self(BTreeMap::new()) };
+        module.visit(&mut visitor);
+        visitor.known
+    }
 }
 
-impl burn::module::ModuleVisitor for Paths {
+struct Paths {
+    path: Vec<String>,
+    known: KnownParameters,
+}
+
+impl ModuleVisitor for Paths {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_string());
     }
@@ -181,7 +302,7 @@ impl burn::module::ModuleVisitor for Paths {
         self.path.pop();
     }
 
-    fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<burn::tensor::Tensor<D>>) {
-        self.known.insert(param.id, self.path.join("."));
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.known.0.entry(param.id).or_default().push((self.path.join("."), param.val().dtype()));
     }
 }

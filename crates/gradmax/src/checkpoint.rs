@@ -4,12 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::ModuleRecord;
-use burn::tensor::Bytes;
+use burn::tensor::{Bytes, Tensor};
 
+use crate::carry::is_finite;
 use crate::error::Error;
 use crate::growable::Growable;
+use crate::matrix::values;
 use crate::run::{Progress, Run};
 
 const PROGRESS: &str = "progress.json";
@@ -20,9 +23,16 @@ const OPTIMIZER: &str = "optimizer.bpk";
 /// then.
 ///
 /// # Errors
-/// [`Error::Checkpoint`]. The checkpoint that was there before is still there, or beside it under `<name>.old`, where
-/// [`load`] finds it.
+/// [`Error::Checkpoint`]; [`Error::WeightsNotFinite`], since a run cannot go on from such weights. The checkpoint that was
+/// there before is still there, or beside it under `<name>.old`, where [`load`] finds it.
 pub fn save<N: Growable>(run: &Run<N>, folder: &Path) -> Result<(), Error> {
+    let step = run.progress.step;
+    if !weights_are_finite(&run.network) {
+        return Err(Error::WeightsNotFinite { what: "weights or running statistics", step });
+    }
+    if !is_finite(&run.optimizer)? {
+        return Err(Error::WeightsNotFinite { what: "the optimizer's state", step });
+    }
     let failed = |reason: String| Error::Checkpoint { path: folder.to_path_buf(), reason };
     // Running statistics hold back their last update until a network is taken to evaluation mode.
     let network = run.network.valid().into_record().into_bytes().map_err(|error| failed(error.to_string()))?;
@@ -30,6 +40,19 @@ pub fn save<N: Growable>(run: &Run<N>, folder: &Path) -> Result<(), Error> {
     let progress = serde_json::to_vec_pretty(&run.progress).map_err(|error| failed(error.to_string()))?;
     let files: [(&str, &[u8]); 3] = [(PROGRESS, &progress), (NETWORK, &network), (OPTIMIZER, &optimizer)];
     replace(folder, &files).map_err(|error| failed(format!("cannot be written: {error}; the one before is kept")))
+}
+
+/// Whether no weight or running statistic is infinite or not a number.
+fn weights_are_finite<M: Module>(module: &M) -> bool {
+    struct Finite(bool);
+    impl ModuleVisitor for Finite {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 = self.0 && values(&param.val().into_data()).iter().all(|entry| entry.is_finite());
+        }
+    }
+    let mut finite = Finite(true);
+    module.valid().visit(&mut finite);
+    finite.0
 }
 
 /// Whether there is a checkpoint that [`load`] would read.
@@ -48,7 +71,8 @@ pub fn load_progress(folder: &Path) -> Result<Progress, Error> {
         .map_err(|error| Error::Checkpoint { path, reason: format!("is damaged or cut short: {error}") })
 }
 
-/// Reads a checkpoint into a network with the checkpoint's widths and an optimizer of the same kind.
+/// Reads a checkpoint into a network with the checkpoint's widths and an optimizer of the same kind, which is best made
+/// by [`optimizer_on`](crate::optimizer_on).
 ///
 /// # Errors
 /// [`Error::Checkpoint`], if files are missing, damaged, or of another network.

@@ -7,6 +7,9 @@ use crate::extension::Extension;
 use crate::new_neurons::NewNeurons;
 use crate::site::Site;
 
+/// The part of the sizes of what is summed below which a gradient is rounding.
+pub(crate) const ROUNDING: f64 = 1e-6;
+
 /// New neurons at a site, block by block, and the gradients that they will receive.
 pub(crate) struct Chosen {
     pub(crate) site: Site,
@@ -50,7 +53,7 @@ impl Chosen {
     /// Whether the gradients of all that was there before stay as they are.
     pub(crate) fn keeps_gradients(&self) -> bool {
         let untouched = self.blocks.iter().all(|block| block.neurons.changes.is_none());
-        self.preserves_function() && self.site.is_seen_whole() && untouched
+        self.preserves_function() && self.site.is_seen_whole() && !self.site.is_random() && untouched
     }
 
     /// The norm that the gradients of the new incoming and outgoing weights will have.
@@ -64,6 +67,13 @@ impl Chosen {
     /// What the gradients of the new weights are sums of, in size.
     pub(crate) fn magnitude(&self) -> f64 {
         self.blocks.iter().map(|block| block.branch.magnitude(&block.neurons)).sum()
+    }
+
+    /// Whether no more than rounding arrives at the new weights: all neurons before or behind them are silent, or the loss
+    /// does not depend on what they do.
+    pub(crate) fn has_no_gradient(&self) -> bool {
+        let [incoming, outgoing] = self.gradient_norms();
+        incoming.hypot(outgoing) <= ROUNDING * self.magnitude()
     }
 
     /// The gradient norm of the new incoming weights by singular values and scale where there are any, or else by the

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::error::Error;
 use crate::seed::Seed;
 use crate::task::Target;
 
@@ -23,29 +24,32 @@ pub trait Examples {
     fn count(&self) -> usize;
 
     /// The examples with these indices, in this order, as they are.
-    fn batch(&self, indices: &[usize]) -> Batch<Self::Input>;
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if one cannot be read.
+    fn batch(&self, indices: &[usize]) -> Result<Batch<Self::Input>, Error>;
 
     /// The examples with these indices for training: changed at random (cropped, flipped, ...), as the seed says and
     /// nothing else.
-    fn augmented(&self, indices: &[usize], _seed: Seed) -> Batch<Self::Input> {
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    fn augmented(&self, indices: &[usize], _seed: Seed) -> Result<Batch<Self::Input>, Error> {
         self.batch(indices)
+    }
+
+    /// Whether [`augmented`](Self::augmented) gives anything else than [`batch`](Self::batch).
+    fn augments(&self) -> bool {
+        false
     }
 
     /// Says that this batch will be asked for soon, augmented with the seed if there is one: a set that reads from disk
     /// can start now.
     fn announce(&self, _indices: &[usize], _seed: Option<Seed>) {}
 
-    /// Why examples could not be read, if that has happened since the last call.
-    ///
-    /// Batches hold zeros in place of such examples, so that a reader in the background needs no way to stop a training
-    /// step; whoever trains or evaluates asks after each batch.
-    fn failure(&self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+    /// The largest class index among the targets, if that is known beforehand; else every batch is looked at.
+    fn largest_class(&self) -> Option<usize> {
         None
-    }
-
-    /// All examples, in order, as they are.
-    fn all(&self) -> Batch<Self::Input> {
-        self.batch(&(0..self.count()).collect::<Vec<_>>())
     }
 }
 
@@ -54,20 +58,25 @@ pub trait Examples {
 pub struct InMemory<const D: usize = 2> {
     inputs: Tensor<D>,
     targets: Target,
+    largest_class: Option<usize>,
 }
 
 impl<const D: usize> InMemory<D> {
     /// Examples from inputs `[examples, ...]` and their targets.
     ///
     /// # Panics
-    /// If there are not as many targets as inputs.
+    /// If there are not as many targets as inputs, or a class index is negative.
     pub fn new(inputs: Tensor<D>, targets: Target) -> Self {
-        let count = match &targets {
-            Target::Values(values) => values.dims()[0],
-            Target::Classes(classes) => classes.dims()[0],
+        let (count, largest_class) = match &targets {
+            Target::Values(values) => (values.dims()[0], None),
+            Target::Classes(classes) => {
+                let range = class_range(classes);
+                assert!(range.is_none_or(|[least, _]| least >= 0), "class indices are not negative: {range:?}");
+                (classes.dims()[0], range.map(|[_, largest]| largest as usize))
+            }
         };
         assert_eq!(inputs.dims()[0], count, "every input needs a target");
-        Self { inputs, targets }
+        Self { inputs, targets, largest_class }
     }
 }
 
@@ -88,17 +97,28 @@ impl<const D: usize> Examples for InMemory<D> {
         self.inputs.dims()[0]
     }
 
-    fn batch(&self, indices: &[usize]) -> Batch<Tensor<D>> {
+    fn batch(&self, indices: &[usize]) -> Result<Batch<Tensor<D>>, Error> {
+        let all = indices.len() == self.count() && indices.iter().enumerate().all(|(at, index)| at == *index);
+        if all {
+            return Ok(Batch { input: self.inputs.clone(), target: self.targets.clone() });
+        }
         let rows = indices.iter().map(|index| *index as i32).collect::<Vec<_>>();
         let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [indices.len()]), &self.inputs.device());
         let target = match &self.targets {
             Target::Values(values) => Target::Values(values.clone().select(0, rows.clone())),
             Target::Classes(classes) => Target::Classes(classes.clone().select(0, rows.clone())),
         };
-        Batch { input: self.inputs.clone().select(0, rows), target }
+        Ok(Batch { input: self.inputs.clone().select(0, rows), target })
     }
 
-    fn all(&self) -> Batch<Tensor<D>> {
-        Batch { input: self.inputs.clone(), target: self.targets.clone() }
+    fn largest_class(&self) -> Option<usize> {
+        self.largest_class
     }
+}
+
+/// The least and the largest of class indices; none if there are none.
+pub(crate) fn class_range(classes: &Tensor<1, Int>) -> Option<[i64; 2]> {
+    let data = classes.clone().into_data();
+    let (least, largest) = (data.iter::<i64>().min()?, data.iter::<i64>().max()?);
+    Some([least, largest])
 }

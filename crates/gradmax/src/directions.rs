@@ -5,6 +5,7 @@ use faer::linalg::solvers::SelfAdjointEigen;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::{Mat, MatRef, Par, Side};
 use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::error::Error;
@@ -56,7 +57,8 @@ pub enum Solver {
     /// The operator's matrix from a basis of its smaller side, and its dense singular vectors.
     Explicit,
     /// A block Krylov space of the operator and its adjoint, so that cost grows with the number of directions and never
-    /// with the square of the layer (Musco and Musco 2015, with a stopping rule).
+    /// with the square of the layer (Musco and Musco 2015). It stops when less than 1 % of the gradient norm is left
+    /// uncaptured, as far as the falling gains of the blocks foretell it.
     BlockKrylov,
 }
 
@@ -67,7 +69,9 @@ const EXPLICIT_SHARE: usize = 4;
 /// The `count` leading left singular directions, by the solver that costs less.
 ///
 /// Deterministic: the Krylov start is drawn from a fixed seed, and every direction's sign is fixed so that its largest
-/// entry is positive. Directions beyond the rank are an orthonormal completion with value 0. Beyond `fan_out` there are
+/// entry is positive. Directions beyond the rank are an orthonormal completion, with values that are rounding. The block
+/// Krylov solver captures at least 99 % of the attainable gradient norm; that is no bound, but what tests draw for, see
+/// [`Solver::BlockKrylov`]. Beyond `fan_out` there are
 /// no further orthogonal ones: the set is then repeated with its sign turned (the other half of a rectifier), and after
 /// that turned at random, so that no two new neurons are the same.
 ///
@@ -92,7 +96,7 @@ pub fn leading_directions_by(solver: Solver, operator: &dyn LinearOperator, coun
         Solver::Explicit => explicit(operator, orthogonal)?,
         Solver::BlockKrylov => block_krylov(operator, orthogonal)?,
     };
-    let directions = with_fixed_signs(completed(found, orthogonal)?);
+    let directions = with_fixed_signs(completed(found, operator, orthogonal)?);
     match count > orthogonal {
         true => repeated(directions, operator, count),
         false => Ok(directions),
@@ -115,34 +119,45 @@ fn explicit(operator: &dyn LinearOperator, count: usize) -> Result<Directions, E
 const NOISE: f64 = 1e-6;
 /// Neurons beyond those asked for in each Krylov block: they catch directions that the start nearly misses.
 const OVERSAMPLING: usize = 2;
-/// Blocks at most; each costs one application of the operator and one of its adjoint.
-const KRYLOV_DEPTH: usize = 12;
-/// The share of the gradient norm that may be left uncaptured, as the falling gains of the blocks foretell it.
+/// Blocks at most; each costs one application of the operator and one of its adjoint. Singular values of white noise lie
+/// so close together that Krylov spaces of this depth are needed to tell the leading ones.
+const KRYLOV_DEPTH: usize = 16;
+/// The share of the gradient norm that may be left uncaptured, as [`is_enough`] foretells it.
 const KRYLOV_REMAINDER: f64 = 8e-3;
 
-/// Directions from the block Krylov space `[S, (G G') S, ...]`, grown until it captures the gradient norm. It starts
-/// from the operator's guess, or else from `S = G V` of random incoming weights.
+/// Directions from the block Krylov space `[S, (G G') S, ...]`, grown until it captures the gradient norm, where `S = G V`
+/// for random incoming weights `V`.
+///
+/// The start has to be random. One that is known to be good, like the gradients of the existing neurons, can miss
+/// leading directions altogether, since training has just taken the gradient along these away from the existing neurons.
 fn block_krylov(operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let (fan_in, fan_out) = (operator.fan_in(), operator.fan_out());
     let width = (count + OVERSAMPLING).min(fan_in).min(fan_out);
-    let start = operator.guess(width).unwrap_or_else(|| operator.adjoint(random_signs(width, fan_in).as_ref()));
-    let mut next = orthonormal(start)?;
+    let mut random = RandomImages::of(operator);
     let (mut basis, mut images) = (Mat::zeros(fan_out, 0), Mat::zeros(0, fan_in));
+    let mut next = random.completing(Mat::zeros(fan_out, 0), &basis, width)?;
     let (mut captured, mut last_gain) = (0.0, 1.0);
     for block in 0..=KRYLOV_DEPTH {
+        if next.ncols() == 0 {
+            // The space holds all that the operator gives.
+            break;
+        }
         let newest = operator.apply(next.as_ref());
         images = stacked_rows(&images, &newest);
         basis = stacked_columns(&basis, &next);
-        let found = norm(&singular_values(images.as_ref(), count)?);
-        let gain = (found - captured) / found;
-        if block == KRYLOV_DEPTH || is_enough(gain, last_gain) {
+        // Of all directions in a block: those asked for can seem to have converged while the next ones are on their way
+        // past them.
+        let found = norm(&singular_values(images.as_ref(), width)?);
+        let gain = if found > 0.0 { (found - captured) / found } else { 0.0 };
+        if block == KRYLOV_DEPTH || (block > 0 && is_enough(block, gain, last_gain)) {
             break;
         }
-        next = without(operator.adjoint(newest.as_ref()).as_ref(), &basis)?;
-        if next.ncols() == 0 {
-            break;
-        }
+        let further = without(operator.adjoint(newest.as_ref()).as_ref(), &basis)?;
+        next = random.completing(further, &basis, width)?;
         (captured, last_gain) = (found, gain);
+    }
+    if basis.ncols() == 0 {
+        return Ok(Directions { vectors: basis, values: Vec::new(), images });
     }
     // The basis is orthonormal, so the best directions inside it are those of its images (Rayleigh and Ritz).
     let (inside, values) = left_singular(images.as_ref(), count)?;
@@ -150,17 +165,54 @@ fn block_krylov(operator: &dyn LinearOperator, count: usize) -> Result<Direction
     Ok(Directions { vectors: basis * inside, values, images })
 }
 
-/// Random signs, always the same for a shape: they start Krylov spaces.
+/// Outgoing weights that an operator's adjoint makes of random incoming ones.
+struct RandomImages<'a> {
+    operator: &'a dyn LinearOperator,
+    rng: ChaCha8Rng,
+    /// Whether everything that the operator's adjoint gives lies in the span of what was asked about.
+    exhausted: bool,
+}
+
+impl<'a> RandomImages<'a> {
+    fn of(operator: &'a dyn LinearOperator) -> Self {
+        Self { operator, rng: Seed::new(0).fold("krylov").rng(), exhausted: false }
+    }
+
+    /// The orthonormal block, completed to so many columns by random images orthogonal to it and to the basis, as far
+    /// as there are any. A block loses columns where its directions depend on each other, or where the space that it
+    /// started from is left unchanged by the operator; what lies outside would then never be looked at.
+    fn completing(&mut self, block: Matrix, basis: &Matrix, width: usize) -> Result<Matrix, Error> {
+        let missing = width.saturating_sub(block.ncols());
+        if missing == 0 || self.exhausted {
+            return Ok(block);
+        }
+        let known = stacked_columns(basis, &block);
+        let drawn = signs(&mut self.rng, missing, self.operator.fan_in());
+        let added = without(self.operator.adjoint(drawn.as_ref()).as_ref(), &known)?;
+        self.exhausted = added.ncols() < missing;
+        Ok(stacked_columns(&block, &added))
+    }
+}
+
+/// Random signs, always the same for a shape: they start iterations.
 pub(crate) fn random_signs(rows: usize, columns: usize) -> Matrix {
-    let mut rng = Seed::new(0).fold("krylov").rng();
+    signs(&mut Seed::new(0).fold("krylov").rng(), rows, columns)
+}
+
+fn signs(rng: &mut ChaCha8Rng, rows: usize, columns: usize) -> Matrix {
     Mat::from_fn(rows, columns, |_, _| if rng.random::<bool>() { 1.0 } else { -1.0 })
 }
 
-/// Whether further blocks would raise the captured gradient norm by too little, if their gains go on to fall as they do
-/// now.
-fn is_enough(gain: f64, last_gain: f64) -> bool {
+/// Whether further blocks would raise the captured gradient norm by too little.
+///
+/// Gains fall geometrically where singular values are apart, and like the cube of the block's number where they lie
+/// close together, as those of white noise do; what is left is then half of the last gain times the number of blocks.
+/// Neither is a bound. Over 2 850 random operators of 66 to 576 rows and columns (white noise, power laws, exponentials, a
+/// few directions above noise) and 1 to 16 directions, the least that was captured is .994 of the optimum.
+fn is_enough(block: usize, gain: f64, last_gain: f64) -> bool {
     let ratio = gain / last_gain;
-    gain <= 0.0 || (ratio < 1.0 && gain * ratio / (1.0 - ratio) < KRYLOV_REMAINDER)
+    let geometric = if ratio < 1.0 { gain * ratio / (1.0 - ratio) } else { 1.0 };
+    gain <= 0.0 || geometric.max(gain * block as f64 / 2.0) < KRYLOV_REMAINDER
 }
 
 /// The leading singular values of a dense matrix, from the eigenvalues of its smaller Gram matrix.
@@ -202,8 +254,10 @@ fn left_singular(matrix: MatRef<'_, f64>, count: usize) -> Result<(Matrix, Vec<f
     // without mixing them.
     let images = matrix * leading;
     let scaled = Mat::from_fn(images.nrows(), count, |i, j| images[(i, j)] / values[j].max(f64::MIN_POSITIVE));
-    let floor = floor_of(&values);
-    let rank = values.iter().take_while(|value| **value > floor).count();
+    let rank = rank_of(&values);
+    if rank == 0 {
+        return Ok((Mat::zeros(images.nrows(), 0), Vec::new()));
+    }
     Ok((scaled.subcols(0, rank).qr().compute_thin_Q(), values[..rank].to_vec()))
 }
 
@@ -212,19 +266,16 @@ fn eigen(gram: &Matrix) -> Result<SelfAdjointEigen<f64>, Error> {
     Ok(finite(gram)?.self_adjoint_eigen(Side::Lower).expect("the eigenvalues of a finite matrix converge"))
 }
 
-/// Singular values below this are rounding.
-fn floor_of(values: &[f64]) -> f64 {
-    values.first().copied().unwrap_or(0.0) * NOISE
+/// How many of these singular values are more than rounding.
+fn rank_of(values: &[f64]) -> usize {
+    let floor = values.first().copied().unwrap_or(0.0) * NOISE;
+    values.iter().take_while(|value| **value > floor).count()
 }
 
-/// An orthonormal basis of the columns' span. Columns that depend on others leave no trace.
+/// An orthonormal basis of the columns' span, nearly. Columns that depend on others leave no trace.
 ///
 /// By the Cholesky factor of their Gram matrix (Yamamoto et al. 2015), or its eigenvectors if columns are close to
-/// dependent (Stathopoulos and Wu 2002); twice, which is enough in floating point.
-fn orthonormal(columns: Matrix) -> Result<Matrix, Error> {
-    orthonormal_once(orthonormal_once(columns)?)
-}
-
+/// dependent (Stathopoulos and Wu 2002). Done twice, it is orthonormal to rounding.
 fn orthonormal_once(columns: Matrix) -> Result<Matrix, Error> {
     let size = columns.ncols();
     if size == 0 {
@@ -255,6 +306,9 @@ fn well_conditioned_factor(gram: &Matrix) -> Option<Matrix> {
 
 /// An orthonormal block from the columns, orthogonal to a basis; columns that lie in its span leave no trace.
 fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Result<Matrix, Error> {
+    if !columns.is_all_finite() {
+        return Err(Error::OperatorNotFinite);
+    }
     let project = |columns: MatRef<'_, f64>| columns - basis * (basis.transpose() * columns);
     let left = project(columns);
     let norms = (0..left.ncols()).map(|j| (j, left.col(j).norm_l2()));
@@ -263,23 +317,24 @@ fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Result<Matrix, Error> {
     orthonormal_once(project(orthonormal_once(unit)?.as_ref()))
 }
 
-/// Completes the vectors to `count` orthonormal columns, and gives the added ones the value 0.
-fn completed(found: Directions, count: usize) -> Result<Directions, Error> {
+/// Completes the vectors to `count` orthonormal columns, each with what the operator really makes of it: beyond the rank
+/// that is rounding, or nothing.
+fn completed(found: Directions, operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let Directions { vectors, mut values, images } = found;
-    let floor = floor_of(&values);
-    let rank = values.iter().take_while(|value| **value > floor).count();
-    values.resize(count, 0.0);
-    values[rank..].fill(0.0);
+    let rank = rank_of(&values);
     if rank == count {
         return Ok(Directions { vectors, values, images });
     }
-    // More columns than are needed, so that those that are left are independent for sure.
+    values.truncate(rank);
     let kept = vectors.subcols(0, rank).to_owned();
+    // More columns than are needed, so that those that are left are independent for sure.
     let mut rng = Seed::new(0).fold("completion").rng();
     let fresh = Mat::from_fn(kept.nrows(), count - rank + OVERSAMPLING, |_, _| StandardNormal.sample(&mut rng));
     let added = without(fresh.as_ref(), &kept)?;
     let added = added.subcols(0, count - rank).to_owned();
-    let images = stacked_rows(&images.subrows(0, rank).to_owned(), &Mat::zeros(count - rank, images.ncols()));
+    let of_added = operator.apply(added.as_ref());
+    values.extend((0..of_added.nrows()).map(|i| of_added.row(i).norm_l2()));
+    let images = stacked_rows(&images.subrows(0, rank).to_owned(), &of_added);
     Ok(Directions { vectors: stacked_columns(&kept, &added), values, images })
 }
 

@@ -105,6 +105,63 @@ pub enum Error {
         /// Consumers of the site.
         consumers: usize,
     },
+    /// Two sites have one producer.
+    #[error(
+        "the sites `{site}` and `{other}` have the same producer: neurons belong to one site; name the layers that read them as \
+         its consumers, with `Site::and`"
+    )]
+    SharedProducer {
+        /// The first site's name.
+        site: String,
+        /// The other one's.
+        other: String,
+    },
+    /// A parameter of a site is in the network more than once.
+    #[error(
+        "site `{site}`: {paths} are one parameter in several places of the network, as clones of a layer are, so that they \
+         cannot grow apart; initialize each layer by itself"
+    )]
+    SharedParameter {
+        /// The site's name.
+        site: String,
+        /// Where it is.
+        paths: String,
+    },
+    /// A layer of a site is of another float type than the device's default.
+    #[error(
+        "site `{site}`: `{parameter}` is {found}, and growth computes in the device's default float type, {expected}; cast the \
+         network back before it grows, or change the default"
+    )]
+    FloatType {
+        /// The site's name.
+        site: String,
+        /// Where the parameter is.
+        parameter: String,
+        /// Its type.
+        found: String,
+        /// The device's default.
+        expected: String,
+    },
+    /// No example of the growth batch reaches a site.
+    #[error(
+        "no example of the growth batch reaches the site `{site}`, so that nothing is known of it; use a larger growth batch, or \
+         leave the site out of the plan"
+    )]
+    NoExamples {
+        /// The site's name.
+        site: String,
+    },
+    /// The forward pass of the grown network panics.
+    #[error(
+        "growing {sites}: the forward pass of the grown network fails ({reason}); the network was left as it was: check that \
+         `sites()` names every layer that reads the neurons"
+    )]
+    GrownNetworkFails {
+        /// The sites that were grown.
+        sites: String,
+        /// What the panic said.
+        reason: String,
+    },
     /// A plan or schedule names a site that the network does not have.
     #[error("the network has no site `{site}`; its sites are: {known}")]
     UnknownSite {
@@ -204,10 +261,25 @@ pub enum Error {
         /// The tolerance.
         tolerance: f64,
     },
+    /// A growth event changed the loss, and not the output.
+    #[error(
+        "growing {sites} changed the loss from {before:.6e} to {after:.6e}, but not the output: the loss reads the neurons \
+         themselves, as a penalty on activations does, and its gradient cannot be told beforehand; the network was left as it \
+         was: leave such terms out of the loss of the pass that growth looks at"
+    )]
+    LossChanged {
+        /// The sites that were grown.
+        sites: String,
+        /// The loss on the growth batch before growth.
+        before: f64,
+        /// After it.
+        after: f64,
+    },
     /// The new neurons receive another gradient than the growth operator says.
     #[error(
-        "new neurons at site `{site}` receive a gradient of norm {measured:.6e}, not the predicted {predicted:.6e}; the network \
-         was left as it was: check that `sites()` names the layers and the activation that the forward pass applies"
+        "new neurons at site `{site}` receive a gradient of norm {measured:.6e}, not the predicted one of norm {predicted:.6e} (the \
+         norm of the difference is {difference:.6e}); the network was left as it was: check that `sites()` names the layers and \
+         the activation that the forward pass applies"
     )]
     GradientMismatch {
         /// The site's name.
@@ -216,6 +288,8 @@ pub enum Error {
         predicted: f64,
         /// Norm measured on the grown network.
         measured: f64,
+        /// Norm of the difference, entry by entry.
+        difference: f64,
     },
     /// The loss is not a finite number.
     #[error(
@@ -226,6 +300,30 @@ pub enum Error {
         step: usize,
         /// The loss.
         loss: f64,
+    },
+    /// Weights or optimizer state are not finite numbers.
+    #[error(
+        "{what} became infinite or not a number by step {step}; the checkpoint before is kept: lower the learning rate, or clip \
+         gradients"
+    )]
+    WeightsNotFinite {
+        /// What did.
+        what: &'static str,
+        /// The step.
+        step: usize,
+    },
+    /// A label does not belong to any output.
+    #[error(
+        "the {set} examples have the label {label}, but the network has {outputs} outputs, for labels 0 to {last}; give it an \
+         output for every class, or number classes from 0", last = .outputs.saturating_sub(1)
+    )]
+    LabelOutOfRange {
+        /// Which examples.
+        set: &'static str,
+        /// The largest label, or a negative one.
+        label: i64,
+        /// The network's outputs.
+        outputs: usize,
     },
     /// An option has a value that makes no sense.
     #[error("`{option}` is {value}; {remedy}")]

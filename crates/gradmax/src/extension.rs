@@ -8,6 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::error::Error;
+use crate::index_map::IndexMaps;
 
 /// Entries to insert into one parameter along one axis; usually at its end.
 ///
@@ -56,39 +57,27 @@ impl Extension {
     }
 }
 
-/// Extensions by the parameter that they are for, in the order in which they can be inserted one after another: places
-/// that come later first, so that no insertion moves the next one's place.
-pub(crate) fn by_parameter(extensions: &[Extension]) -> BTreeMap<ParamId, Vec<&Extension>> {
-    let mut grouped = BTreeMap::<_, Vec<_>>::new();
-    for extension in extensions {
-        grouped.entry(extension.parameter).or_default().push(extension);
-    }
-    for of_parameter in grouped.values_mut() {
-        of_parameter.reverse();
-        // Copies come last, so that they take over all that is new in what they are copies of.
-        let copies = |extension: &Extension| extension.copies.iter().any(Option::is_some);
-        of_parameter.sort_by_key(|extension| (copies(extension), extension.axis, std::cmp::Reverse(extension.at)));
-    }
-    grouped
-}
-
 /// Inserts the extensions into the module's parameters; ids, and everything else, stay as they are.
 ///
 /// # Errors
 /// [`Error::ExtensionMismatch`], if an extension's parameter is not in the module or has another shape. The module is
 /// consumed; clone it first if it must survive a failure (a clone shares its tensors and costs next to nothing).
 pub fn widen<M: Module>(module: M, extensions: &[Extension]) -> Result<M, Error> {
-    let mut widening =
-        Widening { extensions: by_parameter(extensions), path: Vec::new(), done: BTreeSet::new(), error: None };
+    widen_by(module, &IndexMaps::of(extensions))
+}
+
+/// As [`widen`], by index maps that are made already.
+pub(crate) fn widen_by<M: Module>(module: M, maps: &IndexMaps<'_>) -> Result<M, Error> {
+    let mut widening = Widening { maps, path: Vec::new(), done: BTreeSet::new(), error: None };
     let module = module.map(&mut widening);
     if let Some(error) = widening.error {
         return Err(error);
     }
-    match widening.extensions.iter().find(|(id, _)| !widening.done.contains(*id)) {
+    match maps.parameters().find(|(id, _)| !widening.done.contains(id)) {
         None => Ok(module),
         Some((id, missed)) => Err(Error::ExtensionMismatch {
             parameter: id.to_string(),
-            axis: missed[0].axis,
+            axis: missed.extensions[0].axis,
             reason: "the network has no such parameter; `sites()` must name layers of the network itself".into(),
         }),
     }
@@ -99,7 +88,11 @@ pub fn widen<M: Module>(module: M, extensions: &[Extension]) -> Result<M, Error>
 pub(crate) fn shift<M: Module>(module: M, shifts: &[Extension]) -> M {
     match shifts.is_empty() {
         true => module,
-        false => module.map(&mut Shifting { shifts: by_parameter(shifts) }),
+        false => {
+            let mut by_parameter = BTreeMap::<_, Vec<_>>::new();
+            shifts.iter().for_each(|shift| by_parameter.entry(shift.parameter).or_default().push(shift));
+            module.map(&mut Shifting { shifts: by_parameter })
+        }
     }
 }
 
@@ -129,7 +122,7 @@ impl ModuleMapper for Shifting<'_> {
 }
 
 struct Widening<'a> {
-    extensions: BTreeMap<ParamId, Vec<&'a Extension>>,
+    maps: &'a IndexMaps<'a>,
     path: Vec<String>,
     done: BTreeSet<ParamId>,
     error: Option<Error>,
@@ -145,12 +138,11 @@ impl ModuleMapper for Widening<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(extensions) = self.extensions.get(&param.id) else {
+        let Some(map) = self.maps.get(param.id) else {
             return param;
         };
-        let shape = param.val().dims();
-        if let Some(error) = extensions.iter().find_map(|extension| extension.check(&self.path.join("."), &shape).err())
-        {
+        let (shape, path) = (param.val().dims(), self.path.join("."));
+        if let Some(error) = map.extensions.iter().find_map(|extension| extension.check(&path, &shape).err()) {
             self.error.get_or_insert(error);
             return param;
         }
@@ -158,7 +150,7 @@ impl ModuleMapper for Widening<'_> {
         param.map(|old| {
             let tracked = old.is_require_grad();
             let autodiff = old.is_autodiff();
-            let grown = extended(old.inner(), extensions);
+            let grown = map.extended(old.inner());
             match autodiff {
                 true => grown.autodiff().set_require_grad(tracked),
                 false => grown,
@@ -174,79 +166,26 @@ pub(crate) fn widen_gradients<M: Module>(
     gradients: GradientsParams,
     extensions: &[Extension],
 ) -> GradientsParams {
-    let mut widening = GradientWidening { extensions: by_parameter(extensions), gradients };
+    let mut widening = GradientWidening { maps: &IndexMaps::of(extensions), gradients };
     module.visit(&mut widening);
     widening.gradients
 }
 
 struct GradientWidening<'a> {
-    extensions: BTreeMap<ParamId, Vec<&'a Extension>>,
+    maps: &'a IndexMaps<'a>,
     gradients: GradientsParams,
 }
 
 impl ModuleVisitor for GradientWidening<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(extensions) = self.extensions.get(&param.id) else {
+        let Some(map) = self.maps.get(param.id) else {
             return;
         };
         // A frozen parameter has no gradient, and needs none.
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            self.gradients.register(param.id, extended(gradient, extensions));
+            self.gradients.register(param.id, map.extended(gradient));
         }
     }
-}
-
-/// The tensor with all its extensions inserted, zero where they meet.
-fn extended<const D: usize>(old: Tensor<D>, extensions: &[&Extension]) -> Tensor<D> {
-    let (device, dtype) = (old.device(), old.dtype());
-    let mut tensor = old;
-    for (index, extension) in extensions.iter().enumerate() {
-        let mut values = Tensor::<D>::from_data(extension.values.clone(), (&device, dtype));
-        // The values are stated against the old shape; along other axes the tensor may have grown by now.
-        for other in extensions[..index].iter().filter(|other| other.axis != extension.axis) {
-            let mut corner = values.dims();
-            corner[other.axis] = other.added();
-            values = inserted(values, Tensor::zeros(corner, (&device, dtype)), other.axis, other.at);
-        }
-        if extension.copies.iter().any(Option::is_some) {
-            values = with_copies(values, &tensor, extension);
-        }
-        tensor = inserted(tensor, values, extension.axis, extension.at);
-    }
-    tensor
-}
-
-/// The values, each added to what it is a copy of. Entries before the extension's place have not moved.
-fn with_copies<const D: usize>(values: Tensor<D>, tensor: &Tensor<D>, extension: &Extension) -> Tensor<D> {
-    let entry = |(index, parent): (usize, &Option<usize>)| {
-        let own = values.clone().narrow(extension.axis, index, 1);
-        match parent {
-            Some(parent) => own + tensor.clone().narrow(extension.axis, *parent, 1),
-            None => own,
-        }
-    };
-    Tensor::cat(extension.copies.iter().enumerate().map(entry).collect(), extension.axis)
-}
-
-fn inserted<const D: usize>(tensor: Tensor<D>, values: Tensor<D>, axis: usize, at: usize) -> Tensor<D> {
-    let length = tensor.dims()[axis];
-    if length == 0 {
-        return values;
-    }
-    if values.dims().contains(&0) {
-        // A layer without neurons, whose other axis grows.
-        let mut dims = tensor.dims();
-        dims[axis] += values.dims()[axis];
-        return Tensor::zeros(dims, (&tensor.device(), tensor.dtype()));
-    }
-    let mut parts = vec![values];
-    if at > 0 {
-        parts.insert(0, tensor.clone().narrow(axis, 0, at));
-    }
-    if at < length {
-        parts.push(tensor.narrow(axis, at, length - at));
-    }
-    Tensor::cat(parts, axis)
 }
 
 #[cfg(test)]
@@ -295,6 +234,70 @@ mod tests {
         let expected =
             [[1.0_f32, 7.0, 9.0, 2.0, 3.0, 8.0], [2.0, 0.0, 0.0, 2.0, 2.0, 0.0], [4.0, 7.0, 9.0, 5.0, 6.0, 8.0]];
         assert_eq!(grown.weight.val().into_data(), TensorData::new(expected.concat(), [3, 6]));
+    }
+
+    /// Blocks `[a0 a1 | b0 b1]`: a plain neuron at the end of block a, and a split of b0 at the end of block b.
+    #[test]
+    fn copies_in_one_block_and_new_entries_in_another_keep_their_places() {
+        let mut linear = LinearConfig::new(1, 4).with_bias(false).init(&Device::flex());
+        let id = linear.weight.id;
+        linear.weight = linear.weight.map(|_| Tensor::from_floats([[1.0, 2.0, 3.0, 4.0]], &Device::flex()));
+        let entry = |at: usize, value: f32, copies: Vec<Option<usize>>| {
+            let values = TensorData::new(vec![value], [1, 1]);
+            Extension { parameter: id, axis: 1, length: 4, at, values, copies }
+        };
+        for order in [[0, 1], [1, 0]] {
+            let both = [entry(2, 9.0, Vec::new()), entry(4, 0.5, vec![Some(2)])];
+            let grown = widen(linear.clone(), &order.map(|index| both[index].clone())).unwrap();
+            assert_eq!(values(&grown), [1.0, 2.0, 9.0, 3.0, 4.0, 3.5]);
+        }
+        // A copy that comes first, and several copies of one entry, some with new entries between.
+        let mixed = [
+            entry(0, 0.25, vec![Some(3)]),
+            entry(4, 7.0, Vec::new()),
+            entry(4, 0.5, vec![Some(0)]),
+            entry(1, 8.0, vec![None]),
+        ];
+        let grown = widen(linear, &mixed).unwrap();
+        assert_eq!(values(&grown), [4.25, 1.0, 8.0, 2.0, 3.0, 4.0, 7.0, 1.5]);
+    }
+
+    /// A row that is split off, and a column that is split off: where they meet lies the entry where their originals meet.
+    #[test]
+    fn copies_take_over_what_is_new_along_other_axes() {
+        let mut linear = LinearConfig::new(2, 2).with_bias(false).init(&Device::flex());
+        let id = linear.weight.id;
+        linear.weight = linear.weight.map(|_| Tensor::from_floats([[1.0, 2.0], [3.0, 4.0]], &Device::flex()));
+        let row = Extension {
+            parameter: id,
+            axis: 0,
+            length: 2,
+            at: 1,
+            values: TensorData::new(vec![0.0_f32, 0.5], [1, 2]),
+            copies: vec![Some(1)],
+        };
+        let copied = Extension {
+            parameter: id,
+            axis: 1,
+            length: 2,
+            at: 0,
+            values: TensorData::new(vec![0.0_f32, 0.0], [2, 1]),
+            copies: vec![Some(1)],
+        };
+        let new = Extension {
+            at: 1,
+            values: TensorData::new(vec![7.0_f32, 8.0], [2, 1]),
+            copies: Vec::new(),
+            ..copied.clone()
+        };
+        for extensions in [[&row, &copied, &new], [&new, &copied, &row], [&copied, &row, &new]] {
+            let grown = widen(linear.clone(), &extensions.map(Clone::clone)).unwrap();
+            assert_eq!(values(&grown), [[2.0, 1.0, 7.0, 2.0], [4.5, 3.0, 8.0, 4.5], [4.0, 3.0, 8.0, 4.0]].concat());
+        }
+    }
+
+    fn values(linear: &burn::nn::Linear) -> Vec<f32> {
+        linear.weight.val().into_data().try_into_vec_as::<f32>().unwrap()
     }
 
     #[test]

@@ -69,6 +69,22 @@ pub fn training_flops<N: Growable>(network: &N) -> u64 {
     3 * network.flops()
 }
 
+/// Number of entries that are trained, on a device with automatic differentiation. Running statistics of norms, and what
+/// was frozen, are not among them; Burn's `num_params` counts all.
+pub fn trainable_parameters<M: Module>(module: &M) -> usize {
+    struct Trained(usize);
+    impl ModuleVisitor for Trained {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.val().is_require_grad() {
+                self.0 += param.lazy_shape().num_elements();
+            }
+        }
+    }
+    let mut trained = Trained(0);
+    module.visit(&mut trained);
+    trained.0
+}
+
 struct DenseFlops(u64);
 
 impl ModuleVisitor for DenseFlops {

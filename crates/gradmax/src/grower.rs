@@ -9,12 +9,13 @@ use flexconv::{computes_on_threads, map_side_by_side};
 
 use crate::addition::Addition;
 use crate::branch::Branch;
-use crate::carry::{Carried, SecondMoments, carry, paths_of};
+use crate::carry::{Carried, KnownParameters, SecondMoments, carry_by, paths_of};
 use crate::chosen::{Chosen, ChosenBlock};
 use crate::error::Error;
-use crate::extension::{shift, widen, widen_gradients};
-use crate::growable::Growable;
+use crate::extension::{shift, widen_by, widen_gradients};
+use crate::growable::{Growable, trainable_parameters};
 use crate::growth_loss::{AtBlock, GrowthLoss, NetworkLoss, OnGrowthBatch};
+use crate::index_map::IndexMaps;
 use crate::initializer::{Initializer, Needs, Request};
 use crate::matrix::Matrix;
 use crate::new_neurons::{Changes, NewNeurons};
@@ -26,7 +27,7 @@ use crate::receipt::{Receipt, SiteReceipt, Timing};
 use crate::schedule::Planned;
 use crate::seed::Seed;
 use crate::site::Site;
-use crate::verify::{Before, Verification, Verified, verify};
+use crate::verify::{Before, Grown, ONLY_ROUNDING, Verification, Verified, gradient_rounding, verify};
 
 /// Grows networks with one initializer.
 pub struct Grower {
@@ -50,6 +51,8 @@ pub struct EventContext {
     pub batch_is_training_step: bool,
     /// Median milliseconds of a training step, if known.
     pub training_step: Option<f64>,
+    /// Median milliseconds of a training step's forward and backward pass, if known.
+    pub training_pass: Option<f64>,
 }
 
 /// A probed pass over a growth batch, from which networks grow.
@@ -64,12 +67,15 @@ pub struct Look<N> {
 
 impl<N: Growable> Look<N> {
     /// Takes the pass; `parts` show the network's sites to the probe.
-    pub fn of(network: &N, parts: &[Part<'_, N>]) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if examples cannot be read.
+    pub fn of(network: &N, parts: &[Part<'_, N>]) -> Result<Self, Error> {
         let device = device_of(network);
         let mut clock = Clock::start(&device);
         let looking = independent(network);
-        let looked = look(&looking, parts);
-        Self { looking, looked, milliseconds: clock.lap() }
+        let looked = look(&looking, parts)?;
+        Ok(Self { looking, looked, milliseconds: clock.lap() })
     }
 
     /// The mean loss on the growth batch.
@@ -179,13 +185,13 @@ impl Grower {
     /// Checks, before any training, that the network can be grown by this grower.
     ///
     /// # Errors
-    /// Those of [`Site::check`] and, with zero incoming weights, [`Site::slopes_at_zero`]; [`Error::RepeatedSite`];
-    /// [`Error::BadOption`].
+    /// Those of [`Site::check`] and, with zero incoming weights, [`Site::slopes_at_zero`]; [`Error::RepeatedSite`],
+    /// [`Error::SharedProducer`], [`Error::SharedParameter`] and [`Error::FloatType`]; [`Error::BadOption`].
     pub fn check<N: Growable>(&self, network: &N) -> Result<(), Error> {
         self.placement.check()?;
         self.initializer.check()?;
         let (sites, device) = (network.sites(), device_of(network));
-        check_names(sites.iter().map(|site| site.name.as_str()))?;
+        check_sites(network, &sites)?;
         sites.iter().try_for_each(|site| self.check_site(site, &device))
     }
 
@@ -215,7 +221,7 @@ impl Grower {
         plan: &[Planned],
         pass: impl Fn(&N, &mut dyn Probe) -> Pass,
     ) -> Result<Growth<N>, Error> {
-        let parts = [Part { weight: 1.0, pass: Box::new(pass) }];
+        let parts = [Part::whole(pass)];
         self.grow_on(network, optimizer, plan, &parts, EventContext::default())
     }
 
@@ -234,7 +240,7 @@ impl Grower {
         let device = device_of(network);
         // Before the costly part: a plan that cannot be carried out is refused at once.
         let planned = self.planned_sites(network, plan, &device)?;
-        let look = Look::of(network, parts);
+        let look = Look::of(network, parts)?;
         let probe = look.milliseconds;
         self.grow_after(network, optimizer, planned, parts, context, (&look, probe))
     }
@@ -277,31 +283,25 @@ impl Grower {
         let mut clock = Clock::start(&device);
 
         let seed = self.seed.at(context.event as u64);
-        let pass = looked.pass.borrow();
-        let gradients = pass.as_ref().map(|pass| &pass.gradients);
-        let requested = planned.into_iter().map(|(site, count)| {
-            let gradients = gradients.filter(|_| site.blocks() == 1 && site.width() > 0);
-            let existing = gradients.and_then(|gradients| site.outgoing_gradients(gradients));
-            (site, count, existing)
-        });
-        let requested = requested.collect::<Vec<_>>();
-        drop(pass);
+        if self.placement.scale == Scale::Joint {
+            planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
+        }
         let evidence = &looked.evidence;
-        let choose = |(site, count, existing)| self.choose(site, count, evidence, existing, seed, None);
+        let choose = |(site, count)| self.choose(site, count, evidence, seed, None);
         let chosen = match self.initializer.needs() {
             Needs::Loss => {
                 let loss = OnGrowthBatch { network, parts };
-                let choose = |(site, count, existing)| self.choose(site, count, evidence, existing, seed, Some(&loss));
-                requested.into_iter().map(choose).collect()
+                planned.into_iter().map(|(site, count)| self.choose(site, count, evidence, seed, Some(&loss))).collect()
             }
-            _ if computes_on_threads(&device) => map_side_by_side(requested, choose),
-            _ => requested.into_iter().map(choose).collect::<Vec<_>>(),
+            _ if computes_on_threads(&device) => map_side_by_side(planned, choose),
+            _ => planned.into_iter().map(choose).collect::<Vec<_>>(),
         };
         let chosen = chosen.into_iter().collect::<Result<Vec<_>, _>>()?;
         let initialize = clock.lap();
 
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
         let extensions = additions.iter().flat_map(Addition::all).cloned().collect::<Vec<_>>();
+        let maps = IndexMaps::of(&extensions);
         let preserves = chosen.iter().all(Chosen::preserves_function);
         let keeps_gradients = chosen.iter().all(Chosen::keeps_gradients) && !meet(&chosen);
         let pass = match keeps_gradients && context.batch_is_training_step {
@@ -311,16 +311,17 @@ impl Grower {
         // A pass that training goes on from counts in the running statistics; any other does not.
         let shifts = chosen.iter().flat_map(Chosen::changes).collect::<Vec<_>>();
         let shifted = shift(independent(if pass.is_some() { looking } else { network }), &shifts);
-        let grown = widen(shifted, &extensions)?;
+        let grown = widen_by(shifted, &maps)?;
         let training_pass = pass.map(|pass| widen_pass(pass, &grown, &chosen));
         let widen = clock.lap();
 
-        let Carried { optimizer, reset } = carry(optimizer.clone(), &extensions, self.second_moments)?;
+        let Carried { optimizer, reset, unknown_fields } = carry_by(optimizer.clone(), &maps, self.second_moments)?;
         let carry = clock.lap();
 
         let tolerance = preserves.then_some(self.tolerance);
         let before = Before { network, looked };
-        let verified = verify(self.verification, &before, &grown, parts, &chosen, &additions, tolerance)?;
+        let what = Grown { step: context.step, chosen: &chosen, additions: &additions, maps: &maps };
+        let verified = verify(self.verification, &before, (&grown, &what), parts, tolerance)?;
         let laps = [probe, initialize, widen, carry, clock.lap()];
 
         let receipt = Receipt {
@@ -332,9 +333,11 @@ impl Grower {
             output_change: verified.output_change,
             tolerance: verified.tolerance,
             sites: site_receipts(&chosen, &verified),
-            parameters: [network.num_params(), grown.num_params()],
+            parameters: [trainable_parameters(network), trainable_parameters(&grown)],
             flops: [network.flops(), grown.flops()],
             optimizer_reset: paths_of(&grown, &reset),
+            optimizer_unknown_fields: unknown_fields,
+            refused: None,
             timing: timing(laps, context, training_pass.is_some()),
         };
         Ok(Growth { network: grown, optimizer, training_pass, receipt })
@@ -348,7 +351,7 @@ impl Grower {
         device: &Device,
     ) -> Result<Vec<(Site, usize)>, Error> {
         let sites = network.sites();
-        check_names(sites.iter().map(|site| site.name.as_str()))?;
+        check_sites(network, &sites)?;
         check_names(plan.iter().map(|planned| planned.site.as_str()))?;
         let find = |planned: &Planned| {
             if planned.count == 0 {
@@ -364,18 +367,31 @@ impl Grower {
         plan.iter().map(find).collect()
     }
 
+    /// Checks that a gradient arrives at a site, and not rounding only: scale `joint` would divide by its norm.
+    fn check_gradient<N: Growable>(&self, site: &Site, network: &N, parts: &[Part<'_, N>]) -> Result<(), Error> {
+        match gradient_rounding(&site.name, network, parts)? > ONLY_ROUNDING {
+            false => Ok(()),
+            true => Err(Error::Initializer {
+                initializer: self.method().to_string(),
+                site: site.name.clone(),
+                reason:
+                    "the gradient that arrives at it is no more than rounding, so scale `joint` has nothing to divide \
+                         by; use scale `mean`, or leave the site out"
+                        .into(),
+            }),
+        }
+    }
+
     fn needs_operator(&self) -> bool {
         self.initializer.needs() >= Needs::Operator || self.placement.scale == Scale::Joint
     }
 
-    /// The weights of new neurons at one site, block by block, and the gradients they will receive; `existing` are the
-    /// gradients of the existing neurons' outgoing weights, `[width, fan_out]`, where they are known.
+    /// The weights of new neurons at one site, block by block, and the gradients they will receive.
     fn choose(
         &self,
         site: Site,
         count: usize,
         evidence: &Evidence,
-        existing: Option<Tensor<2>>,
         seed: Seed,
         loss: Option<&dyn NetworkLoss>,
     ) -> Result<Chosen, Error> {
@@ -386,10 +402,7 @@ impl Grower {
         let choose_block = |block: usize| {
             let branch = Branch::new(&site, block, evidence)?;
             let operator = match self.needs_operator() {
-                true => {
-                    let operator = GrowthOperator::of_branch(branch.clone(), placement.zero_side)?;
-                    Some(operator.with_existing(existing.clone()))
-                }
+                true => Some(GrowthOperator::of_branch(branch.clone(), placement.zero_side)?),
                 false => None,
             };
             let loss = loss.map(|network| AtBlock { network, site: &site, block });
@@ -444,6 +457,34 @@ fn independent<N: Growable>(network: &N) -> N {
 fn widen_pass<N: Growable>(pass: TrainingPass, grown: &N, chosen: &[Chosen]) -> TrainingPass {
     let new = chosen.iter().flat_map(|chosen| chosen.gradient_addition().all().cloned().collect::<Vec<_>>());
     TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new.collect::<Vec<_>>()), ..pass }
+}
+
+/// Checks that sites have names and producers of their own, and layers whose parameters are the network's, once each, in
+/// the float type that growth computes in.
+fn check_sites<N: Growable>(network: &N, sites: &[Site]) -> Result<(), Error> {
+    check_names(sites.iter().map(|site| site.name.as_str()))?;
+    for (index, site) in sites.iter().enumerate() {
+        let same = |other: &&Site| other.producer.weight() == site.producer.weight();
+        if let Some(other) = sites[..index].iter().find(same) {
+            return Err(Error::SharedProducer { site: other.name.clone(), other: site.name.clone() });
+        }
+    }
+    let expected = Tensor::<1>::zeros([1], &device_of(network).inner()).dtype();
+    let known = KnownParameters::of(network);
+    for site in sites {
+        for parameter in site.parameters() {
+            let places = known.0.get(&parameter).map_or([].as_slice(), Vec::as_slice);
+            if places.len() > 1 {
+                let paths = places.iter().map(|(path, _)| format!("`{path}`")).collect::<Vec<_>>().join(" and ");
+                return Err(Error::SharedParameter { site: site.name.clone(), paths });
+            }
+            if let Some((path, found)) = places.iter().find(|(_, found)| *found != expected) {
+                let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+                return Err(Error::FloatType { site: site.name.clone(), parameter: path.clone(), found, expected });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
@@ -508,16 +549,19 @@ fn site_receipts(chosen: &[Chosen], verified: &Verified) -> Vec<SiteReceipt> {
         width: chosen.site.width() + chosen.count(),
         singular_values: chosen.blocks.iter().flat_map(|block| block.neurons.singular_values.clone()).collect(),
         predicted_gradient_norm: chosen.predicted_gradient_norm(),
+        without_gradient: chosen.has_no_gradient() || verified.only_rounding.get(index) == Some(&true),
         gradient_norm: verified.gradient_norms.get(index).map(|norms| norms.incoming),
         outgoing_gradient_norm: verified.gradient_norms.get(index).map(|norms| norms.outgoing),
     };
     chosen.iter().enumerate().map(receipt).collect()
 }
 
-/// What the laps mean: the probed pass is part of the growth's cost unless a training step goes on from it.
+/// What the laps mean: the probed pass is part of the growth's cost; where a training step goes on from it, only what it
+/// takes beyond an ordinary one.
 fn timing(laps: [f64; 5], context: EventContext, probe_is_training_step: bool) -> Timing {
     let [probe, initialize, widen, carry, verify] = laps;
-    let own_probe = if probe_is_training_step { 0.0 } else { probe };
+    let ordinary = if probe_is_training_step { context.training_pass.unwrap_or(0.0) } else { 0.0 };
+    let own_probe = (probe - ordinary).max(0.0);
     let growth = own_probe + initialize + widen + carry;
     let growth_in_steps = context.training_step.map(|step| growth / step);
     let training_step = context.training_step;

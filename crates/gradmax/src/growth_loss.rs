@@ -17,7 +17,7 @@ pub trait GrowthLoss {
     /// Loss and gradients.
     ///
     /// # Errors
-    /// [`Error::ExtensionMismatch`], if the site's layers are not the network's.
+    /// [`Error::ExtensionMismatch`], if the site's layers are not the network's; [`Error::Examples`].
     fn at(&self, neurons: &NewNeurons) -> Result<LossAt, Error>;
 }
 
@@ -78,7 +78,7 @@ impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
             existing: Changes::none(width, site.fan_in(), site.fan_out()),
         };
         for part in self.parts {
-            let pass = (part.pass)(&grown, &mut ());
+            let pass = part.run(&grown, &mut ())?;
             let gradients = GradientsParams::from_grads(pass.loss.backward(), &grown);
             at.loss += part.weight * pass.loss.into_scalar::<f64>();
             let rows = |all: Tensor<2>| from_tensor(all.narrow(0, first, width + count).mul_scalar(part.weight));

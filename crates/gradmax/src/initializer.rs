@@ -33,6 +33,7 @@ pub use self::tiny::Tiny;
 pub use self::unit_bias::UnitBias;
 pub use self::variance_transfer::VarianceTransfer;
 use crate::branch::Branch;
+use crate::chosen::ROUNDING;
 use crate::error::Error;
 use crate::existing::Existing;
 use crate::growth_loss::GrowthLoss;
@@ -243,10 +244,17 @@ impl Request<'_> {
             ZeroSide::Outgoing => operator.adjoint(unit.as_ref()),
         };
         let norm = gradient.norm_l2();
-        if norm == 0.0 {
-            return Err(
-                self.refuse("new neurons receive no gradient at all, so scale `joint` has nothing to divide by")
-            );
+        let neurons = match self.placement.zero_side {
+            ZeroSide::Incoming | ZeroSide::Automatic => {
+                NewNeurons::unbiased(Mat::zeros(self.count, self.fan_in), unit.transpose().to_owned())
+            }
+            ZeroSide::Outgoing => NewNeurons::unbiased(unit.clone(), Mat::zeros(self.fan_out, self.count)),
+        };
+        // A gradient that is only rounding would be blown up to norm `c`.
+        if norm <= ROUNDING * self.branch.magnitude(&neurons) {
+            return Err(self.refuse(
+                "new neurons receive no gradient but rounding, so scale `joint` has nothing to divide by; use scale `mean`",
+            ));
         }
         Ok(unit * faer::Scale(c / norm))
     }

@@ -9,7 +9,8 @@ use crate::error::Error;
 pub struct LearningRate {
     /// The rate that the others are shares of.
     pub base: f64,
-    /// Steps in which it rises linearly from 0 to what it then would be.
+    /// Steps in which it rises linearly: `base / warm_up` in the first one, `base` in the last one. A decay along a cosine
+    /// or a line begins after them; shares of the run at which the rate falls by steps are shares of the whole run.
     pub warm_up: usize,
     /// How it falls.
     pub decay: Decay,
@@ -44,18 +45,22 @@ impl From<f64> for LearningRate {
 impl LearningRate {
     /// The rate of gradient step `step` of a run of `steps`, counted from 0.
     pub fn at(&self, step: usize, steps: usize) -> f64 {
-        let share = step as f64 / steps.max(1) as f64;
-        let decayed = self.base
-            * match &self.decay {
-                Decay::Constant => 1.0,
-                Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * share).cos()),
-                Decay::Linear => 1.0 - share,
-                Decay::Step { at, factor } => factor.powi(at.iter().filter(|at| share >= **at).count() as i32),
-            };
-        match step < self.warm_up {
-            true => decayed * (step + 1) as f64 / self.warm_up as f64,
-            false => decayed,
-        }
+        let warmth = match step < self.warm_up {
+            true => (step + 1) as f64 / self.warm_up as f64,
+            false => 1.0,
+        };
+        let share = |of: usize, all: usize| of as f64 / all.max(1) as f64;
+        let since_warm_up = share(step.saturating_sub(self.warm_up), steps.saturating_sub(self.warm_up));
+        let decay = match &self.decay {
+            Decay::Constant => 1.0,
+            Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * since_warm_up).cos()),
+            Decay::Linear => 1.0 - since_warm_up,
+            Decay::Step { at, factor } => {
+                let passed = at.iter().filter(|at| share(step, steps) >= **at).count();
+                factor.powi(passed as i32)
+            }
+        };
+        self.base * decay * warmth
     }
 
     /// Checks that the numbers make sense.
@@ -104,7 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn warm_up_rises_to_the_schedule() {
+    fn warm_up_rises_to_the_base_rate_and_decay_begins_after_it() {
         assert!(close(&rates(4, Decay::Constant), &[0.025, 0.05, 0.075, 0.1, 0.1]));
+        let all = |decay: Decay| {
+            let rate = LearningRate { base: 0.1, warm_up: 4, decay };
+            (0..10).map(|step| rate.at(step, 10)).collect::<Vec<_>>()
+        };
+        let shares = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0].map(|step: f64| step / 6.0);
+        let rising = [0.025, 0.05, 0.075, 0.1];
+        let linear = shares.map(|share| 0.1 * (1.0 - share));
+        let cosine = shares.map(|share| 0.05 * (1.0 + (std::f64::consts::PI * share).cos()));
+        assert!(close(&all(Decay::Linear), &[rising.as_slice(), &linear].concat()));
+        assert!(close(&all(Decay::Cosine), &[rising.as_slice(), &cosine].concat()));
+        // By steps, at shares of the whole run.
+        let step = all(Decay::Step { at: vec![0.5], factor: 0.1 });
+        assert!(close(&step, &[0.025, 0.05, 0.075, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.01]));
     }
 }

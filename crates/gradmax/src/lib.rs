@@ -41,6 +41,7 @@ pub mod checkpoint;
 mod chosen;
 mod data;
 mod directions;
+mod draws;
 mod error;
 mod evaluation;
 mod existing;
@@ -49,6 +50,7 @@ mod gradients;
 mod growable;
 mod grower;
 mod growth_loss;
+mod index_map;
 mod initializer;
 mod layer;
 mod learning_rate;
@@ -77,15 +79,16 @@ mod verify;
 pub use activation::Activation;
 pub use anatomy::{Described, LayerSummary};
 pub use between::{AtZero, Between, IntoBetween, OutputChange, global_average};
-pub use carry::{Carried, SecondMoments, carry};
+pub use carry::{Carried, SecondMoments, carry, optimizer_on};
 pub use data::{Batch, Examples, InMemory};
 pub use directions::{Directions, Solver, alignment, leading_directions, leading_directions_by};
+pub use draws::with_draws;
 pub use error::Error;
 pub use evaluation::{Evaluation, evaluate};
 pub use existing::Existing;
 pub use extension::{Extension, widen};
 pub use gradients::{Decayed, WeightDecay};
-pub use growable::{Growable, training_flops};
+pub use growable::{Growable, trainable_parameters, training_flops};
 pub use grower::{EventContext, Grower, Growth, Look};
 pub use growth_loss::{GrowthLoss, LossAt};
 pub use initializer::{
@@ -95,7 +98,7 @@ pub use initializer::{
 pub use layer::Layer;
 pub use learning_rate::{Decay, LearningRate};
 pub use matrix::Matrix;
-pub use modules::{DepthwiseConv2d, GroupNorm, Norm, NormKind};
+pub use modules::{DepthwiseConv2d, Dropout, GroupNorm, Norm, NormKind};
 pub use network::{
     Architecture, ConvNet, ConvNetConfig, Downsampling, HiddenPath, Mlp, MlpConfig, MobileNetV1Config, Stage, Strides,
     VggConfig, WideResNet, WideResNetConfig,
@@ -110,7 +113,7 @@ pub use receipt::{Receipt, SiteReceipt, Timing};
 pub use run::{Outcome, Progress, Run, Summary};
 pub use schedule::{Amount, Observed, Order, Periodic, Planned, Schedule, SiteWidth, target_widths};
 pub use seed::Seed;
-pub use settings::{GrowthBatch, GrowthPolicy, Settings};
+pub use settings::{GrowthBatch, GrowthPolicy, OnFailure, Settings};
 pub use signal::{Activations, Signal};
 pub use site::{Path, Site};
 pub use task::{Target, Task};

@@ -1,11 +1,14 @@
-//! Modules that store no width, so that widening their parameters is all that growth has to do.
+//! Modules in place of Burn's own where these do not fit growing networks.
 //!
-//! Burn's own group norm and depthwise convolution keep their number of channels in a field that growth cannot reach.
+//! Burn's group norm and depthwise convolution keep their number of channels in a field that growth cannot reach, and its
+//! dropout draws from a generator that no seed of a run reaches.
 
 mod depthwise;
+mod dropout;
 mod group_norm;
 mod norm;
 
 pub use self::depthwise::DepthwiseConv2d;
+pub use self::dropout::Dropout;
 pub use self::group_norm::GroupNorm;
 pub use self::norm::{Norm, NormKind};

@@ -23,7 +23,7 @@ pub trait Observer<N> {
         Ok(())
     }
 
-    /// The network grew.
+    /// The network grew, or an event was refused and passed over.
     fn grown(&mut self, _receipt: &Receipt) -> Result<(), ObserverError> {
         Ok(())
     }
@@ -49,7 +49,7 @@ pub struct Row {
     pub score: Option<f64>,
     /// Learning rate.
     pub learning_rate: f64,
-    /// Parameters of the network.
+    /// Trainable parameters of the network.
     pub parameters: usize,
     /// Floating-point operations spent on training so far.
     pub flops: u64,

@@ -13,6 +13,8 @@ pub(crate) struct Ongoing<N> {
     pub(crate) run: Run<N>,
     pub(crate) started: Instant,
     step_seconds: Vec<f64>,
+    /// Of these, the seconds of forward and backward passes.
+    pass_seconds: Vec<f64>,
     steps_since_growth: usize,
 }
 
@@ -21,12 +23,13 @@ const RECENT_STEPS: usize = 100;
 
 impl<N: Growable> Ongoing<N> {
     pub(crate) fn new(run: Run<N>) -> Self {
-        Self { run, started: Instant::now(), step_seconds: Vec::new(), steps_since_growth: 0 }
+        Self { run, started: Instant::now(), step_seconds: Vec::new(), pass_seconds: Vec::new(), steps_since_growth: 0 }
     }
 
-    /// Counts a whole step, forward and backward pass included, that took until now.
-    pub(crate) fn took(&mut self, started: Instant) {
+    /// Counts a whole step that took until now, of which its forward and backward pass took so many seconds.
+    pub(crate) fn took(&mut self, started: Instant, pass_seconds: f64) {
         self.step_seconds.push(started.elapsed().as_secs_f64());
+        self.pass_seconds.push(pass_seconds);
         self.steps_since_growth += 1;
     }
 
@@ -49,8 +52,22 @@ impl<N: Growable> Ongoing<N> {
 
     /// Median milliseconds of the last steps of the network as it is.
     pub(crate) fn recent_step_milliseconds(&self) -> Option<f64> {
-        let recent = self.steps_since_growth.min(RECENT_STEPS).min(self.step_seconds.len());
-        median(&self.step_seconds[self.step_seconds.len() - recent..]).map(|seconds| seconds * 1e3)
+        self.recent_milliseconds(&self.step_seconds)
+    }
+
+    /// Median milliseconds of the forward and backward passes of these steps.
+    pub(crate) fn recent_pass_milliseconds(&self) -> Option<f64> {
+        self.recent_milliseconds(&self.pass_seconds)
+    }
+
+    fn recent_milliseconds(&self, seconds: &[f64]) -> Option<f64> {
+        let recent = self.steps_since_growth.min(RECENT_STEPS).min(seconds.len());
+        median(&seconds[seconds.len() - recent..]).map(|seconds| seconds * 1e3)
+    }
+
+    /// Goes on without a growth event that was due.
+    pub(crate) fn passed_over_growth(&mut self) {
+        self.run.progress.events += 1;
     }
 
     /// Median seconds of all steps since the run was started or resumed.

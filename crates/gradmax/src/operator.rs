@@ -1,12 +1,10 @@
 //! The growth operator: the bilinear form of a new neuron's weights, and its two partial derivatives (Evci et al. 2022,
 //! eq. 9 and 16).
 
-use burn::tensor::Tensor;
 use faer::{Mat, MatRef};
-use flexconv::linear;
 
 use crate::branch::{Branch, LinearPassage};
-use crate::directions::{Directions, leading_directions, random_signs};
+use crate::directions::{Directions, leading_directions};
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor};
 use crate::placement::ZeroSide;
@@ -25,11 +23,6 @@ pub trait LinearOperator {
     fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix;
     /// `G V'`, for `incoming` `V` of shape `[n, fan_in]`: `[fan_out, n]`.
     fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix;
-    /// Outgoing weights of `count` neurons that are likely to have large images, `[fan_out, count]`, if the operator
-    /// knows any for less than [`adjoint`](Self::adjoint) costs: iterations start there.
-    fn guess(&self, _count: usize) -> Option<Matrix> {
-        None
-    }
 }
 
 /// The growth operator of a site on a growth batch.
@@ -47,8 +40,6 @@ pub trait LinearOperator {
 pub struct GrowthOperator {
     branch: Branch,
     passages: Vec<LinearPassage>,
-    /// Gradients of the existing neurons' outgoing weights, `[width, fan_out]`, if they are known.
-    existing: Option<Tensor<2>>,
 }
 
 impl GrowthOperator {
@@ -78,12 +69,7 @@ impl GrowthOperator {
             ZeroSide::Incoming | ZeroSide::Automatic => branch.site.slopes_at_zero(&device)?,
         };
         let passages = branch.linearised(&slopes);
-        Ok(Self { branch, passages, existing: None })
-    }
-
-    /// The operator, knowing the gradients of the existing neurons' outgoing weights, `[width, fan_out]`.
-    pub(crate) fn with_existing(self, existing: Option<Tensor<2>>) -> Self {
-        Self { existing, ..self }
+        Ok(Self { branch, passages })
     }
 
     /// The leading left singular directions of the operator: the outgoing weights that GradMax gives `count` new
@@ -136,15 +122,6 @@ impl LinearOperator for GrowthOperator {
 
     fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix {
         self.derivative(incoming, Side::Outgoing, [self.fan_out(), incoming.nrows()])
-    }
-
-    /// Combinations of the gradients of the existing neurons' outgoing weights: these have read the same `h`, if not
-    /// linearly, and their consumers have the same `delta`.
-    fn guess(&self, count: usize) -> Option<Matrix> {
-        let gradients = self.existing.as_ref()?;
-        let [neurons, _] = gradients.dims();
-        let signs = to_tensor(random_signs(count, neurons).as_ref(), &gradients.device());
-        (neurons >= count).then(|| from_tensor(linear(signs, gradients.clone(), None)).transpose().to_owned())
     }
 }
 

@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
+use crate::draws::with_same_draws;
+use crate::error::Error;
 use crate::growable::Growable;
 use crate::probe::{Evidence, Probe, Recorder};
 
@@ -20,9 +22,25 @@ pub struct Pass {
 pub struct Part<'a, N> {
     /// The share: the part's examples over all examples.
     pub weight: f64,
-    /// Computes output and mean loss of the part.
+    /// Computes output and mean loss of the part; may read its examples first, and fail to.
     #[allow(clippy::type_complexity)]
-    pub pass: Box<dyn Fn(&N, &mut dyn Probe) -> Pass + 'a>,
+    pub pass: Box<dyn Fn(&N, &mut dyn Probe) -> Result<Pass, Error> + 'a>,
+}
+
+impl<'a, N> Part<'a, N> {
+    /// The whole growth batch in one part, whose pass computes output and mean loss.
+    pub fn whole(pass: impl Fn(&N, &mut dyn Probe) -> Pass + 'a) -> Self {
+        Self { weight: 1.0, pass: Box::new(move |network, probe| Ok(pass(network, probe))) }
+    }
+
+    /// Takes the pass. What it [draws](crate::with_draws) does not depend on the passes before it, so that passes through a
+    /// network before and after growth drop the same.
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if examples cannot be read.
+    pub fn run(&self, network: &N, probe: &mut dyn Probe) -> Result<Pass, Error> {
+        with_same_draws(|| (self.pass)(network, probe))
+    }
 }
 
 /// A forward and a backward pass over a batch.
@@ -46,11 +64,11 @@ pub(crate) struct Looked {
 }
 
 /// Takes a probed pass over every part.
-pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Looked {
+pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Result<Looked, Error> {
     let mut looked = Looked::default();
     for part in parts {
         let mut recorder = Recorder::new();
-        let Pass { output, loss } = (part.pass)(network, &mut recorder);
+        let Pass { output, loss } = part.run(network, &mut recorder)?;
         let mut gradients = loss.backward();
         let (output, loss) = (output.inner(), loss.inner());
         looked.evidence.accumulate(recorder.into_evidence(&mut gradients), part.weight);
@@ -62,5 +80,5 @@ pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Looked {
         });
         looked.pass.replace(pass);
     }
-    looked
+    Ok(looked)
 }

@@ -15,6 +15,7 @@ use crate::site::Site;
 pub trait Probe {
     /// Sees a passage through a site: the producer's input and the output of one of the site's consumers, counted from
     /// 0; returns the consumer's output.
+    #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
     fn passage(&mut self, site: &str, consumer: usize, input: Signal, output: Signal) -> Signal;
 }
 
@@ -23,12 +24,14 @@ impl dyn Probe + '_ {
     ///
     /// # Shapes
     /// `[batch, inputs]` at dense layers, `[batch, channels, height, width]` at convolutions; the two may differ in rank.
+    #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
     pub fn site<P: Activations, C: Activations>(&mut self, site: &str, input: &P, output: C) -> C {
         self.consumer(site, 0, input, output)
     }
 
     /// As `site`, for one of several consumers of the site's neurons, in the order of
     /// [`Site::paths`].
+    #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
     pub fn consumer<P: Activations, C: Activations>(&mut self, site: &str, consumer: usize, input: &P, output: C) -> C {
         C::from_signal(self.passage(site, consumer, input.clone().into_signal(), output.into_signal()))
     }
@@ -116,29 +119,55 @@ impl Evidence {
         }
     }
 
-    /// The passages of a site, checked against its layers.
-    pub(crate) fn passages(&self, site: &Site) -> Result<&[Passage], Error> {
+    /// The passages of a site that have examples, checked against its layers.
+    pub(crate) fn passages(&self, site: &Site) -> Result<Vec<&Passage>, Error> {
         let not_shown = |consumer| Error::SiteNotShown { site: site.name.clone(), consumer };
         let passages = self.sites.get(&site.name).ok_or_else(|| not_shown(0))?;
-        for passage in passages {
-            let Some(path) = site.paths.get(passage.consumer) else {
-                return Err(Error::UnknownConsumer {
-                    site: site.name.clone(),
-                    consumer: passage.consumer,
-                    consumers: site.paths.len(),
-                });
-            };
-            let (input, output) = (passage.input.width(), passage.delta.width());
-            let (inputs, outputs) = (site.producer.inputs(), path.consumer.outputs());
-            let ranks = [(&site.producer, &passage.input), (&path.consumer, &passage.delta)];
-            let ranks = ranks.iter().all(|(layer, signal)| layer.fits(signal));
-            if input != inputs || output != outputs || !ranks {
-                return Err(Error::ShownWrongTensors { site: site.name.clone(), input, output, inputs, outputs });
+        passages.iter().try_for_each(|passage| check_passage(site, passage))?;
+        if let Some(consumer) =
+            (0..site.paths.len()).find(|consumer| passages.iter().all(|passage| passage.consumer != *consumer))
+        {
+            return Err(not_shown(consumer));
+        }
+        // Experts of a mixture can get no examples of a batch.
+        let has_examples = |passage: &&Passage| passage.input.shape()[0] > 0 && passage.delta.shape()[0] > 0;
+        let passages = passages.iter().filter(has_examples).collect::<Vec<_>>();
+        match passages.is_empty() {
+            true => Err(Error::NoExamples { site: site.name.clone() }),
+            false => Ok(passages),
+        }
+    }
+
+    /// By how much the gradients at a site's consumers differ from those of other evidence on the same batch, relative to
+    /// their size; none if they cannot be compared.
+    pub(crate) fn delta_change(&self, other: &Self, site: &str) -> Option<f64> {
+        let (mine, others) = (self.sites.get(site)?, other.sites.get(site)?);
+        let (mut squared, mut change) = (0.0, 0.0);
+        for (passage, other) in mine.iter().zip(others) {
+            if passage.delta.shape() != other.delta.shape() {
+                return None;
             }
+            squared += passage.delta.norm().powi(2);
+            change += passage.delta.clone().plus(other.delta.clone().scaled(-1.0)).norm().powi(2);
         }
-        match (0..site.paths.len()).find(|consumer| passages.iter().all(|passage| passage.consumer != *consumer)) {
-            Some(consumer) => Err(not_shown(consumer)),
-            None => Ok(passages),
-        }
+        Some((change / squared).sqrt())
+    }
+}
+
+/// Checks that what was shown fits the site's layers.
+fn check_passage(site: &Site, passage: &Passage) -> Result<(), Error> {
+    let Some(path) = site.paths.get(passage.consumer) else {
+        return Err(Error::UnknownConsumer {
+            site: site.name.clone(),
+            consumer: passage.consumer,
+            consumers: site.paths.len(),
+        });
+    };
+    let (input, output) = (passage.input.width(), passage.delta.width());
+    let (inputs, outputs) = (site.producer.inputs(), path.consumer.outputs());
+    let fits = site.producer.fits(&passage.input) && path.consumer.fits(&passage.delta);
+    match input == inputs && output == outputs && fits {
+        true => Ok(()),
+        false => Err(Error::ShownWrongTensors { site: site.name.clone(), input, output, inputs, outputs }),
     }
 }

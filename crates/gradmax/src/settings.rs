@@ -62,6 +62,20 @@ pub struct GrowthPolicy {
     pub grower: Grower,
     /// On what.
     pub batch: GrowthBatch,
+    /// What to do when an event fails.
+    pub on_failure: OnFailure,
+}
+
+/// What a run does when a growth event fails: a site that cannot grow, weights that are refused, a verification that finds
+/// something wrong. The network is then as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It is saved, and ends with the event's error.
+    #[default]
+    Stop,
+    /// It goes on without the event, which counts as one; the receipt says why it was refused.
+    Skip,
 }
 
 /// The examples that a growth event looks at.

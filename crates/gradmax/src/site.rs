@@ -1,5 +1,6 @@
 //! Sites: the places of a network where neurons can be added.
 
+use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
@@ -146,6 +147,12 @@ impl Site {
         self.paths.iter().flat_map(|path| &path.between).any(Between::is_norm)
     }
 
+    /// Whether what lies between is random in training, so that the growth operator tells the mean gradient of new neurons
+    /// rather than that of the pass at hand.
+    pub(crate) fn is_random(&self) -> bool {
+        self.paths.iter().flat_map(|path| &path.between).any(|between| matches!(between, Between::Dropout))
+    }
+
     /// Whether every layer of the site is shown to the probe.
     pub(crate) fn is_seen_whole(&self) -> bool {
         self.added.is_empty() && self.unseen.is_empty()
@@ -271,6 +278,15 @@ impl Site {
             _ if at_zero.slope == 0.0 => Err(Error::ActivationFlatAtZero { site, activation }),
             _ => Ok(at_zero.slope),
         }
+    }
+
+    /// The parameters that growth widens.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = ParamId> {
+        let producers = std::iter::once(&self.producer).chain(&self.added);
+        let producers = producers.flat_map(|layer| std::iter::once(layer.weight()).chain(layer.bias()));
+        let consumers = self.paths.iter().map(|path| &path.consumer).chain(&self.unseen).map(Layer::weight);
+        let between = self.paths.iter().flat_map(|path| &path.between).flat_map(Between::fresh);
+        producers.chain(consumers).chain(between.map(|fresh| fresh.parameter))
     }
 
     /// Mean L2 norm of the incoming weights of the existing neurons; for a site without neurons, the norm that a layer

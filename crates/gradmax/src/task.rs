@@ -30,6 +30,14 @@ impl Target {
         let count = classes.len();
         Self::Classes(Tensor::from_data(TensorData::new(classes, [count]), device))
     }
+
+    /// Number of examples.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Values(values) => values.dims()[0],
+            Self::Classes(classes) => classes.dims()[0],
+        }
+    }
 }
 
 impl Task {

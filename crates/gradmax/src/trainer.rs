@@ -5,22 +5,24 @@ use std::time::Instant;
 
 use burn::optim::GradientsParams;
 
-use crate::data::{Batch, Examples};
+use crate::data::{Batch, Examples, class_range};
+use crate::draws::with_draws;
 use crate::error::Error;
 use crate::evaluation::{Evaluation, evaluate};
 use crate::gradients::{clipped, gradient_norm};
-use crate::growable::{Growable, training_flops};
+use crate::growable::{Growable, trainable_parameters, training_flops};
 use crate::grower::{EventContext, Growth};
 use crate::observer::{Observer, Row, Split};
 use crate::ongoing::Ongoing;
 use crate::order::Order;
 use crate::pass::{Part, Pass, TrainingPass};
 use crate::probe::Probe;
+use crate::receipt::Receipt;
 use crate::run::{Outcome, Run, Summary};
 use crate::schedule::Observed;
 use crate::seed::Seed;
-use crate::settings::{GrowthBatch, GrowthPolicy, Settings};
-use crate::task::Task;
+use crate::settings::{GrowthBatch, GrowthPolicy, OnFailure, Settings};
+use crate::task::{Target, Task};
 
 /// Trains a network, growing it when its policy says so.
 ///
@@ -44,6 +46,7 @@ use crate::task::Task;
 ///     schedule: Box::new(schedule),
 ///     grower: Grower::new(GradMax::default()),
 ///     batch: GrowthBatch::Training,
+///     on_failure: OnFailure::Stop,
 /// };
 /// let settings = Settings { batch_size: Some(50), ..Settings::new(300, 0.1) };
 /// let trainer = Trainer::new(settings, Task::Regression, &data).with_growth(growth);
@@ -59,12 +62,14 @@ pub struct Trainer<'a, N: Growable> {
     growth: Option<GrowthPolicy>,
     observers: Vec<Box<dyn Observer<N> + 'a>>,
     stop: Option<&'a AtomicBool>,
+    /// Outputs of the network, where labels have to be looked at batch by batch.
+    outputs: Option<usize>,
 }
 
 impl<'a, N: Growable> Trainer<'a, N> {
     /// A trainer without growth, test examples or observers.
     pub fn new(settings: Settings, task: Task, train: &'a dyn Examples<Input = N::Input>) -> Self {
-        Self { settings, task, train, test: None, growth: None, observers: Vec::new(), stop: None }
+        Self { settings, task, train, test: None, growth: None, observers: Vec::new(), stop: None, outputs: None }
     }
 
     /// Adds examples to evaluate on.
@@ -98,9 +103,11 @@ impl<'a, N: Growable> Trainer<'a, N> {
     /// Trains to the last step, or until stopped.
     ///
     /// # Errors
-    /// [`Error::LossNotFinite`], any error of a growth event, [`Error::Observer`].
+    /// [`Error::LossNotFinite`], [`Error::WeightsNotFinite`], [`Error::LabelOutOfRange`], any error of a growth event,
+    /// [`Error::Examples`], [`Error::Observer`].
     pub fn train(mut self, run: Run<N>) -> Result<Outcome<N>, Error> {
         self.check(&run)?;
+        self.outputs = self.checked_outputs(&run.network)?;
         let mut ongoing = Ongoing::new(run);
         let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
         while ongoing.run.progress.step < self.settings.steps {
@@ -108,7 +115,8 @@ impl<'a, N: Growable> Trainer<'a, N> {
                 self.checkpoint(&mut ongoing)?;
                 return Ok(Outcome { run: ongoing.run, finished: None });
             }
-            ongoing = self.step(ongoing, &mut order)?;
+            let draws = self.settings.seed.fold("draws").at(ongoing.run.progress.step as u64);
+            ongoing = with_draws(draws, || self.step(ongoing, &mut order))?;
         }
         // Before the last rows: a run that is killed while it evaluates writes them anew when it is resumed.
         self.checkpoint(&mut ongoing)?;
@@ -122,6 +130,9 @@ impl<'a, N: Growable> Trainer<'a, N> {
         self.settings.learning_rate.check()?;
         match self.settings {
             _ if self.train.count() == 0 => bad("examples", "there is nothing to train on"),
+            _ if self.test.is_some_and(|test| test.count() == 0) => {
+                bad("test examples", "there is nothing to evaluate on; leave the test set out")
+            }
             Settings { batch_size: Some(0), .. } => bad("batch_size", "a batch needs at least one example"),
             Settings { evaluation_batch: 0, .. } => {
                 bad("evaluation_batch", "evaluation looks at one example at least at a time")
@@ -140,24 +151,50 @@ impl<'a, N: Growable> Trainer<'a, N> {
         }
     }
 
+    /// Checks that there is an output for every class, by a pass over one example; outputs, where classes have to be looked
+    /// at batch by batch.
+    fn checked_outputs(&self, network: &N) -> Result<Option<usize>, Error> {
+        if self.task != Task::Classification {
+            return Ok(None);
+        }
+        let batch = self.train.batch(&[0])?;
+        if batch.target.count() == 0 {
+            return Ok(None);
+        }
+        let [_, outputs] = network.valid().forward(batch.input).dims();
+        for (set, examples) in [("training", Some(self.train)), ("test", self.test)] {
+            if let Some(label) = examples.and_then(Examples::largest_class).filter(|label| *label >= outputs) {
+                return Err(Error::LabelOutOfRange { set, label: label as i64, outputs });
+            }
+        }
+        Ok(Some(outputs).filter(|_| self.train.largest_class().is_none()))
+    }
+
     fn step(&mut self, mut ongoing: Ongoing<N>, order: &mut Order) -> Result<Ongoing<N>, Error> {
         let step = ongoing.run.progress.step;
         if self.settings.evaluate_every.is_some_and(|every| step.is_multiple_of(every)) {
             self.evaluate_test(&mut ongoing, order)?;
         }
-        let batch = order.batch(self.train, step, self.settings.steps);
-        if let Err(unreadable) = check_readable(self.train) {
-            // Nothing was done with the batch: once it can be read, the run goes on from here.
-            self.checkpoint(&mut ongoing)?;
-            return Err(unreadable);
+        let batch = match order.batch(self.train, step, self.settings.steps) {
+            Ok(batch) => batch,
+            Err(unreadable) => return self.saved(ongoing, unreadable),
+        };
+        if batch.target.count() == 0 {
+            return self.saved(ongoing, Error::Examples("a batch has no examples that can be read".into()));
         }
-        let grown = self.grow_if_due(&mut ongoing, order, &batch)?;
+        let grown = match self.grow_if_due(&mut ongoing, order, &batch) {
+            Ok(grown) => grown,
+            // Such a loss comes from weights that are not worth saving.
+            Err(error @ (Error::LossNotFinite { .. } | Error::Observer(_))) => return Err(error),
+            Err(error) => return self.saved(ongoing, error),
+        };
 
         let (started, whole) = (Instant::now(), grown.is_none());
         let TrainingPass { output, loss, gradients } = match grown {
             Some(training_pass) => training_pass,
-            None => self.training_pass(&ongoing.run.network, &batch),
+            None => self.training_pass(&ongoing.run.network, &batch)?,
         };
+        let pass_seconds = started.elapsed().as_secs_f64();
         let [examples, _] = output.dims();
         if step.is_multiple_of(self.settings.log_every) {
             let loss = loss.into_scalar::<f64>();
@@ -178,15 +215,22 @@ impl<'a, N: Growable> Trainer<'a, N> {
         progress.step += 1;
         ongoing.run = Run { network, optimizer, progress };
         if whole {
-            ongoing.took(started);
+            ongoing.took(started, pass_seconds);
         }
         self.after_step(ongoing)
     }
 
-    fn training_pass(&self, network: &N, batch: &Batch<N::Input>) -> TrainingPass {
+    /// Saves the run as it is, so that it goes on from here once what went wrong is mended, and returns the error.
+    fn saved(&mut self, mut ongoing: Ongoing<N>, error: Error) -> Result<Ongoing<N>, Error> {
+        self.checkpoint(&mut ongoing)?;
+        Err(error)
+    }
+
+    fn training_pass(&self, network: &N, batch: &Batch<N::Input>) -> Result<TrainingPass, Error> {
+        self.outputs.map_or(Ok(()), |outputs| check_classes(&batch.target, outputs))?;
         let Pass { output, loss } = pass(self.task, self.settings.label_smoothing, network, batch, &mut ());
         let gradients = GradientsParams::from_grads(loss.backward(), network);
-        TrainingPass { output: output.inner(), loss: loss.inner(), gradients }
+        Ok(TrainingPass { output: output.inner(), loss: loss.inner(), gradients })
     }
 
     /// Gradients as the optimizer sees them.
@@ -230,7 +274,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
         }
         let started = Instant::now();
         let which = match growth.batch {
-            GrowthBatch::All if order.is_whole() => GrowthBatch::Training,
+            GrowthBatch::All if order.is_whole() && !self.train.augments() => GrowthBatch::Training,
             other => other,
         };
         let context = EventContext {
@@ -238,12 +282,25 @@ impl<'a, N: Growable> Trainer<'a, N> {
             event: progress.events,
             batch_is_training_step: which == GrowthBatch::Training,
             training_step: ongoing.recent_step_milliseconds(),
+            training_pass: ongoing.recent_pass_milliseconds(),
         };
-        let parts = self.passes(self.growth_batch(which, batch, context.step));
-        let grown = growth.grower.grow_on(&ongoing.run.network, &ongoing.run.optimizer, &plan, &parts, context)?;
+        let parts = self.growth_batch(which, batch, context.step)?;
+        let network = &ongoing.run.network;
+        let grown = growth.grower.grow_on(network, &ongoing.run.optimizer, &plan, &parts, context);
         drop(parts);
-        let Growth { network, optimizer, training_pass, receipt } = grown;
-        ongoing.grew(network, optimizer, &receipt, started);
+        let (receipt, training_pass) = match grown {
+            Ok(Growth { network, optimizer, training_pass, receipt }) => {
+                ongoing.grew(network, optimizer, &receipt, started);
+                (receipt, training_pass)
+            }
+            Err(error) if growth.on_failure == OnFailure::Skip && is_of_growth(&error) => {
+                let size = [trainable_parameters(network) as u64, network.flops()];
+                let receipt = Receipt::of_refused(context, growth.grower.method(), error.to_string(), size);
+                ongoing.passed_over_growth();
+                (receipt, None)
+            }
+            Err(error) => return Err(error),
+        };
         self.observers.iter_mut().try_for_each(|observer| observer.grown(&receipt).map_err(Error::Observer))?;
         Ok(training_pass)
     }
@@ -257,45 +314,60 @@ impl<'a, N: Growable> Trainer<'a, N> {
         N: 'a,
     {
         let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
-        let batch = order.batch(self.train, step, self.settings.steps);
-        let parts = self.growth_batch(which, &batch, step);
-        check_readable(self.train)?;
-        Ok(self.passes(parts))
-    }
-
-    /// Batches with their shares, as passes.
-    fn passes<'p>(&self, batches: Vec<(f64, Batch<N::Input>)>) -> Vec<Part<'p, N>>
-    where
-        N: 'p,
-    {
-        let (task, smoothing) = (self.task, self.settings.label_smoothing);
-        let part = |(weight, batch)| Part {
-            weight,
-            pass: Box::new(move |network: &N, probe: &mut dyn Probe| pass(task, smoothing, network, &batch, probe)),
-        };
-        batches.into_iter().map(part).collect()
+        let batch = order.batch(self.train, step, self.settings.steps)?;
+        self.growth_batch(which, &batch, step)
     }
 
     /// The examples that a growth event looks at, in parts with their shares.
-    fn growth_batch(&self, which: GrowthBatch, batch: &Batch<N::Input>, step: usize) -> Vec<(f64, Batch<N::Input>)> {
+    fn growth_batch<'p>(
+        &self,
+        which: GrowthBatch,
+        batch: &Batch<N::Input>,
+        step: usize,
+    ) -> Result<Vec<Part<'p, N>>, Error>
+    where
+        'a: 'p,
+        N: 'p,
+    {
+        let (task, smoothing) = (self.task, self.settings.label_smoothing);
         match which {
-            GrowthBatch::Training => vec![(1.0, batch.clone())],
+            GrowthBatch::Training => {
+                let batch = batch.clone();
+                Ok(vec![Part::whole(move |network: &N, probe: &mut dyn Probe| {
+                    pass(task, smoothing, network, &batch, probe)
+                })])
+            }
             GrowthBatch::Examples(count) => {
                 let seed = self.settings.seed.fold("growth batch").at(step as u64);
-                self.parts(self.drawn(count, seed), Some(seed.fold("augment")))
+                Ok(self.parts(self.drawn(count, seed), Some(seed.fold("augment")), step))
             }
-            GrowthBatch::All => self.parts((0..self.train.count()).collect(), None),
+            GrowthBatch::All => Ok(self.parts((0..self.train.count()).collect(), None, step)),
         }
     }
 
-    /// The examples with these indices, in parts of the evaluation's size, with their shares.
-    fn parts(&self, indices: Vec<usize>, augmentation: Option<Seed>) -> Vec<(f64, Batch<N::Input>)> {
-        let batch = |part: &[usize]| match augmentation {
-            Some(seed) => self.train.augmented(part, seed),
-            None => self.train.batch(part),
+    /// The examples with these indices, in parts of the evaluation's size, with their shares; each part is read when its
+    /// pass is taken, so that only one is in memory.
+    fn parts<'p>(&self, indices: Vec<usize>, augmentation: Option<Seed>, step: usize) -> Vec<Part<'p, N>>
+    where
+        'a: 'p,
+        N: 'p,
+    {
+        let (task, smoothing, train) = (self.task, self.settings.label_smoothing, self.train);
+        let draws = self.settings.seed.fold("draws of growth").at(step as u64);
+        let all = indices.len() as f64;
+        let part = |(number, indices): (usize, &[usize])| {
+            let indices = indices.to_vec();
+            let (weight, draws) = (indices.len() as f64 / all, draws.at(number as u64));
+            let taken = move |network: &N, probe: &mut dyn Probe| {
+                let batch = match augmentation {
+                    Some(seed) => train.augmented(&indices, seed),
+                    None => train.batch(&indices),
+                }?;
+                Ok(with_draws(draws, || pass(task, smoothing, network, &batch, probe)))
+            };
+            Part { weight, pass: Box::new(taken) }
         };
-        let parts = indices.chunks(self.settings.evaluation_batch);
-        parts.map(|part| (part.len() as f64 / indices.len() as f64, batch(part))).collect()
+        indices.chunks(self.settings.evaluation_batch).enumerate().map(part).collect()
     }
 
     /// Examples for one growth event, without repetition.
@@ -309,16 +381,14 @@ impl<'a, N: Growable> Trainer<'a, N> {
         let Some(test) = self.test else {
             return Ok(None);
         };
-        let evaluation = evaluate(&ongoing.run.network, self.task, test, self.settings.evaluation_batch);
-        check_readable(test)?;
+        let evaluation = evaluate(&ongoing.run.network, self.task, test, self.settings.evaluation_batch)?;
         check_finite(evaluation.loss, ongoing.run.progress.step)?;
         self.row(ongoing, order, Split::Test, evaluation, None)?;
         Ok(Some(evaluation))
     }
 
     fn finish(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Summary, Error> {
-        let train = evaluate(&ongoing.run.network, self.task, self.train, self.settings.evaluation_batch);
-        check_readable(self.train)?;
+        let train = evaluate(&ongoing.run.network, self.task, self.train, self.settings.evaluation_batch)?;
         check_finite(train.loss, ongoing.run.progress.step)?;
         self.row(ongoing, order, Split::Train, train, None)?;
         let test = self.evaluate_test(ongoing, order)?;
@@ -342,7 +412,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
             loss: evaluation.loss,
             score: evaluation.score,
             learning_rate: self.settings.learning_rate.at(progress.step, self.settings.steps),
-            parameters: ongoing.run.network.num_params(),
+            parameters: trainable_parameters(&ongoing.run.network),
             flops: progress.training_flops,
             gradient_norm,
             seconds: progress.seconds + ongoing.started.elapsed().as_secs_f64(),
@@ -369,6 +439,24 @@ fn check_finite(loss: f64, step: usize) -> Result<(), Error> {
     }
 }
 
-fn check_readable<I: Clone>(examples: &dyn Examples<Input = I>) -> Result<(), Error> {
-    examples.failure().map_or(Ok(()), |failure| Err(Error::Examples(failure)))
+/// Checks that every class of a batch has an output.
+fn check_classes(target: &Target, outputs: usize) -> Result<(), Error> {
+    let Target::Classes(classes) = target else {
+        return Ok(());
+    };
+    let Some([least, largest]) = class_range(classes) else {
+        return Ok(());
+    };
+    match least < 0 || largest >= outputs as i64 {
+        true => {
+            let label = if least < 0 { least } else { largest };
+            Err(Error::LabelOutOfRange { set: "training", label, outputs })
+        }
+        false => Ok(()),
+    }
+}
+
+/// Whether an error says that a growth event failed, and not that data cannot be read or training has gone wrong.
+fn is_of_growth(error: &Error) -> bool {
+    !matches!(error, Error::Examples(_) | Error::Observer(_) | Error::LossNotFinite { .. } | Error::Checkpoint { .. })
 }

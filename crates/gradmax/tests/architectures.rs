@@ -48,7 +48,10 @@ fn parameters_are_as_many_as_in_the_paper_s_code() {
     // A layer's numbers are those of the whole network.
     for network in [wide_resnet(0.5, NormKind::Batch)].map(|shape| shape.init(Seed::new(0), &Device::flex()).unwrap()) {
         let layers = network.layers();
-        assert_eq!(layers.iter().map(|layer| layer.parameters).sum::<usize>(), network.num_params());
+        assert_eq!(
+            layers.iter().map(|layer| layer.parameters + layer.running_statistics).sum::<usize>(),
+            network.num_params()
+        );
         assert_eq!(layers.iter().map(|layer| layer.flops).sum::<u64>(), network.flops());
         assert_eq!(layers.iter().filter(|layer| layer.site.is_some()).count(), 12);
     }

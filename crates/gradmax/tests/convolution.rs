@@ -192,7 +192,7 @@ fn the_training_step_after_growth_has_every_gradient_of_the_grown_network() {
     let images = Images::new(7, [2, 9, 10], 3, Seed::new(2));
     for zero_side in [ZeroSide::Incoming, ZeroSide::Outgoing, ZeroSide::Automatic] {
         let grower = Grower::new(Random {}).with_placement(zero(zero_side));
-        let parts = [Part { weight: 1.0, pass: Box::new(|n: &_, probe: &mut dyn Probe| images.pass(n, probe)) }];
+        let parts = [Part::whole(|n: &_, probe: &mut dyn Probe| images.pass(n, probe))];
         let context = EventContext { batch_is_training_step: true, ..EventContext::default() };
         let plan = everywhere(&network, 2);
         let growth = grower.grow_on(&network, &SgdConfig::new().init(), &plan, &parts, context).unwrap();

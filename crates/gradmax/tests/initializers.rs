@@ -146,20 +146,26 @@ fn tiny_is_gradmax_where_inputs_are_white() {
 
 #[test]
 fn tiny_leaves_to_existing_weights_what_they_can_do() {
-    // A target that the existing neurons can make leaves nothing to make up for.
+    // What the existing neurons can make by other outgoing weights does not count, however large it is.
     let network = mlp(6, &[4], 5, Activation::Tanh, false);
     let input = normal([40, 6], 3);
     let Layer::Dense(producer) = site(&network).producer else { panic!("the networks are dense") };
     let hidden = input.clone().matmul(producer.weight.val().inner()).tanh();
-    let reachable = Batch { input: input.clone(), target: Target::Values(hidden.matmul(normal([4, 5], 8))) };
-    let beyond = Batch { input, target: Target::Values(normal([40, 5], 2)) };
-    let share = |batch: &Batch| {
-        let norm = |initializer: Box<dyn Initializer>| {
-            received(&network, batch, Grower::boxed(initializer), ZeroSide::Incoming, 1)
+    let reachable = hidden.matmul(normal([4, 5], 8)).mul_scalar(3.0);
+    let beyond = normal([40, 5], 2);
+    let batch = |target: Tensor<2>| Batch { input: input.clone(), target: Target::Values(target) };
+    let (alone, both) = (batch(beyond.clone()), batch(beyond + reachable));
+    let difference = |initializer: fn() -> Box<dyn Initializer>| {
+        let outgoing = |batch: &Batch| {
+            let grown = grown(&network, batch, &Grower::boxed(initializer()), 1).network;
+            weight(&site(&grown).paths[0].consumer).subrows(4, 1).to_owned()
         };
-        norm(Box::<Tiny>::default()) / norm(Box::<GradMax>::default())
+        let (alone, both) = (outgoing(&alone), outgoing(&both));
+        (&alone - &both).norm_l2() / alone.norm_l2()
     };
-    assert!(share(&reachable) < share(&beyond), "{} {}", share(&reachable), share(&beyond));
+    let tiny = difference(|| Box::<Tiny>::default());
+    assert!(tiny < 1e-3, "{tiny}");
+    assert!(difference(|| Box::<GradMax>::default()) > 0.1);
 }
 
 #[test]

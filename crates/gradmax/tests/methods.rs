@@ -14,7 +14,7 @@ use common::{Images, Keep, Seen, device, weights};
 use gradmax::{
     Activation, Amount, Architecture, ConvNetConfig, Downsampling, Error, Examples, Firefly, FireflyOpt, GradMax,
     GradMaxOpt, GradMaxRectified, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, MlpConfig, Nest,
-    Net2Wider, NormKind, North, Order, Periodic, Random, RandomPositive, Run, Seed, Settings, Sign,
+    Net2Wider, NormKind, North, OnFailure, Order, Periodic, Random, RandomPositive, Run, Seed, Settings, Sign,
     SplittingSteepestDescent, Stage, Target, Task, Tiny, Trainer, UnitBias, VarianceTransfer, VggConfig,
     WideResNetConfig, checkpoint,
 };
@@ -100,7 +100,8 @@ fn check<A: Architecture>(
     let train = |run, seen: &mut Seen, folder: Option<PathBuf>, stop: Option<usize>| {
         let flag = AtomicBool::new(false);
         let grower = Grower::boxed((method.make)()).with_name(method.name).with_seed(Seed::new(8));
-        let policy = GrowthPolicy { schedule: Box::new(SCHEDULE), grower, batch: GrowthBatch::Training };
+        let (batch, on_failure) = (GrowthBatch::Training, OnFailure::Stop);
+        let policy = GrowthPolicy { schedule: Box::new(SCHEDULE), grower, batch, on_failure };
         Trainer::new(settings.clone(), Task::Classification, data)
             .with_growth(policy)
             .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })

@@ -1,5 +1,6 @@
 //! `gradmax compare`: methods on the same data and seeds, side by side.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -11,8 +12,10 @@ use crate::args::Compare;
 use crate::comparison::{comparison_folders, comparison_runs};
 use crate::config::Experiment;
 use crate::crew::{self, SharedData};
+use crate::experiment;
 use crate::failure::{Interrupted, misuse};
-use crate::folder::{RunSummary, comparison_file, write_whole};
+use crate::folder::{RunSummary, comparison_file, refuse_run, write_whole};
+use crate::output::{print_line, say};
 use crate::progress::Bars;
 use crate::report::{self, comparison};
 
@@ -49,10 +52,18 @@ pub fn go_on(folder: &Path, jobs: Option<usize>, quiet: bool) -> Result<()> {
 
 fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: bool) -> Result<()> {
     let workers = crew::workers(jobs)?;
+    refuse_run(folder)?;
     let queue = comparison_runs(experiment, folder, None)?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     write_whole(&comparison_file(folder), experiment.to_toml()?.as_bytes())?;
 
+    for method in &experiment.compare.methods {
+        let warning = experiment::never_grows(&Experiment { method: method.clone(), ..experiment.clone() })?;
+        if let Some(warning) = warning {
+            say(&format!("warning: {warning}"));
+            break;
+        }
+    }
     let stop = stop_on_interrupt()?;
     let data = SharedData::default();
     if !experiment.data.depends_on_seed() {
@@ -65,22 +76,39 @@ fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: b
     }
     let summaries = comparison_folders(experiment, folder).map(|(_, _, run)| run.read_summary());
     let summaries = summaries.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
+    let failed = failed(&failures, queue.len());
     if !summaries.is_empty() {
-        write_results(experiment, folder, &summaries)?;
+        write_results(experiment, folder, &summaries, failed.as_deref())?;
     }
-    match failures.len() {
-        0 => Ok(()),
-        count => Err(anyhow!("{count} of {} runs failed, the first of them {}", queue.len(), failures[0])),
+    match failures.first() {
+        None => Ok(()),
+        Some(first) => Err(anyhow!("{} of {} runs failed, the first of them {first}", failures.len(), queue.len())),
     }
 }
 
-fn write_results(experiment: &Experiment, folder: &Path, summaries: &[RunSummary]) -> Result<()> {
+/// Which runs failed, and why.
+fn failed(failures: &[String], runs: usize) -> Option<String> {
+    let count = failures.len();
+    (count > 0).then(|| format!("{count} of {runs} runs failed: {}.", failures.join("; ")))
+}
+
+fn write_results(experiment: &Experiment, folder: &Path, summaries: &[RunSummary], failed: Option<&str>) -> Result<()> {
     write_whole(&folder.join("summary.csv"), &comparison::csv(summaries)?)?;
-    let table = comparison::table(summaries, &experiment.compare, folder)?;
-    let text = format!("{}\n\n{}\n", comparison::caption(&experiment.compare, summaries), table);
+    let table = comparison::table(summaries, &experiment.compare, &growth_costs(experiment, folder)?)?;
+    let mut text = format!("{}\n\n{}\n", comparison::caption(&experiment.compare, summaries), table);
+    failed.into_iter().for_each(|failed| text += &format!("\n{failed}\n"));
     write_whole(&folder.join("summary.md"), text.as_bytes())?;
     let page = folder.join("report.html");
     report::write(&[folder.to_path_buf()], &page)?;
-    println!("{text}\nreport: {}", page.display());
-    Ok(())
+    print_line(&format!("{text}\nreport: {}", page.display()))
+}
+
+/// The costs of all growth events of each method, in training steps.
+fn growth_costs(experiment: &Experiment, folder: &Path) -> Result<BTreeMap<String, Vec<f64>>> {
+    let mut costs = BTreeMap::<_, Vec<_>>::new();
+    for (method, _, run) in comparison_folders(experiment, folder) {
+        let receipts = run.read_receipts()?;
+        costs.entry(method).or_default().extend(receipts.iter().filter_map(|receipt| receipt.timing.growth_in_steps));
+    }
+    Ok(costs)
 }

@@ -9,11 +9,12 @@ use serde::Serialize;
 use crate::bench::{After, Bench};
 use crate::config::Experiment;
 use crate::device;
-use crate::experiment::Networks;
+use crate::experiment::{self, Networks};
 use crate::failure::misuse;
-use crate::folder::{RunFolder, write_whole};
+use crate::folder::{RunFolder, refuse_comparison, refuse_run, write_whole};
 use crate::method::{self, Method};
 use crate::network::Network;
+use crate::output::print_line;
 use crate::progress::Bars;
 use crate::report::{Bar, BarSeries, growth_page, with_error};
 use crate::statistics::{Mean, median};
@@ -59,6 +60,7 @@ impl At {
         if self.repeats == 0 {
             return Err(misuse("--repeats 0: each method is to grow at least once"));
         }
+        self.out.as_deref().map_or(Ok(()), refuse_other_folders)?;
         let experiment = self.of_the_run(experiment)?;
         let methods = growing(&experiment)?;
         let device = device::named(&experiment.device)?;
@@ -82,13 +84,13 @@ impl At {
         bar.finish_and_clear();
         let folder =
             self.out.unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-at-{}", self.name, bench.step())));
+        refuse_other_folders(&folder)?;
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         write_whole(&folder.join("growth.csv"), &csv(&rows)?)?;
         let (caption, table) = (caption(&bench, &checkpoint), table(&rows));
         write_whole(&folder.join("summary.md"), format!("{caption}\n\n{table}\n").as_bytes())?;
         write_whole(&folder.join("report.html"), page(&self.name, &caption, &table, &rows)?.as_bytes())?;
-        println!("{table}\n{caption}\nreport: {}", folder.join("report.html").display());
-        Ok(())
+        print_line(&format!("{table}\n{caption}\nreport: {}", folder.join("report.html").display()))
     }
 
     fn checkpoint_folder(&self) -> Result<PathBuf> {
@@ -114,6 +116,12 @@ impl At {
             None => Ok(experiment.clone()),
         }
     }
+}
+
+/// Checks that a folder holds neither a run nor a comparison, whose report would be overwritten.
+fn refuse_other_folders(folder: &Path) -> Result<()> {
+    refuse_run(folder)?;
+    refuse_comparison(folder)
 }
 
 /// The compared methods that grow, each with whether it draws at random.
@@ -161,7 +169,7 @@ fn ungrown(bench: &Bench<'_>) -> Result<(Measured, f64)> {
 /// The row of one growth, done so many times over to see what it costs, and of how training goes on after it.
 fn grown(bench: &Bench<'_>, method: &str, repeat: u64, timed: u64, milliseconds_of_step: f64) -> Result<Measured> {
     let (run, receipt) = bench.grow(method, repeat, timed, Some(milliseconds_of_step))?;
-    let loss_after = bench.loss(&run.network);
+    let loss_after = bench.loss(&run.network)?;
     let losses = bench.after(run, &AFTER)?.losses;
     Ok(Measured {
         method: method.to_string(),
@@ -195,18 +203,9 @@ fn caption(bench: &Bench<'_>, folder: &Path) -> String {
 fn load(experiment: &Experiment, folder: &Path) -> Result<Run<Network>> {
     let device = device::named(&experiment.device)?;
     let progress = checkpoint::load_progress(folder)?;
-    let widths = progress.sites.iter().map(|site| site.width).collect::<Vec<_>>();
-    let seed = Networks::of(experiment)?.seed;
-    if seed.site_widths().len() != widths.len() {
-        return Err(misuse(format!(
-            "the checkpoint in {} is of a network with {} sites, and the configuration's has {}",
-            folder.display(),
-            widths.len(),
-            seed.site_widths().len()
-        )));
-    }
-    let network = seed.with_site_widths(&widths).init(Seed::new(experiment.seed).fold("init"), &device)?;
-    Ok(checkpoint::load(folder, network, experiment.optimizer.init())?)
+    let shape = experiment::widened(&Networks::of(experiment)?.seed, &progress, folder)?;
+    let network = shape.init(Seed::new(experiment.seed).fold("init"), &device)?;
+    Ok(checkpoint::load(folder, network, experiment.optimizer.init(&device))?)
 }
 
 /// The rows of each method, in order.

@@ -4,12 +4,12 @@ use anyhow::Result;
 
 use crate::args::{Data, DataCommand};
 use crate::data;
+use crate::output::print_line;
 
 pub fn data(arguments: Data) -> Result<()> {
     let line = match arguments.command {
         DataCommand::Check(set) => data::check(&set.name, set.dir.as_deref())?,
         DataCommand::Path(set) => data::path(&set.name, set.dir.as_deref())?,
     };
-    println!("{line}");
-    Ok(())
+    print_line(&line)
 }

@@ -1,25 +1,28 @@
 //! `gradmax inspect`: what a network is made of, and where growth leads.
 
 use anyhow::Result;
-use gradmax::{Architecture, Described, Growable, LayerSummary, Seed, checkpoint};
+use gradmax::{Architecture, Described, Growable, LayerSummary, Seed, checkpoint, trainable_parameters};
 use serde::Serialize;
 
 use crate::args::Inspect;
 use crate::config::Experiment;
 use crate::device;
-use crate::experiment::Networks;
+use crate::experiment::{Networks, never_grows, widened};
 use crate::folder::RunFolder;
 use crate::method::{self, Method};
 use crate::network::Shape;
+use crate::output::print_line;
 use crate::table::{grouped, markdown};
 
 /// A network in numbers.
 #[derive(Debug, Serialize)]
 struct Anatomy {
     layers: Vec<LayerSummary>,
-    /// Parameters, running statistics included.
+    /// Trainable parameters.
     parameters: usize,
-    /// Floating-point operations of an example's forward pass.
+    /// Running statistics of norms, which the paper's authors count as parameters too.
+    running_statistics: usize,
+    /// Floating-point operations of an example's forward pass: two for each multiply-add, one for each bias.
     flops: u64,
 }
 
@@ -31,6 +34,8 @@ struct Inspection {
     target: Option<Anatomy>,
     /// Gradient steps taken, for the folder of a run.
     step: Option<usize>,
+    /// What else has to be known about the numbers.
+    notes: Vec<String>,
 }
 
 pub fn inspect(arguments: Inspect) -> Result<()> {
@@ -46,7 +51,7 @@ pub fn inspect(arguments: Inspect) -> Result<()> {
         None => None,
     };
     let now = match &progress {
-        Some(progress) => seed.with_site_widths(&progress.sites.iter().map(|site| site.width).collect::<Vec<_>>()),
+        Some(progress) => widened(&seed, progress, &arguments.subject)?,
         None if matches!(method, Method::Big) => target.clone(),
         None => seed,
     };
@@ -55,34 +60,44 @@ pub fn inspect(arguments: Inspect) -> Result<()> {
         network: anatomy(&now, &experiment.device)?,
         target: grows.then(|| anatomy(&target, &experiment.device)).transpose()?,
         step: progress.map(|progress| progress.step),
+        notes: [experiment.data.assumption(), never_grows(&experiment)?].into_iter().flatten().collect(),
     };
     match arguments.json {
-        true => println!("{}", serde_json::to_string_pretty(&inspection)?),
-        false => print(&inspection),
+        true => print_line(&serde_json::to_string_pretty(&inspection)?),
+        false => print_line(&in_words(&inspection)),
     }
-    Ok(())
 }
 
 fn anatomy(shape: &Shape, device: &str) -> Result<Anatomy> {
     let network = shape.init(Seed::new(0), &device::named(device)?)?;
-    let parameters = burn::module::Module::num_params(&network);
-    Ok(Anatomy { layers: network.layers(), parameters, flops: network.flops() })
+    let layers = network.layers();
+    let running_statistics = layers.iter().map(|layer| layer.running_statistics).sum();
+    Ok(Anatomy { layers, parameters: trainable_parameters(&network), running_statistics, flops: network.flops() })
 }
 
-fn print(inspection: &Inspection) {
-    if let Some(step) = inspection.step {
-        println!("after {step} steps:\n");
+fn in_words(inspection: &Inspection) -> String {
+    let Inspection { network, target, step, notes } = inspection;
+    let mut text = step.map_or(String::new(), |step| format!("after {step} steps:\n\n"));
+    text += &described(network, target.as_ref());
+    text += "\n\nFLOPs are of an example's forward pass: two for each multiply-add, one for each bias.";
+    if network.running_statistics > 0 {
+        let all = network.parameters + network.running_statistics;
+        text += &format!(
+            "\nParameters are the trainable ones; with running statistics, as the paper counts, there are {}.",
+            grouped(all as u64)
+        );
     }
-    println!("{}", described(&inspection.network, inspection.target.as_ref()));
-    if let Some(target) = &inspection.target {
-        println!(
+    if let Some(target) = target {
+        text += &format!(
             "\ngrowth leads from {} to {} parameters, and from {} to {} FLOPs an example",
-            grouped(inspection.network.parameters as u64),
+            grouped(network.parameters as u64),
             grouped(target.parameters as u64),
-            grouped(inspection.network.flops),
+            grouped(network.flops),
             grouped(target.flops)
         );
     }
+    notes.iter().for_each(|note| text += &format!("\n{note}"));
+    text
 }
 
 fn described(network: &Anatomy, target: Option<&Anatomy>) -> String {

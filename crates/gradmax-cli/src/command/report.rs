@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::args::Report;
 use crate::failure::misuse;
+use crate::output::print_line;
 use crate::report;
 
 pub fn report(arguments: Report) -> Result<()> {
@@ -12,6 +13,5 @@ pub fn report(arguments: Report) -> Result<()> {
     }
     let out = arguments.out.unwrap_or_else(|| arguments.folders[0].join("report.html"));
     report::write(&arguments.folders, &out)?;
-    println!("report: {}", out.display());
-    Ok(())
+    print_line(&format!("report: {}", out.display()))
 }

@@ -7,15 +7,15 @@ use anyhow::{Result, anyhow};
 use super::stop_on_interrupt;
 use crate::args::Reproduce;
 use crate::crew::{self, Job, SharedData};
-use crate::failure::{Interrupted, misuse, sentence};
+use crate::failure::{Interrupted, misuse, quoted, sentence};
+use crate::output::{print_line, say};
 use crate::progress::Bars;
 use crate::reproduce::{self, ALL, Artefact, Reproduction, Setting, wrapped};
 use crate::table::markdown;
 
 pub fn reproduce(arguments: Reproduce) -> Result<()> {
     if arguments.names.iter().any(|name| name == "list") {
-        println!("{}", list());
-        return Ok(());
+        return print_line(&list());
     }
     if arguments.seeds == Some(0) {
         return Err(misuse("--seeds 0: at least one repetition is needed"));
@@ -42,7 +42,7 @@ pub fn reproduce(arguments: Reproduce) -> Result<()> {
         bars.say(&format!("{}: {}", artefact.title, left(jobs.len())));
         failures.extend(crew::work(&jobs, workers, &bars, &data, stop));
         if stop.load(Ordering::Relaxed) {
-            let again = format!("{} --out {}", setting.command(&arguments.names.join(" ")), setting.root.display());
+            let again = format!("{} --out {}", setting.command(&arguments.names.join(" ")), quoted(&setting.root));
             return Err(anyhow::Error::new(Interrupted(again)));
         }
         match reproduce::write(artefact, reproduction.as_ref(), &setting) {
@@ -54,11 +54,8 @@ pub fn reproduce(arguments: Reproduce) -> Result<()> {
         }
         reproduce::write_page(&setting.root)?;
     }
-    println!(
-        "{}\n\nall verdicts: {}",
-        markdown(&["", "verdict", "folder"], &rows),
-        reproduce::page_of(&setting.root).display()
-    );
+    let table = markdown(&["", "verdict", "folder"], &rows);
+    print_line(&format!("{table}\n\nall verdicts: {}", reproduce::page_of(&setting.root).display()))?;
     match failures.first() {
         None => Ok(()),
         Some(first) => Err(anyhow!("{} runs failed, the first of them {first}", failures.len())),
@@ -75,7 +72,7 @@ fn set_up<'a>(
     for artefact in artefacts {
         match (artefact.make)(setting) {
             Ok(reproduction) => made.push((*artefact, reproduction)),
-            Err(error) if skip => eprintln!("left out: {}: {}", artefact.title, sentence(&error)),
+            Err(error) if skip => say(&format!("left out: {}: {}", artefact.title, sentence(&error))),
             Err(error) => return Err(error.context(artefact.title)),
         }
     }

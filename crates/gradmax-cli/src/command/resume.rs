@@ -6,6 +6,7 @@ use super::{compare, train};
 use crate::args::Resume;
 use crate::failure::misuse;
 use crate::folder::RunFolder;
+use crate::output::print_line;
 use crate::report;
 
 pub fn resume(arguments: Resume) -> Result<()> {
@@ -19,8 +20,8 @@ pub fn resume(arguments: Resume) -> Result<()> {
     let folder = RunFolder::at(folder);
     let experiment = folder.read_experiment()?;
     if let Some(summary) = folder.read_summary()? {
-        println!("already finished: {}", report::sentence(&summary));
-        return Ok(());
+        return print_line(&format!("already finished: {}", report::sentence(&summary)));
     }
+    folder.admit(&experiment)?;
     train::go(&experiment, &folder, arguments.quiet)
 }

@@ -10,6 +10,7 @@ use crate::config::Experiment;
 use crate::experiment::{self, Ending};
 use crate::failure::Interrupted;
 use crate::folder::RunFolder;
+use crate::output::{print_line, say};
 use crate::progress::Bars;
 use crate::report;
 
@@ -25,6 +26,7 @@ pub fn train(arguments: Train) -> Result<()> {
     });
     let folder = RunFolder::at(folder);
     folder.create(&experiment)?;
+    experiment::never_grows(&experiment)?.into_iter().for_each(|warning| say(&format!("warning: {warning}")));
     go(&experiment, &folder, arguments.configured.quiet)
 }
 
@@ -33,15 +35,14 @@ pub fn go(experiment: &Experiment, folder: &RunFolder, quiet: bool) -> Result<()
     let stop = stop_on_interrupt()?;
     let device = crate::device::named(&experiment.device)?;
     let data = experiment.data.load(experiment.seed, &device)?;
-    let bar = Bars::new(quiet).run(&experiment.method);
+    let bars = Bars::new(quiet);
+    let bar = bars.run(&experiment.method);
     match experiment::run(experiment, &data, folder, bar.clone(), stop)? {
         Ending::Stopped => Err(Interrupted::in_folder(folder.path())),
         Ending::Finished(summary) => {
             bar.finish_and_clear();
             report::write(&[folder.path().to_path_buf()], &folder.report())?;
-            println!("{}", report::sentence(&summary));
-            println!("report: {}", folder.report().display());
-            Ok(())
+            print_line(&format!("{}\nreport: {}", report::sentence(&summary), folder.report().display()))
         }
     }
 }

@@ -18,7 +18,10 @@ const PIXELS: usize = 3 * 32 * 32;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CifarSet {
     Cifar10,
+    /// With its 100 classes.
     Cifar100,
+    /// With its 20 superclasses.
+    Cifar100Coarse,
 }
 
 /// A half of a set.
@@ -32,7 +35,7 @@ impl CifarSet {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cifar10 => "cifar10",
-            Self::Cifar100 => "cifar100",
+            Self::Cifar100 | Self::Cifar100Coarse => "cifar100",
         }
     }
 
@@ -40,6 +43,7 @@ impl CifarSet {
         match self {
             Self::Cifar10 => 10,
             Self::Cifar100 => 100,
+            Self::Cifar100Coarse => 20,
         }
     }
 
@@ -47,7 +51,9 @@ impl CifarSet {
     fn archive(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Cifar10 => ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin"),
-            Self::Cifar100 => ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary"),
+            Self::Cifar100 | Self::Cifar100Coarse => {
+                ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary")
+            }
         }
     }
 
@@ -55,16 +61,32 @@ impl CifarSet {
         match (self, half) {
             (Self::Cifar10, Half::Train) => (1..=5).map(|batch| format!("data_batch_{batch}.bin")).collect(),
             (Self::Cifar10, Half::Test) => vec!["test_batch.bin".into()],
-            (Self::Cifar100, Half::Train) => vec!["train.bin".into()],
-            (Self::Cifar100, Half::Test) => vec!["test.bin".into()],
+            (Self::Cifar100 | Self::Cifar100Coarse, Half::Train) => vec!["train.bin".into()],
+            (Self::Cifar100 | Self::Cifar100Coarse, Half::Test) => vec!["test.bin".into()],
         }
     }
 
-    /// Label bytes of a record; the last one is the class.
+    /// Label bytes of a record.
     fn labels(self) -> usize {
         match self {
             Self::Cifar10 => 1,
-            Self::Cifar100 => 2,
+            Self::Cifar100 | Self::Cifar100Coarse => 2,
+        }
+    }
+
+    /// Which of them is the class: the fine label comes after the coarse one.
+    fn label(self) -> usize {
+        match self {
+            Self::Cifar10 | Self::Cifar100Coarse => 0,
+            Self::Cifar100 => 1,
+        }
+    }
+
+    /// Files of the version for Python, which are not read.
+    fn of_python(self) -> [&'static str; 2] {
+        match self {
+            Self::Cifar10 => ["cifar-10-python.tar.gz", "cifar-10-batches-py"],
+            Self::Cifar100 | Self::Cifar100Coarse => ["cifar-100-python.tar.gz", "cifar-100-python"],
         }
     }
 
@@ -101,15 +123,17 @@ pub fn find(set: CifarSet, dir: Option<&Path>) -> Result<Source> {
             return Ok(Source::Files(folder));
         }
     }
-    match dir.join(archive).is_file() {
-        true => Ok(Source::Archive(dir.join(archive))),
-        false => bail!(
-            "{} was not found in {}: {}, and name the folder with `data.dir` or --dir",
-            set.name(),
-            dir.display(),
-            set.how_to_get()
-        ),
+    if dir.join(archive).is_file() {
+        return Ok(Source::Archive(dir.join(archive)));
     }
+    let python = set.of_python().into_iter().find(|name| dir.join(name).exists());
+    let python = python.map_or(String::new(), |name| format!(" ({name} is the version for Python, which is not read)"));
+    bail!(
+        "{} was not found in {}{python}: {}, and name the folder with `data.dir` or --dir",
+        set.name(),
+        dir.display(),
+        set.how_to_get()
+    )
 }
 
 /// Reads training and test images; an archive's checksum is verified first.
@@ -195,7 +219,7 @@ fn parse(set: CifarSet, files: Vec<(String, Vec<u8>)>) -> Result<Images> {
         }
         for (index, record) in contents.chunks_exact(record).enumerate() {
             let (labels, pixels) = record.split_at(set.labels());
-            let class = labels[labels.len() - 1];
+            let class = labels[set.label()];
             if usize::from(class) >= set.classes() {
                 bail!(
                     "{name}: label {class} of image {index} is out of range; labels of {} are 0 to {}",

@@ -1,26 +1,69 @@
 //! Data sets in MNIST's IDX format, plain or gzip: four files in a folder.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
+use serde::{Deserialize, Serialize};
 
 use super::images::{Images, Size};
 
 /// Channels, height and width of an image.
 pub const SIZE: Size = [1, 28, 28];
-const PIXELS: usize = 28 * 28;
-/// Training images of a full set.
-pub const TRAINING: usize = 60_000;
-const CLASSES: u8 = 10;
+const SIDE: usize = 28;
+const PIXELS: usize = SIDE * SIDE;
 
 /// A data set in this format.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum IdxSet {
     Mnist,
     FashionMnist,
+    Emnist(EmnistSplit),
+}
+
+/// A split of EMNIST (Cohen et al. 2017).
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmnistSplit {
+    /// Digits and letters, those of one form merged, as many images of each.
+    #[default]
+    Balanced,
+    /// Digits, capitals and small letters.
+    ByClass,
+    /// Digits and letters, those of one form merged.
+    ByMerge,
+    Digits,
+    /// Letters, capitals and small ones together.
+    Letters,
+    Mnist,
+}
+
+/// A half of a set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Half {
+    Train,
+    Test,
+}
+
+impl EmnistSplit {
+    /// Name in file names, classes, training images.
+    fn about(self) -> (&'static str, usize, usize) {
+        match self {
+            Self::Balanced => ("balanced", 47, 112_800),
+            Self::ByClass => ("byclass", 62, 697_932),
+            Self::ByMerge => ("bymerge", 47, 697_932),
+            Self::Digits => ("digits", 10, 240_000),
+            Self::Letters => ("letters", 26, 124_800),
+            Self::Mnist => ("mnist", 10, 60_000),
+        }
+    }
+
+    /// The split of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Balanced, Self::ByClass, Self::ByMerge, Self::Digits, Self::Letters, Self::Mnist];
+        all.into_iter().find(|split| split.about().0 == name)
+    }
 }
 
 impl IdxSet {
@@ -28,6 +71,37 @@ impl IdxSet {
         match self {
             Self::Mnist => "mnist",
             Self::FashionMnist => "fashion_mnist",
+            Self::Emnist(_) => "emnist",
+        }
+    }
+
+    pub fn classes(self) -> usize {
+        match self {
+            Self::Mnist | Self::FashionMnist => 10,
+            Self::Emnist(split) => split.about().1,
+        }
+    }
+
+    /// Training images of the full set.
+    pub fn training(self) -> usize {
+        match self {
+            Self::Mnist | Self::FashionMnist => 60_000,
+            Self::Emnist(split) => split.about().2,
+        }
+    }
+
+    /// The label of the first class.
+    fn first_label(self) -> u8 {
+        u8::from(self == Self::Emnist(EmnistSplit::Letters))
+    }
+
+    /// The beginning of the names of files.
+    fn stem(self, half: Half) -> String {
+        match (self, half) {
+            (Self::Mnist | Self::FashionMnist, Half::Train) => "train".into(),
+            (Self::Mnist | Self::FashionMnist, Half::Test) => "t10k".into(),
+            (Self::Emnist(split), Half::Train) => format!("emnist-{}-train", split.about().0),
+            (Self::Emnist(split), Half::Test) => format!("emnist-{}-test", split.about().0),
         }
     }
 
@@ -37,6 +111,7 @@ impl IdxSet {
         match self {
             Self::Mnist => vec![local, "/usr/share/datasets/mnist".into()],
             Self::FashionMnist => vec![local, "/usr/share/datasets/fashion-mnist".into()],
+            Self::Emnist(_) => vec![local],
         }
     }
 
@@ -48,6 +123,9 @@ impl IdxSet {
             Self::FashionMnist => {
                 "`apt-get install dataset-fashion-mnist` on Debian, or download its four files from github.com/zalandoresearch/fashion-mnist"
             }
+            Self::Emnist(_) => {
+                "download gzip.zip from nist.gov/itl/products-and-services/emnist-dataset and unpack the files of the split"
+            }
         }
     }
 }
@@ -58,8 +136,8 @@ pub fn folder(set: IdxSet, dir: Option<&Path>) -> Result<PathBuf> {
         Some(dir) => vec![dir.to_path_buf()],
         None => set.usual_folders(),
     };
-    let holds = |folder: &PathBuf| file(folder, "train-images-idx3-ubyte").is_some();
-    match candidates.iter().find(|folder| holds(folder)) {
+    let images = format!("{}-images", set.stem(Half::Train));
+    match candidates.iter().find(|folder| file(folder, &images, IMAGES).is_some()) {
         Some(folder) => Ok(folder.clone()),
         None => {
             let looked = candidates.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(" and ");
@@ -74,7 +152,7 @@ pub fn folder(set: IdxSet, dir: Option<&Path>) -> Result<PathBuf> {
 
 pub fn describe(set: IdxSet, dir: Option<&Path>) -> Result<String> {
     let folder = folder(set, dir)?;
-    let (train, test) = (read(&folder, "train")?, read(&folder, "t10k")?);
+    let (train, test) = (read(set, &folder, Half::Train)?, read(set, &folder, Half::Test)?);
     Ok(format!(
         "{}: {} training and {} test images of 28x28 in {}; sizes, magic numbers and labels are right",
         set.name(),
@@ -85,12 +163,13 @@ pub fn describe(set: IdxSet, dir: Option<&Path>) -> Result<String> {
 }
 
 /// Reads images and labels of one half of a set, and checks that they belong together.
-pub fn read(folder: &Path, half: &str) -> Result<Images> {
-    let (images_path, images) = contents(folder, &format!("{half}-images-idx3-ubyte"))?;
-    let (labels_path, labels) = contents(folder, &format!("{half}-labels-idx1-ubyte"))?;
+pub fn read(set: IdxSet, folder: &Path, half: Half) -> Result<Images> {
+    let stem = set.stem(half);
+    let (images_path, images) = contents(folder, &format!("{stem}-images"), IMAGES)?;
+    let (labels_path, labels) = contents(folder, &format!("{stem}-labels"), LABELS)?;
     let (sizes, pixels) = parse::<3>(&images).with_context(|| images_path.display().to_string())?;
-    let ([count], classes) = parse::<1>(&labels).with_context(|| labels_path.display().to_string())?;
-    if sizes[1] * sizes[2] != PIXELS {
+    let ([count], labels) = parse::<1>(&labels).with_context(|| labels_path.display().to_string())?;
+    if [sizes[1], sizes[2]] != [SIDE; 2] {
         bail!("{}: images are {}x{}, not 28x28", images_path.display(), sizes[1], sizes[2]);
     }
     if sizes[0] != count {
@@ -104,32 +183,63 @@ pub fn read(folder: &Path, half: &str) -> Result<Images> {
     if count == 0 {
         bail!("{} holds no images", images_path.display());
     }
-    if let Some((index, label)) = classes.iter().enumerate().find(|(_, label)| **label >= CLASSES) {
+    let first = set.first_label();
+    let known = usize::from(first)..usize::from(first) + set.classes();
+    if let Some((index, label)) = labels.iter().enumerate().find(|(_, label)| !known.contains(&usize::from(**label))) {
         bail!(
-            "{}: label {label} of image {index} is out of range; labels are 0 to {}",
+            "{}: label {label} of image {index} is out of range; labels are {first} to {}",
             labels_path.display(),
-            CLASSES - 1
+            known.end - 1
         );
     }
-    Ok(Images { pixels: pixels.to_vec(), classes: classes.to_vec(), size: SIZE })
-}
-
-/// The file of that name, plain or gzip.
-fn file(folder: &Path, name: &str) -> Option<PathBuf> {
-    [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|path| path.is_file())
-}
-
-fn contents(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>)> {
-    let path = file(folder, name).with_context(|| format!("{} has neither {name} nor {name}.gz", folder.display()))?;
-    let in_file = || path.display().to_string();
-    let mut reader = BufReader::new(File::open(&path).with_context(in_file)?);
-    let mut contents = Vec::new();
-    let read = match path.extension().is_some_and(|extension| extension == "gz") {
-        true => MultiGzDecoder::new(reader).read_to_end(&mut contents),
-        false => reader.read_to_end(&mut contents),
+    let classes = labels.iter().map(|label| label - first).collect();
+    let pixels = match set {
+        // Rows and columns are exchanged in EMNIST's files.
+        IdxSet::Emnist(_) => pixels.chunks_exact(PIXELS).flat_map(transposed).collect(),
+        IdxSet::Mnist | IdxSet::FashionMnist => pixels.to_vec(),
     };
-    read.with_context(|| format!("{} is damaged or cut short; get it again", path.display()))?;
+    Ok(Images { pixels, classes, size: SIZE })
+}
+
+fn transposed(image: &[u8]) -> impl Iterator<Item = u8> {
+    (0..PIXELS).map(move |at| image[at % SIDE * SIDE + at / SIDE])
+}
+
+/// The ends of file names, by what is in the files; some archives write a dot in place of the first dash.
+const IMAGES: &str = "idx3-ubyte";
+const LABELS: &str = "idx1-ubyte";
+
+/// The file of that name, under one of the names that are in use.
+fn file(folder: &Path, stem: &str, end: &str) -> Option<PathBuf> {
+    let names = ["-", "."].into_iter().flat_map(|dash| ["", ".gz"].map(|gz| format!("{stem}{dash}{end}{gz}")));
+    names.map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
+fn contents(folder: &Path, stem: &str, end: &str) -> Result<(PathBuf, Vec<u8>)> {
+    let path = file(folder, stem, end)
+        .with_context(|| format!("{} has neither {stem}-{end} nor {stem}-{end}.gz", folder.display()))?;
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let contents =
+        unpacked(bytes).with_context(|| format!("{} is damaged or cut short; get it again", path.display()))?;
     Ok((path, contents))
+}
+
+/// What gzip data holds, zeros behind it aside; other data as it is. Names of files do not tell.
+fn unpacked(bytes: Vec<u8>) -> Result<Vec<u8>> {
+    const GZIP: [u8; 2] = [0x1f, 0x8b];
+    if !bytes.starts_with(&GZIP) {
+        return Ok(bytes);
+    }
+    let (mut left, mut contents) = (bytes.as_slice(), Vec::new());
+    while left.starts_with(&GZIP) {
+        let mut decoder = GzDecoder::new(left);
+        decoder.read_to_end(&mut contents)?;
+        left = decoder.into_inner();
+    }
+    match left.iter().all(|byte| *byte == 0) {
+        true => Ok(contents),
+        false => bail!("there is something else behind its end"),
+    }
 }
 
 /// The sizes and the bytes of an IDX file of unsigned bytes with `D` dimensions.
@@ -147,7 +257,9 @@ fn parse<const D: usize>(contents: &[u8]) -> Result<([usize; D], &[u8])> {
     for (index, size) in sizes.iter_mut().enumerate() {
         *size = u32::from_be_bytes(word(index + 1).context("the file is too short for its header")?) as usize;
     }
-    let (body, expected) = (&contents[4 * (D + 1)..], sizes.iter().product::<usize>());
+    let body = &contents[4 * (D + 1)..];
+    let expected = sizes.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+    let expected = expected.with_context(|| format!("the header promises more than there can be ({sizes:?})"))?;
     if body.len() != expected {
         bail!(
             "the header promises {expected} bytes ({sizes:?}), but {} follow; the file is cut short or not whole",
@@ -174,13 +286,13 @@ mod tests {
             eprintln!("passed over: Fashion-MNIST is not installed");
             return;
         };
-        let images = read(&folder, "train").unwrap();
+        let images = read(IdxSet::FashionMnist, &folder, Half::Train).unwrap();
         let pixels = images.pixels.iter().map(|pixel| f32::from(*pixel) / 255.0).collect();
         let data = InMemory::classes(pixels, &images.classes, &Device::flex());
         let config = MlpConfig::new(PIXELS, &[128, 128], 10, Activation::Relu);
         let network = config.init(Seed::new(0), &Device::flex().autodiff()).unwrap();
         for examples in [128, 2000] {
-            let batch = data.batch(&(0..examples).collect::<Vec<_>>());
+            let batch = data.batch(&(0..examples).collect::<Vec<_>>()).unwrap();
             let mut recorder = Recorder::new();
             let output = network.forward_probed(batch.input, &mut recorder);
             let evidence = recorder.into_evidence(&mut Task::Classification.loss(output, &batch.target).backward());

@@ -1,9 +1,13 @@
 //! Images in memory, one byte a pixel, and what is done to them for training.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
-use gradmax::{Batch, Examples, Seed, Target};
+use gradmax::{Batch, Error, Examples, Seed, Target};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+
+use super::{AnyExamples, SharedExamples};
 
 /// Channels, height and width.
 pub type Size = [usize; 3];
@@ -31,8 +35,9 @@ impl Images {
 }
 
 /// Images as examples with pixels in [0, 1], on a device.
+#[derive(Clone)]
 pub struct ImageExamples {
-    images: Images,
+    images: Arc<Images>,
     /// What a byte is divided by.
     white: f32,
     /// The size that networks read: grey images are repeated in every channel, and zeros put around small ones.
@@ -53,7 +58,7 @@ pub struct Augmentation {
 
 impl ImageExamples {
     pub fn new(images: Images, white: u8, size: Size, augmentation: Augmentation, device: &Device) -> Self {
-        Self { images, white: f32::from(white), size, augmentation, device: device.clone() }
+        Self { images: Arc::new(images), white: f32::from(white), size, augmentation, device: device.clone() }
     }
 
     fn assembled(&self, indices: &[usize], shift: impl Fn(usize) -> Shift) -> Batch<Tensor<4>> {
@@ -114,12 +119,26 @@ impl Examples for ImageExamples {
         self.images.classes.len()
     }
 
-    fn batch(&self, indices: &[usize]) -> Batch<Tensor<4>> {
-        self.assembled(indices, |_| Shift::default())
+    fn batch(&self, indices: &[usize]) -> Result<Batch<Tensor<4>>, Error> {
+        Ok(self.assembled(indices, |_| Shift::default()))
     }
 
-    fn augmented(&self, indices: &[usize], seed: Seed) -> Batch<Tensor<4>> {
-        self.assembled(indices, |index| Shift::drawn(self.augmentation, seed.at(index as u64)))
+    fn augmented(&self, indices: &[usize], seed: Seed) -> Result<Batch<Tensor<4>>, Error> {
+        Ok(self.assembled(indices, |index| Shift::drawn(self.augmentation, seed.at(index as u64))))
+    }
+
+    fn augments(&self) -> bool {
+        self.augmentation != Augmentation::default()
+    }
+
+    fn largest_class(&self) -> Option<usize> {
+        self.images.classes.iter().copied().max().map(usize::from)
+    }
+}
+
+impl SharedExamples for ImageExamples {
+    fn for_one_run(&self) -> AnyExamples {
+        Box::new(self.clone())
     }
 }
 
@@ -147,7 +166,7 @@ mod tests {
             [0.0, 0.0, 0.0, 0.0, 0.0],
         ]
         .concat();
-        let batch = examples([3, 5, 5], Augmentation::default()).batch(&[0]);
+        let batch = examples([3, 5, 5], Augmentation::default()).batch(&[0]).unwrap();
         assert_eq!(pixels(batch), [channel.clone(), channel.clone(), channel].concat());
     }
 
@@ -165,8 +184,8 @@ mod tests {
         let possible = (0..18).map(|which| crop(which / 2 % 3, which / 6, which % 2 == 1)).collect::<Vec<_>>();
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..200 {
-            let drawn = pixels(examples.augmented(&[0], Seed::new(seed)));
-            assert_eq!(drawn, pixels(examples.augmented(&[0], Seed::new(seed))));
+            let drawn = pixels(examples.augmented(&[0], Seed::new(seed)).unwrap());
+            assert_eq!(drawn, pixels(examples.augmented(&[0], Seed::new(seed)).unwrap()));
             seen.insert(possible.iter().position(|crop| *crop == drawn).expect("it is a crop"));
         }
         assert_eq!(seen.len(), 18);

@@ -1,11 +1,11 @@
 //! The table of a comparison: means, standard errors, and paired differences to a reference method.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
 use crate::config::CompareConfig;
-use crate::folder::{RunFolder, RunSummary};
+use crate::folder::RunSummary;
 use crate::statistics::{Mean, median, paired_difference};
 use crate::table::{decimals_of, grouped, markdown, significant};
 
@@ -41,20 +41,21 @@ pub fn caption(compare: &CompareConfig, summaries: &[RunSummary]) -> String {
     )
 }
 
-/// The table of all methods, as Markdown.
-pub fn table(summaries: &[RunSummary], compare: &CompareConfig, folder: &Path) -> Result<String> {
+/// The table of all methods, as Markdown; `costs` are those of each method's growth events, in training steps.
+pub fn table(summaries: &[RunSummary], compare: &CompareConfig, costs: &BTreeMap<String, Vec<f64>>) -> Result<String> {
     let difference = format!("difference to {}", compare.reference);
     let mut header = vec!["method", "n", "training loss", "test loss"];
     header.extend(scored(summaries).then_some("test score, %"));
     header.extend(["parameters", "training FLOPs", "seconds", "growth, steps", &difference]);
     let rows = compare.methods.iter().filter_map(|method| {
         let runs = summaries.iter().filter(|summary| summary.method == *method).collect::<Vec<_>>();
-        (!runs.is_empty()).then(|| row(&runs, summaries, compare, folder))
+        let cost = costs.get(method).and_then(|costs| median(costs));
+        (!runs.is_empty()).then(|| row(&runs, summaries, compare, cost))
     });
-    Ok(markdown(&header, &rows.collect::<Result<Vec<_>>>()?))
+    Ok(markdown(&header, &rows.collect::<Vec<_>>()))
 }
 
-fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, folder: &Path) -> Result<Vec<String>> {
+fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, cost: Option<f64>) -> Vec<String> {
     let mean = |of: &dyn Fn(&RunSummary) -> Option<f64>| {
         let values = runs.iter().filter_map(|run| of(run)).collect::<Vec<_>>();
         Mean::of(&values).map_or("-".into(), |mean| with_error(&mean))
@@ -70,9 +71,9 @@ fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, folder
     row.push(significant(runs.iter().map(|run| run.train_flops as f64).sum::<f64>() / runs.len() as f64));
     let seconds = runs.iter().map(|run| run.seconds).sum::<f64>() / runs.len() as f64;
     row.push(if seconds < 10.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") });
-    row.push(growth_cost(runs, folder)?.map_or("-".into(), |steps| format!("{steps:.2}")));
+    row.push(cost.map_or("-".into(), |steps| format!("{steps:.2}")));
     row.push(if *method == compare.reference { "-".into() } else { difference(runs, all, compare) });
-    Ok(row)
+    row
 }
 
 /// Mean and standard error, with two digits of the error.
@@ -85,16 +86,6 @@ pub fn with_error(mean: &Mean) -> String {
         }
         _ => significant(mean.mean),
     }
-}
-
-/// Median cost of a growth event in training steps.
-fn growth_cost(runs: &[&RunSummary], folder: &Path) -> Result<Option<f64>> {
-    let mut costs = Vec::new();
-    for run in runs {
-        let folder = RunFolder::in_comparison(folder, &run.method, run.seed);
-        costs.extend(folder.read_receipts()?.iter().filter_map(|receipt| receipt.timing.growth_in_steps));
-    }
-    Ok(median(&costs))
 }
 
 fn difference(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig) -> String {

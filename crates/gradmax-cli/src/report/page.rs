@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use gradmax::{Architecture, Receipt, Split};
@@ -10,31 +9,51 @@ use gradmax::{Architecture, Receipt, Split};
 use super::RecordedRun;
 use super::chart::{Bar, BarChart, BarSeries, BarShape, Chart, bars_svg, svg};
 use super::comparison::{self, with_error};
+use super::groups::Group;
 use super::receipts::receipts;
 use super::series::{MethodRuns, Series, averaged, by_method, difference, merged, staircase};
 use crate::config::{CompareConfig, Experiment};
 use crate::experiment;
-use crate::folder::{RunSummary, comparison_file};
+use crate::folder::RunSummary;
 use crate::statistics::{Mean, median};
 use crate::table::grouped;
 
 const STYLE: &str = include_str!("style.css");
 
-/// The whole report.
-pub fn html(runs: &[RecordedRun], folders: &[PathBuf]) -> Result<String> {
-    let groups = by_method(runs);
-    let palette = Palette::of(groups.iter().map(|group| group.method.as_str()));
-    let title = folders[0].file_name().map_or("gradmax".into(), |name| name.to_string_lossy().into_owned());
+/// The whole report: a part for each experiment.
+pub fn html(title: &str, experiments: &[Group]) -> Result<String> {
+    let several = experiments.len() > 1;
+    let mut body = String::new();
+    if several {
+        let entry = |(index, group): (usize, &Group)| {
+            format!("<li><a href=\"#experiment{index}\">{}</a></li>", escaped(&group.name))
+        };
+        let list = experiments.iter().enumerate().map(entry).collect::<String>();
+        body += &format!(
+            "<h1>{}</h1>\n<p class=\"sub\">{} experiments; runs are compared within each of them only.</p>\n<ul>{list}</ul>\n",
+            escaped(title),
+            experiments.len()
+        );
+    }
+    for (index, group) in experiments.iter().enumerate() {
+        let name = if several { &group.name } else { title };
+        body += &format!("<section id=\"experiment{index}\">\n{}</section>\n", experiment_part(name, group)?);
+    }
+    Ok(document(title, &body))
+}
+
+fn experiment_part(name: &str, group: &Group) -> Result<String> {
+    let methods = by_method(&group.runs);
+    let palette = Palette::of(methods.iter().map(|group| group.method.as_str()));
     let body = [
-        heading(&title, runs, &groups),
-        legend(groups.iter().map(|group| group.method.as_str()), &palette),
-        results(runs, &groups, folders)?,
-        charts(runs, &groups, &comparison_of(folders).unwrap_or_default(), &palette)?,
-        receipts(&groups),
-        configuration(&runs[0].experiment)?,
-    ]
-    .concat();
-    Ok(document(&title, &body))
+        heading(name, &group.runs, &methods),
+        legend(methods.iter().map(|group| group.method.as_str()), &palette),
+        results(group, &methods)?,
+        charts(&group.runs, &methods, &group.comparison().unwrap_or_default(), &palette)?,
+        receipts(&methods),
+        configuration(group.experiment())?,
+    ];
+    Ok(body.concat())
 }
 
 /// The page of growths at one checkpoint: a table in Markdown, and a bar for each method and the baseline in every
@@ -118,20 +137,18 @@ fn legend<'m>(methods: impl Iterator<Item = &'m str>, palette: &Palette) -> Stri
     format!("<ul class=\"legend\">{}</ul>\n", methods.map(entry).collect::<String>())
 }
 
-fn results(runs: &[RecordedRun], groups: &[MethodRuns<'_>], folders: &[PathBuf]) -> Result<String> {
-    let summaries = runs.iter().filter_map(|run| run.summary.clone()).collect::<Vec<RunSummary>>();
+fn results(experiment: &Group, groups: &[MethodRuns<'_>]) -> Result<String> {
+    let note = |note: String| format!("<p class=\"note\">{}</p>\n", escaped(&note));
+    let notes = experiment.notes().into_iter().map(note).collect::<String>();
+    let summaries = experiment.summaries();
     if summaries.is_empty() {
-        return Ok("<p>No run is finished yet.</p>\n".into());
+        return Ok(format!("<p>No run is finished yet.</p>\n{notes}"));
     }
-    let compare = match groups.len() {
-        1 => None,
-        _ => comparison_of(folders),
-    };
-    if let Some(compare) = compare {
+    if let Some(compare) = experiment.comparison().filter(|_| groups.len() > 1) {
         let caption = comparison::caption(&compare, &summaries).replace('`', "");
-        let table = comparison::table(&summaries, &compare, &folders[0])?;
+        let table = comparison::table(&summaries, &compare, &experiment.growth_costs())?;
         return Ok(format!(
-            "<h2>Results</h2>\n{}<p class=\"note\">{}</p>\n",
+            "<h2>Results</h2>\n{}<p class=\"note\">{}</p>\n{notes}",
             table_from_markdown(&table),
             escaped(&caption)
         ));
@@ -155,14 +172,8 @@ fn results(runs: &[RecordedRun], groups: &[MethodRuns<'_>], folders: &[PathBuf])
     }
     Ok(format!(
         "<h2>Results</h2>\n<div class=\"scroll\"><table><thead><tr><th>method</th><th>training loss</th><th>test loss</th>\
-         <th>test score, %</th><th>parameters</th></tr></thead><tbody>{rows}</tbody></table></div>\n"
+         <th>test score, %</th><th>parameters</th></tr></thead><tbody>{rows}</tbody></table></div>\n{notes}"
     ))
-}
-
-/// How the comparison in the first folder was set up, if there is one.
-fn comparison_of(folders: &[PathBuf]) -> Option<CompareConfig> {
-    let experiment = Experiment::read(&comparison_file(&folders[0]), &[]).ok()?;
-    Some(experiment.compare)
 }
 
 /// A chart with its heading and what to know about it.
@@ -455,7 +466,7 @@ fn parameters(group: &MethodRuns<'_>) -> Vec<(f64, f64)> {
 fn configuration(experiment: &Experiment) -> Result<String> {
     let toml = escaped(&experiment.to_toml()?);
     Ok(format!(
-        "<h2>Configuration</h2>\n<details><summary>of the first run, in full</summary><pre>{toml}</pre></details>\n"
+        "<h2>Configuration</h2>\n<details><summary>of the experiment's first run, in full</summary><pre>{toml}</pre></details>\n"
     ))
 }
 

@@ -41,7 +41,14 @@ fn verdict(receipts: &[&Receipt]) -> String {
     }));
     let costs = receipts.iter().filter_map(|receipt| receipt.timing.growth_in_steps).collect::<Vec<_>>();
     let cost = median(&costs).map_or(String::new(), |cost| format!(", median cost {cost:.2} training steps"));
-    let events = if receipts.len() == 1 { "1 event".into() } else { format!("{} events", receipts.len()) };
+    let mut events = if receipts.len() == 1 { "1 event".into() } else { format!("{} events", receipts.len()) };
+    let mut count = |count: usize, what: &str| {
+        if count > 0 {
+            events += &format!(", {count} {what}");
+        }
+    };
+    count(receipts.iter().filter(|receipt| receipt.refused.is_some()).count(), "of them refused");
+    count(sites().filter(|site| site.without_gradient).count(), "times a site that no gradient arrives at");
     format!(
         "{events}; largest relative output change {}, gradient norms within {} of their prediction{cost}",
         tiny(change),
@@ -58,7 +65,10 @@ fn receipt_rows(receipt: &Receipt) -> Vec<String> {
             escaped(&site.site),
             site.width - site.added,
             site.width,
-            optional(site.gradient_norm),
+            match site.without_gradient {
+                true => "none arrives".into(),
+                false => optional(site.gradient_norm),
+            },
             significant(site.predicted_gradient_norm),
             receipt.output_change.map_or("-".into(), tiny),
             significant(receipt.loss_before),
@@ -68,6 +78,13 @@ fn receipt_rows(receipt: &Receipt) -> Vec<String> {
             receipt.timing.growth_in_steps.map_or("-".into(), |steps| format!("{steps:.2}")),
         )
     };
+    if let Some(reason) = &receipt.refused {
+        return vec![format!(
+            "<tr><td>{}</td><td colspan=\"9\">refused, and passed over: {}</td></tr>",
+            receipt.step,
+            escaped(reason)
+        )];
+    }
     receipt.sites.iter().map(row).collect()
 }
 

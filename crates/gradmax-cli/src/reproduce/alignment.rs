@@ -130,7 +130,7 @@ impl Measurement {
         let mut matrices: Vec<Option<Matrix>> = vec![None; sites.len()];
         for part in trainer.growth_parts(GrowthBatch::All, 0)? {
             let weight = part.weight;
-            let look = Look::of(network, &[gradmax::Part { weight: 1.0, ..part }]);
+            let look = Look::of(network, &[gradmax::Part { weight: 1.0, ..part }])?;
             for (matrix, site) in matrices.iter_mut().zip(sites) {
                 let operator = look.operator(site)?;
                 let fan_out = operator.fan_out();
@@ -178,7 +178,7 @@ impl Job for Measurement {
                         return Ok(Done::Stopped);
                     }
                     let parts = trainer().growth_parts(GrowthBatch::Examples(*batch), draw)?;
-                    let look = Look::of(&run.network, &parts);
+                    let look = Look::of(&run.network, &parts)?;
                     for (site, full) in sites.iter().zip(&on_all) {
                         let found = look.operator(site)?.directions(self.count)?;
                         let products = found.vectors.transpose() * &full.vectors;

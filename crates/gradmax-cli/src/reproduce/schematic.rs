@@ -176,15 +176,15 @@ impl Job for Measurement {
         let run = train_to(trainer(), experiment::beginning(experiment)?, growth.start)?;
         let bench = Bench::new(experiment, &data, run)?;
         let new = bench.plan.iter().map(|planned| planned.count).sum();
-        let loss = |network: &Network| format!("loss {}", significant(bench.loss(network)));
+        let loss = |network: &Network| Ok::<_, anyhow::Error>(format!("loss {}", significant(bench.loss(network)?)));
         let before = bench.start().network;
         let (grown, receipt) = bench.grow(&experiment.method, 0, 1, None)?;
         let mut drawings = vec![
-            Drawing::of(&before, 0, loss(&before))?,
-            Drawing::of(&grown.network, new, format!("{}; new incoming weights are zero", loss(&grown.network)))?,
+            Drawing::of(&before, 0, loss(&before)?)?,
+            Drawing::of(&grown.network, new, format!("{}; new incoming weights are zero", loss(&grown.network)?))?,
         ];
         let later = train_to(trainer(), grown, growth.start + LATER)?;
-        drawings.push(Drawing::of(&later.network, new, loss(&later.network))?);
+        drawings.push(Drawing::of(&later.network, new, loss(&later.network)?)?);
         kept::write(&self.file, &self.study.experiment.to_toml()?, Drawn { drawings, receipt })?;
         Ok(Done::Finished)
     }

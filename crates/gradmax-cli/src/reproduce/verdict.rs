@@ -50,15 +50,15 @@ pub enum Relation {
     Less,
     /// The first is more than the second.
     More,
-    /// The first is not more than the second, as far as can be seen.
+    /// The first is not more than the second.
     NotMore,
     /// Both are the same, up to so much.
     Same { within: f64 },
 }
 
 impl Check {
-    /// Puts a relation of paired values to the test: it holds, or not, if the 95 % interval of the mean difference
-    /// excludes zero; that both are the same holds if the interval lies within what they may differ by.
+    /// Puts a relation of paired values to the test, by the 95 % interval of the mean difference: it holds if the whole
+    /// interval agrees with it, fails if none of it does, and is open otherwise.
     pub fn paired(says: impl Into<String>, relation: Relation, pairs: &[(f64, f64)]) -> Self {
         let says = says.into();
         let n = pairs.len();
@@ -68,17 +68,16 @@ impl Check {
             return Self { says, measured, outcome: Outcome::Open };
         };
         let [low, high] = paired.interval;
-        let outcome = match relation {
-            Relation::Less if high < 0.0 => Outcome::Holds,
-            Relation::More if low > 0.0 => Outcome::Holds,
-            Relation::More if high < 0.0 => Outcome::Fails,
-            Relation::More => Outcome::Open,
-            Relation::NotMore if low <= 0.0 => Outcome::Holds,
-            Relation::Same { within } if low >= -within && high <= within => Outcome::Holds,
-            Relation::Same { .. } if low <= 0.0 && high >= 0.0 => Outcome::Open,
-            Relation::Same { .. } => Outcome::Fails,
-            _ if low > 0.0 => Outcome::Fails,
-            _ => Outcome::Open,
+        let (holds, fails) = match relation {
+            Relation::Less => (high < 0.0, low >= 0.0),
+            Relation::More => (low > 0.0, high <= 0.0),
+            Relation::NotMore => (high <= 0.0, low > 0.0),
+            Relation::Same { within } => (low >= -within && high <= within, low > within || high < -within),
+        };
+        let outcome = match (holds, fails) {
+            (true, _) => Outcome::Holds,
+            (false, true) => Outcome::Fails,
+            (false, false) => Outcome::Open,
         };
         Self { says, measured: described(&paired, relation), outcome }
     }
@@ -198,12 +197,17 @@ mod tests {
         assert_eq!(outcome(Relation::More, &below), Outcome::Fails);
         assert_eq!(outcome(Relation::More, &around), Outcome::Open);
         assert_eq!(outcome(Relation::Less, &around), Outcome::Open);
-        assert_eq!(outcome(Relation::NotMore, &around), Outcome::Holds);
+        // That nothing was seen is no evidence.
+        assert_eq!(outcome(Relation::NotMore, &around), Outcome::Open);
+        assert_eq!(outcome(Relation::NotMore, &below), Outcome::Holds);
         assert_eq!(outcome(Relation::NotMore, &above), Outcome::Fails);
         assert_eq!(outcome(Relation::Same { within: 0.5 }, &around), Outcome::Holds);
         assert_eq!(outcome(Relation::Same { within: 0.5 }, &below), Outcome::Holds);
         assert_eq!(outcome(Relation::Same { within: 0.1 }, &around), Outcome::Open);
         assert_eq!(outcome(Relation::Same { within: 0.1 }, &below), Outcome::Fails);
+        // An interval that reaches over the bound says neither.
+        assert_eq!(outcome(Relation::Same { within: 0.3 }, &below), Outcome::Open);
+        assert_eq!(outcome(Relation::Same { within: 0.3 }, &above), Outcome::Open);
         assert_eq!(outcome(Relation::Less, &below[..1]), Outcome::Open);
     }
 

@@ -15,7 +15,9 @@ pub enum NormKind {
     /// None.
     #[default]
     None,
-    /// Batch norm: epsilon 1e-5, running statistics with momentum .9 for the old value.
+    /// Batch norm: epsilon 1e-5, running statistics with momentum .9 for the old value, of which the variance is the
+    /// unbiased one, as in PyTorch (a batch itself is divided by its biased one). Burn's own module, outside of
+    /// [`Norm`], keeps the biased variance.
     Batch,
     /// Group norm with so many channels in a group.
     Group(usize),
@@ -84,10 +86,15 @@ impl Norm {
     }
 }
 
-/// Batch norm in training mode, which moves the running statistics towards the batch's, as Burn's module does.
+/// Batch norm in training mode, which moves the running statistics towards the batch's.
 fn batch_norm_train<const D: usize>(norm: &BatchNorm, input: Tensor<D>, rectified: bool) -> Tensor<D> {
+    let dims = input.dims();
+    let count = dims.iter().product::<usize>() / dims[1].max(1);
+    // What a batch's variance about its own mean lacks, in expectation.
+    let unbiased = count as f64 / count.saturating_sub(1).max(1) as f64;
     let normalized = flexconv::batch_norm_train(input, norm.gamma.val(), norm.beta.val(), norm.epsilon, rectified);
-    for (running, batch) in [(&norm.running_mean, normalized.mean), (&norm.running_var, normalized.variance)] {
+    let variance = normalized.variance.mul_scalar(unbiased);
+    for (running, batch) in [(&norm.running_mean, normalized.mean), (&norm.running_var, variance)] {
         let old = running.value_sync().to_device(&batch.device());
         let new = old.mul_scalar(1.0 - norm.momentum).add(batch.mul_scalar(norm.momentum));
         running.update(new.detach());

@@ -3,9 +3,9 @@
 mod config;
 
 use burn::module::Module;
+use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
-use burn::nn::{Dropout, Linear};
 use burn::tensor::Tensor;
 use flexconv::{convolve, dense};
 
@@ -15,7 +15,7 @@ use crate::anatomy::{Described, LayerSummary, Walk, flops_of};
 use crate::between::{Between, global_average};
 use crate::growable::Growable;
 use crate::layer::Layer;
-use crate::modules::{DepthwiseConv2d, Norm};
+use crate::modules::{DepthwiseConv2d, Dropout, Norm};
 use crate::probe::Probe;
 use crate::signal::Signal;
 use crate::site::Site;
@@ -27,7 +27,6 @@ pub struct ConvNet {
     depthwise: Vec<DepthwiseConv2d>,
     denses: Vec<Linear>,
     norms: Vec<Norm>,
-    dropouts: Vec<Dropout>,
     #[module(skip)]
     layers: Vec<Step>,
     #[module(skip)]
@@ -48,7 +47,7 @@ enum Step {
     AveragePool(usize),
     GlobalAverage,
     Flatten,
-    Dropout(usize),
+    Dropout(f64),
 }
 
 impl ConvNet {
@@ -58,7 +57,6 @@ impl ConvNet {
             depthwise: Vec::new(),
             denses: Vec::new(),
             norms: Vec::new(),
-            dropouts: Vec::new(),
             layers: Vec::new(),
             names: Vec::new(),
             input,
@@ -77,7 +75,7 @@ impl ConvNet {
             Step::AveragePool(size) => Part::Between((&average_pool(*size)).into()),
             Step::GlobalAverage => Part::Between(Between::GlobalAverage),
             Step::Flatten => Part::Between(Between::Flatten),
-            Step::Dropout(index) => Part::Between((&self.dropouts[*index]).into()),
+            Step::Dropout(_) => Part::Between(Between::Dropout),
         }
     }
 
@@ -94,8 +92,8 @@ impl ConvNet {
             (Step::AveragePool(size), signal) => Signal::Maps(average_pool(*size).forward(signal.maps())),
             (Step::GlobalAverage, signal) => Signal::Vectors(global_average(signal.maps())),
             (Step::Flatten, signal) => Signal::Vectors(signal.flattened()),
-            (Step::Dropout(index), Signal::Maps(maps)) => Signal::Maps(self.dropouts[*index].forward(maps)),
-            (Step::Dropout(index), Signal::Vectors(vectors)) => Signal::Vectors(self.dropouts[*index].forward(vectors)),
+            (Step::Dropout(rate), Signal::Maps(maps)) => Signal::Maps(Dropout::new(*rate).forward(maps)),
+            (Step::Dropout(rate), Signal::Vectors(vectors)) => Signal::Vectors(Dropout::new(*rate).forward(vectors)),
         }
     }
 }

@@ -3,23 +3,20 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use fast_image_resize as resize;
 use fast_image_resize::images::{Image, ImageRef};
 use gradmax::Seed;
-use image::ImageReader;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
 /// A square image: an Inception crop, half of them mirrored, or without a seed the centre.
 pub fn decode(path: &Path, size: usize, seed: Option<Seed>) -> Result<Vec<u8>> {
     let file = std::fs::read(path)?;
-    if is_jpeg_cut_short(&file) {
-        bail!("the file is cut short");
-    }
-    let image = ImageReader::new(Cursor::new(&file)).with_guessed_format()?.decode()?;
-    // Grey images get three equal channels; transparency is dropped.
-    let image = image.into_rgb8();
+    let format = path.extension().and_then(ImageFormat::from_extension);
+    let image = whole_image(&file, format)?;
     let (width, height) = image.dimensions();
     let (crop, mirrored) = match seed {
         Some(seed) => {
@@ -42,12 +39,56 @@ pub fn decode(path: &Path, size: usize, seed: Option<Seed>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether a JPEG ends before its end marker; decoders fill what is missing with grey, and say nothing.
-///
-/// Inside a scan, 0xff is always followed by 0 or a restart marker, so that these markers do not come up by chance.
-fn is_jpeg_cut_short(file: &[u8]) -> bool {
-    let last = |marker: [u8; 2]| file.windows(2).rposition(|bytes| bytes == marker);
-    file.starts_with(&[0xff, 0xd8]) && last([0xff, 0xd9]) < last([0xff, 0xda]).or(Some(0))
+/// The image in a file, upright, in three channels: grey images get three equal ones; transparency is dropped. The
+/// format is that of the contents, or else the given one.
+fn whole_image(file: &[u8], format: Option<ImageFormat>) -> Result<RgbImage> {
+    let decoded = |file: &[u8]| {
+        let mut reader = ImageReader::new(Cursor::new(file));
+        format.into_iter().for_each(|format| reader.set_format(format));
+        let mut decoder = reader.with_guessed_format()?.into_decoder()?;
+        // Cameras keep the sensor's pixels, and say in the file how they were held.
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let mut image = DynamicImage::from_decoder(decoder)?;
+        image.apply_orientation(orientation);
+        Ok::<_, anyhow::Error>(image.into_rgb8())
+    };
+    if !file.starts_with(&[0xff, 0xd8]) {
+        return decoded(file);
+    }
+    if let Some(end) = end_of_jpeg(file) {
+        // What is behind the end, as the film of a motion photo, is no part of the image.
+        return decoded(&file[..end]);
+    }
+    // Decoders fill what is missing with grey, and say nothing. If only the end marker is, it does not matter what comes in
+    // its place: the pixels are those that the file has.
+    let continued = |filler: &[u8]| decoded(&[file, filler, &END_OF_JPEG].concat());
+    let image = continued(&[]).context("the file is cut short")?;
+    for byte in [0x55, 0xaa] {
+        if continued(&[byte; 4096]).is_ok_and(|other| other != image) {
+            bail!("the file is cut short");
+        }
+    }
+    Ok(image)
+}
+
+const END_OF_JPEG: [u8; 2] = [0xff, 0xd9];
+
+/// Where a JPEG ends, behind its end marker; none if it has none. Segments are passed over by their lengths, since
+/// thumbnails inside of them have end markers of their own.
+fn end_of_jpeg(file: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        // A marker is 0xff and a byte that is neither 0 nor 0xff; inside of a scan, 0xff is followed by 0, or by the number
+        // of a restart.
+        at += file.get(at..)?.iter().position(|byte| *byte == 0xff)?;
+        let marker = *file.get(at + 1)?;
+        at += match marker {
+            0xff => 1,
+            0x00 | 0x01 | 0xd0..=0xd8 => 2,
+            0xd9 => return Some(at + 2),
+            _ => 2 + usize::from(u16::from_be_bytes([*file.get(at + 2)?, *file.get(at + 3)?])),
+        };
+    }
 }
 
 fn mirror(row: &mut [u8]) {

@@ -1,6 +1,5 @@
 //! The stages of a stack, and how a network is built from them.
 
-use burn::nn::DropoutConfig;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
@@ -307,8 +306,7 @@ impl Build<'_> {
                 if !(0.0..1.0).contains(rate) {
                     return bad(format!("a dropout rate of {rate} is not in [0, 1)"));
                 }
-                self.net.layers.push(Step::Dropout(self.net.dropouts.len()));
-                self.net.dropouts.push(DropoutConfig::new(*rate).init());
+                self.net.layers.push(Step::Dropout(*rate));
             }
             (Stage::Dense { .. }, Shape::Maps(_)) => {
                 return bad("a dense layer reads vectors: put `flatten` or `global_average` before it".into());
