@@ -113,7 +113,8 @@ pub fn conv2d_input_gradient(
     if let Some(result) = flex::conv2d_input_gradient(&gradient, &weight, input, &options) {
         return result;
     }
-    let input = Tensor::<4>::zeros(input, &gradient.device()).autodiff().require_grad();
+    let place = (&gradient.device(), gradient.dtype());
+    let input = Tensor::<4>::zeros(input, place).autodiff().require_grad();
     let output = module::conv2d(input.clone(), weight.autodiff(), None, options);
     gradient_of(input, output, gradient)
 }
@@ -133,7 +134,8 @@ pub fn conv2d_weight_gradient(
     if let Some(result) = flex::conv2d_weight_gradient(&gradient, &input, weight, &options) {
         return result;
     }
-    let weight = Tensor::<4>::zeros(weight, &gradient.device()).autodiff().require_grad();
+    let place = (&gradient.device(), gradient.dtype());
+    let weight = Tensor::<4>::zeros(weight, place).autodiff().require_grad();
     let output = module::conv2d(input.autodiff(), weight.clone(), None, options);
     gradient_of(weight, output, gradient)
 }

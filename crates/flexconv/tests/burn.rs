@@ -5,7 +5,8 @@
 use burn::module::Param;
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{Linear, PaddingConfig2d};
-use burn::tensor::{Device, Tensor, TensorData, module};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Device, Tensor, TensorData, module};
 use flexconv::Joined;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -183,4 +184,83 @@ fn results_do_not_depend_on_the_number_of_threads() {
     };
     let one = run(1);
     assert!(one == run(2) && one == run(3) && one == run(7), "the bits differ");
+}
+
+/// In double precision no kernel of this crate runs, as on another device: Burn's own operations take their place.
+#[test]
+fn gradients_without_kernels_agree_with_those_of_the_kernels() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for (stride, padding, dilation) in [([1, 1], [0, 0], [1, 1]), ([2, 1], [1, 2], [1, 1]), ([1, 2], [2, 1], [2, 1])] {
+        let options = ConvOptions::new(stride, padding, dilation, 1);
+        let (input, weight) = (numbers([3, 4, 9, 8], &mut rng), numbers([5, 4, 3, 2], &mut rng));
+        let output = module::conv2d(input.clone(), weight.clone(), None, options.clone());
+        let gradient = numbers(output.dims(), &mut rng);
+        let double = |tensor: &Tensor<4>| tensor.clone().cast(DType::F64);
+        let of_input =
+            |gradient, weight| flexconv::conv2d_input_gradient(gradient, weight, input.dims(), options.clone());
+        let of_weight =
+            |gradient, input| flexconv::conv2d_weight_gradient(gradient, input, weight.dims(), options.clone());
+        let found = of_input(double(&gradient), double(&weight));
+        assert_eq!(found.dtype(), DType::F64);
+        assert_same(of_input(gradient.clone(), weight.clone()), found.cast(DType::F32), "the input's gradient");
+        let found = of_weight(double(&gradient), double(&input));
+        assert_same(of_weight(gradient.clone(), input.clone()), found.cast(DType::F32), "the weight's gradient");
+    }
+}
+
+/// One sum in single precision over so many positions would be off by 1e-4.
+#[test]
+fn weight_gradients_over_many_positions_keep_their_digits() {
+    let (batch, side) = (10, 100);
+    let constant = |channels: usize, value: f32| {
+        Tensor::<4>::from_data(
+            TensorData::new(vec![value; batch * channels * side * side], [batch, channels, side, side]),
+            &Device::flex(),
+        )
+    };
+    for kernel in [1, 3] {
+        let options = ConvOptions::new([1, 1], [kernel / 2, kernel / 2], [1, 1], 1);
+        let found =
+            flexconv::conv2d_weight_gradient(constant(3, 0.1), constant(2, 0.7), [3, 2, kernel, kernel], options);
+        let centre = found.slice([0..3, 0..2, kernel / 2..kernel / 2 + 1, kernel / 2..kernel / 2 + 1]);
+        let expected = f64::from(0.1_f32) * f64::from(0.7_f32) * (batch * side * side) as f64;
+        for entry in centre.into_data().iter::<f64>() {
+            assert!((entry / expected - 1.0).abs() < 5e-6, "{entry} {expected}");
+        }
+    }
+}
+
+/// The mean of squares less the square of the mean would have no digit of this variance.
+#[test]
+fn the_variance_of_inputs_far_from_zero_keeps_its_digits() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    for shape in [[64, 3, 9, 9], [300, 5, 1, 1], [2, 4, 40, 40]] {
+        let input = numbers(shape, &mut rng).add_scalar(1e3);
+        let ones =
+            |value: f32| Tensor::<1>::from_data(TensorData::new(vec![value; shape[1]], [shape[1]]), &Device::flex());
+        let normalized = flexconv::batch_norm_train(
+            input.clone().autodiff(),
+            ones(1.0).autodiff(),
+            ones(0.0).autodiff(),
+            1e-5,
+            false,
+        );
+        let entries = input.into_data().iter::<f64>().collect::<Vec<_>>();
+        let positions = shape[2] * shape[3];
+        let variances = normalized.variance.into_data().iter::<f64>().collect::<Vec<_>>();
+        let output = normalized.output.inner().into_data().iter::<f64>().collect::<Vec<_>>();
+        for channel in 0..shape[1] {
+            let at = |example: usize, position: usize| (example * shape[1] + channel) * positions + position;
+            let places = (0..shape[0]).flat_map(|example| (0..positions).map(move |position| (example, position)));
+            let places = places.map(|(example, position)| at(example, position)).collect::<Vec<_>>();
+            let count = places.len() as f64;
+            let mean = places.iter().map(|place| entries[*place]).sum::<f64>() / count;
+            let variance = places.iter().map(|place| (entries[*place] - mean).powi(2)).sum::<f64>() / count;
+            assert!((variances[channel] / variance - 1.0).abs() < 1e-3, "{} {variance}", variances[channel]);
+            for place in places {
+                let expected = (entries[place] - mean) / (variance + 1e-5).sqrt();
+                assert!((output[place] - expected).abs() < 2e-3, "{} {expected}", output[place]);
+            }
+        }
+    }
 }

@@ -485,3 +485,11 @@ fn known(name: &str) -> Result<Known> {
         }
     })
 }
+
+/// Good inputs of the readers of data, and the readers, for fuzzing.
+#[cfg(test)]
+pub mod fuzzed {
+    pub use super::cifar::fuzzed::{cifar_files, read_cifar};
+    pub use super::idx::fuzzed::{idx_files, read_idx};
+    pub use super::image_folder::fuzzed::{images, read_image};
+}

@@ -11,6 +11,8 @@ mod device;
 mod experiment;
 mod failure;
 mod folder;
+#[cfg(test)]
+mod fuzz;
 mod identity;
 mod method;
 mod network;

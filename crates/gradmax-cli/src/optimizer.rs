@@ -241,3 +241,113 @@ impl OptimizerConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::optim::GradientsParams;
+    use burn::tensor::{Tensor, TensorData};
+
+    use super::*;
+
+    /// A weight after some steps with these gradients, by an optimizer of a configuration.
+    fn stepped(config: &str, gradients: &[f64]) -> f64 {
+        let config: OptimizerConfig = toml::from_str(&format!("learning_rate = 0.1\n{config}")).unwrap();
+        config.check().unwrap();
+        let device = Device::flex().autodiff();
+        let mut linear: Linear = LinearConfig::new(1, 1).with_bias(false).init(&device);
+        linear.weight = Param::from_tensor(Tensor::from_data(TensorData::new(vec![0.5_f32], [1, 1]), &device));
+        let mut optimizer = config.init(&device);
+        for gradient in gradients {
+            let loss = linear.weight.val().mul_scalar(*gradient).sum();
+            let gradients = GradientsParams::from_grads(loss.backward(), &linear);
+            linear = optimizer.step(0.1, linear, gradients);
+        }
+        linear.weight.val().into_scalar::<f64>()
+    }
+
+    /// Every optimizer as PyTorch's documentation states it, at large gradients and at ones as small as its epsilon.
+    #[test]
+    fn defaults_are_those_of_pytorch() {
+        for gradients in [[0.3, -0.2, 0.5, 0.1], [2e-8, 1e-8, -3e-8, 1e-8], [1e-5, 2e-5, 1e-5, -1e-5]] {
+            let mut expected = [0.5_f64; 5];
+            let (mut m, mut v, mut square, mut sum, mut velocity) = (0.0, 0.0, 0.0, 0.0, 0.0);
+            for (step, g) in gradients.iter().enumerate() {
+                let t = step as i32 + 1;
+                (m, v) = (0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g);
+                let (m_hat, v_hat) = (m / (1.0 - 0.9_f64.powi(t)), v / (1.0 - 0.999_f64.powi(t)));
+                expected[0] -= 0.1 * m_hat / (v_hat.sqrt() + 1e-8);
+                square = 0.99 * square + 0.01 * g * g;
+                expected[1] -= 0.1 * g / (square.sqrt() + 1e-8);
+                sum += g * g;
+                expected[2] -= 0.1 * g / (sum.sqrt() + 1e-10);
+                velocity = if step == 0 { *g } else { 0.9 * velocity + g };
+                expected[3] -= 0.1 * velocity;
+                expected[4] -= 0.1 * g;
+            }
+            let configs = [
+                "name = \"adam\"",
+                "name = \"rmsprop\"",
+                "name = \"adagrad\"",
+                "name = \"sgd\"\nmomentum = 0.9",
+                "name = \"sgd\"",
+            ];
+            for (config, expected) in configs.iter().zip(expected) {
+                let found = stepped(config, &gradients);
+                assert!(
+                    (found - expected).abs() < 1e-4 * (expected - 0.5).abs() + 1e-7,
+                    "{config} {gradients:?}: {found} {expected}"
+                );
+            }
+        }
+        let decay = |config: &str| {
+            toml::from_str::<OptimizerConfig>(&format!("learning_rate = 0.1\n{config}")).unwrap().weight_decay()
+        };
+        assert_eq!(decay("name = \"adamw\"").map(|decay| (decay.rate, decay.decoupled)), Some((0.01, true)));
+        assert!(
+            ["adam", "sgd", "rmsprop", "adagrad", "lion"]
+                .iter()
+                .all(|name| decay(&format!("name = {name:?}")).is_none())
+        );
+    }
+
+    #[test]
+    fn every_constant_is_an_option_that_counts() {
+        let gradients = [0.3, -0.2, 0.5];
+        for (name, options) in [
+            ("adam", ["beta_1 = 0.5", "beta_2 = 0.5", "epsilon = 0.1", "amsgrad = true"].as_slice()),
+            ("adamw", &["beta_1 = 0.5", "beta_2 = 0.5", "epsilon = 0.1"]),
+            ("rmsprop", &["alpha = 0.5", "momentum = 0.5", "epsilon = 0.1", "centered = true"]),
+            ("adagrad", &["rate_decay = 0.5", "epsilon = 0.1"]),
+            ("lion", &["beta_1 = 0.1", "beta_2 = 0.1"]),
+        ] {
+            // Lion takes signs only.
+            let gradients = if name == "lion" { [1.0, -0.05, -0.2] } else { gradients };
+            let plain = stepped(&format!("name = {name:?}"), &gradients);
+            for option in options {
+                let gradients = if *option == "amsgrad = true" { [0.5, 1e-3, 1e-3] } else { gradients };
+                let reference = if *option == "amsgrad = true" {
+                    stepped("name = \"adam\"\nbeta_2 = 0.1", &gradients)
+                } else {
+                    plain
+                };
+                let extra = if *option == "amsgrad = true" { "\nbeta_2 = 0.1" } else { "" };
+                assert_ne!(
+                    stepped(&format!("name = {name:?}\n{option}{extra}"), &gradients),
+                    reference,
+                    "{name} {option}"
+                );
+            }
+        }
+        for wrong in [
+            "name = \"adam\"\nbeta_1 = 1.0",
+            "name = \"adam\"\nepsilon = 0.0",
+            "name = \"sgd\"\nmomentum = 0.9\nnesterov = true\ndampening = 0.5",
+            "name = \"lion\"\nweight_decay = -1.0",
+        ] {
+            let config: OptimizerConfig = toml::from_str(&format!("learning_rate = 0.1\n{wrong}")).unwrap();
+            assert!(config.check().is_err(), "{wrong}");
+        }
+    }
+}

@@ -306,3 +306,96 @@ impl ModuleVisitor for Paths {
         self.known.0.entry(param.id).or_default().push((self.path.join("."), param.val().dtype()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::optim::{GradientsParams, RecordState};
+
+    use super::*;
+
+    #[test]
+    fn means_are_taken_along_the_axis_that_grows() {
+        // [outer, old, inner] = [2, 3, 4]: entry 100 outer + 10 old + inner.
+        let entries = (0..24).map(|at| f64::from(100 * (at / 12) + 10 * (at / 4 % 3) + at % 4)).collect::<Vec<_>>();
+        let expected = (0..8).map(|at| f64::from(100 * (at / 4) + 10 + at % 4)).collect::<Vec<_>>();
+        assert_eq!(means_of(&entries, [2, 3, 4]), expected);
+        // Rows that lie one after another, of which each has a mean: more entries than lanes.
+        let rows = (0..40).map(|at| f64::from(at % 20 + 1000 * (at / 20))).collect::<Vec<_>>();
+        assert_eq!(means_of(&rows, [2, 20, 1]), [9.5, 1009.5]);
+        let single = rows.iter().map(|entry| *entry as f32).collect::<Vec<_>>();
+        assert_eq!(means_of(&single, [2, 20, 1]), [9.5, 1009.5]);
+    }
+
+    #[test]
+    fn state_grows_along_both_axes_of_a_kernel_where_new_entries_belong() {
+        let parameter = ParamId::new();
+        // A kernel [2, 2, 1, 2] that gains an output at 1 and an input at 0.
+        let extension = |axis: usize, at: usize| {
+            let mut shape = [2, 2, 1, 2];
+            shape[axis] = 1;
+            let values = TensorData::zeros::<f32, _>(shape);
+            Extension { parameter, axis, length: 2, at, values, copies: Vec::new() }
+        };
+        let list = [extension(0, 1), extension(1, 0)];
+        let maps = IndexMaps::of(&list);
+        let old = TensorData::new(vec![1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], [2, 2, 1, 2]);
+        let grown = |mean| padded(old.clone(), maps.get(parameter).unwrap(), mean).try_into_vec_as::<f32>().unwrap();
+        let zeros = [[0., 0., 1., 2., 3., 4.], [0.; 6], [0., 0., 5., 6., 7., 8.]].concat();
+        assert_eq!(grown(false), zeros);
+        let means = [[2., 3., 1., 2., 3., 4.], [4., 5., 3., 4., 5., 6.], [6., 7., 5., 6., 7., 8.]].concat();
+        assert_eq!(grown(true), means);
+    }
+
+    /// An optimizer whose state has a field that nobody has heard of.
+    #[derive(Clone)]
+    struct Unheard;
+
+    #[derive(Clone)]
+    struct UnheardState<const D: usize> {
+        flux: Tensor<D>,
+    }
+
+    impl<const D: usize> RecordState for UnheardState<D> {
+        fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+            out.push_tensor(prefix, "flux", self.flux.to_data());
+        }
+
+        fn state_unflatten(prefix: &str, source: &mut StateSource, device: &Device) -> Option<Self> {
+            Some(Self { flux: Tensor::from_data(source.take_tensor(prefix, "flux")?, device) })
+        }
+    }
+
+    impl Optimizer for Unheard {
+        type State<const D: usize> = UnheardState<D>;
+
+        fn step<const D: usize>(
+            &self,
+            rate: f64,
+            tensor: Tensor<D>,
+            gradient: Tensor<D>,
+            _: Option<UnheardState<D>>,
+        ) -> (Tensor<D>, Option<UnheardState<D>>) {
+            (tensor - gradient.clone().mul_scalar(rate), Some(UnheardState { flux: gradient }))
+        }
+
+        fn to_device<const D: usize>(state: UnheardState<D>, device: &Device) -> UnheardState<D> {
+            UnheardState { flux: state.flux.to_device(device) }
+        }
+    }
+
+    #[test]
+    fn fields_of_unknown_meaning_are_told() {
+        let device = Device::flex().autodiff();
+        let linear = burn::nn::LinearConfig::new(2, 3).with_bias(false).init(&device);
+        let mut optimizer = optimizer_on(Unheard, &device);
+        let loss = linear.forward(Tensor::<2>::ones([1, 2], &device)).sum();
+        let gradients = GradientsParams::from_grads(loss.backward(), &linear);
+        let linear = optimizer.step(0.1, linear, gradients);
+        let values = TensorData::zeros::<f32, _>([2, 1]);
+        let extension =
+            Extension { parameter: linear.weight.id, axis: 1, length: 3, at: 3, values, copies: Vec::new() };
+        let carried = carry(optimizer, &[extension], SecondMoments::Mean).unwrap();
+        assert_eq!(carried.unknown_fields, ["flux"]);
+        assert!(carried.reset.is_empty() && is_finite(&carried.optimizer).unwrap());
+    }
+}

@@ -135,7 +135,7 @@ impl<'a> ParameterMap<'a> {
             tensor = self.joined(tensor, *axis, values);
         }
         let copying = |extension: &&Extension| extension.copies.iter().any(Option::is_some);
-        if !self.extensions.iter().any(|extension| copying(&extension)) {
+        if !self.extensions.iter().any(|extension| copying(extension)) {
             return tensor;
         }
         // Copies come when everything else is there, so that they take over all that is new in what they are copies of.

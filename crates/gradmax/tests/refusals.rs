@@ -191,3 +191,145 @@ fn broken_initializers_are_caught() {
     assert!(refused("loss").to_string().contains("Needs::Loss"));
     assert!(refused("needs").to_string().contains("needs()"));
 }
+
+/// Networks whose declarations leave something out.
+#[derive(Module, Debug)]
+struct Careless {
+    first: Linear,
+    second: Linear,
+    output: Linear,
+    aside: Linear,
+    #[module(skip)]
+    fault: Fault,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    /// Two sites with one producer.
+    SharedProducer,
+    /// A layer that reads the neurons, and that `sites()` does not name.
+    UnnamedReader,
+    /// Two fields that are clones of one layer.
+    Clones,
+    /// No example reaches the layers.
+    NoExamples,
+    None,
+}
+
+impl Careless {
+    fn new(fault: Fault) -> Self {
+        let layer = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device());
+        let first = layer(5, 5);
+        let second = if fault == Fault::Clones { first.clone() } else { layer(5, 5) };
+        Self { first, second, output: layer(5, 2), aside: layer(5, 2), fault }
+    }
+}
+
+impl Growable for Careless {
+    type Input = Tensor<2>;
+
+    fn sites(&self) -> Vec<Site> {
+        let first = || Site::new("first", &self.first, [Activation::Relu], &self.second);
+        match self.fault {
+            Fault::SharedProducer => vec![first(), Site::new("again", &self.first, [Activation::Relu], &self.second)],
+            _ => vec![first()],
+        }
+    }
+
+    fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
+        let neurons = Activation::Relu.apply(self.first.forward(input.clone()));
+        let read = self.second.forward(neurons.clone());
+        let read = match self.fault {
+            Fault::NoExamples => {
+                let none = input.clone().slice([0..0, 0..5]);
+                let _ = probe.site("first", &none, read.clone().slice([0..0, 0..5]));
+                read
+            }
+            _ => probe.site("first", &input, read),
+        };
+        let output = self.output.forward(Activation::Relu.apply(read));
+        match self.fault {
+            Fault::UnnamedReader => output + self.aside.forward(neurons),
+            _ => output,
+        }
+    }
+}
+
+#[test]
+fn what_a_network_leaves_out_is_a_typed_error_that_names_the_site() {
+    let refused = |fault| grow(&Grower::new(GradMax::default()), &Careless::new(fault), &Batch::new(30, 5, 2));
+    assert!(refused(Fault::None).is_ok());
+    let table: [(Fault, &[&str]); 4] = [
+        (Fault::SharedProducer, &["`first`", "`again`", "Site::and"]),
+        (Fault::UnnamedReader, &["`first`", "every layer that reads the neurons"]),
+        (Fault::Clones, &["`first`", "`first.weight` and `second.weight`", "initialize each layer by itself"]),
+        (Fault::NoExamples, &["`first`", "no example of the growth batch", "larger growth batch"]),
+    ];
+    for (fault, says) in table {
+        let error = refused(fault).unwrap_err();
+        assert!(says.iter().all(|part| error.to_string().contains(part)), "{fault:?}: {error}");
+    }
+    // Before any training, where that can be told.
+    for fault in [Fault::SharedProducer, Fault::Clones] {
+        assert!(Grower::new(GradMax::default()).check(&Careless::new(fault)).is_err(), "{fault:?}");
+    }
+}
+
+#[test]
+fn networks_of_another_float_type_are_refused_with_the_parameter() {
+    struct Double;
+    impl burn::module::ModuleMapper for Double {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: burn::module::Param<Tensor<D>>,
+        ) -> burn::module::Param<Tensor<D>> {
+            param.map(|tensor| tensor.inner().cast(burn::tensor::DType::F64).autodiff().require_grad())
+        }
+    }
+    let network = mlp(5, &[4], 2, Activation::Relu, true).map(&mut Double);
+    let error = Grower::new(GradMax::default()).check(&network).unwrap_err();
+    assert!(matches!(error, Error::FloatType { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("hidden1") && said.contains("F64") && said.contains("F32"), "{said}");
+}
+
+#[test]
+fn labels_and_test_sets_that_cannot_be_are_refused_before_training() {
+    use gradmax::{Examples, InMemory, Run, Settings, Target, Task, Trainer};
+    let device = burn::tensor::Device::flex();
+    let inputs = || common::normal([20, 5], 1);
+    let data = |classes: u32| InMemory::new(inputs(), Target::classes((0..20).map(|at| at % classes), &device));
+    let run = || Run::new(mlp(5, &[4], 2, Activation::Relu, true), SgdConfig::new().init());
+    let train = |train: &dyn Examples<Input = Tensor<2>>, test: Option<&dyn Examples<Input = Tensor<2>>>| {
+        let mut trainer = Trainer::new(Settings::new(3, 0.1), Task::Classification, train);
+        if let Some(test) = test {
+            trainer = trainer.with_test(test);
+        }
+        trainer.train(run()).map(|_| ())
+    };
+    assert!(train(&data(2), Some(&data(2))).is_ok());
+    let said = train(&data(3), None).unwrap_err().to_string();
+    assert!(
+        said.contains("training examples have the label 2") && said.contains("2 outputs, for labels 0 to 1"),
+        "{said}"
+    );
+    let said = train(&data(2), Some(&data(4))).unwrap_err().to_string();
+    assert!(said.contains("test examples have the label 3"), "{said}");
+    let empty = InMemory::new(Tensor::<2>::zeros([0, 5], &device), Target::classes(std::iter::empty(), &device));
+    let said = train(&data(2), Some(&empty)).unwrap_err().to_string();
+    assert!(said.contains("test examples") && said.contains("leave the test set out"), "{said}");
+
+    // Examples that do not say which classes they have are looked at batch by batch.
+    struct Plain(InMemory);
+    impl Examples for Plain {
+        type Input = Tensor<2>;
+        fn count(&self) -> usize {
+            self.0.count()
+        }
+        fn batch(&self, indices: &[usize]) -> Result<gradmax::Batch<Tensor<2>>, Error> {
+            self.0.batch(indices)
+        }
+    }
+    assert!(train(&Plain(data(2)), None).is_ok());
+    assert!(matches!(train(&Plain(data(3)), None), Err(Error::LabelOutOfRange { label: 2, outputs: 2, .. })));
+}

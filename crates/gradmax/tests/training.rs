@@ -439,3 +439,108 @@ fn networks_of_any_depth_count_their_parameters_and_operations() {
     assert!(config(&[]).init(Seed::new(0), &device()).unwrap().sites().is_empty());
     assert!(config(&[0]).init(Seed::new(0), &device()).is_err());
 }
+
+#[test]
+fn what_a_cut_off_writing_left_behind_gets_into_no_checkpoint() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("stale").join("checkpoint");
+    let _ = std::fs::remove_dir_all(folder.parent().unwrap());
+    let stale = folder.with_file_name("checkpoint.new");
+    std::fs::create_dir_all(&stale).unwrap();
+    for name in ["network.bpk", "progress.json", "left_over.bin"] {
+        std::fs::write(stale.join(name), "half of it").unwrap();
+    }
+    assert!(!checkpoint::exists(&folder));
+    checkpoint::save(&Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd()), &folder).unwrap();
+    assert!(!folder.join("left_over.bin").exists() && !stale.exists());
+    assert!(checkpoint::load(&folder, config(&[3]).init(Seed::new(2), &device()).unwrap(), sgd()).is_ok());
+}
+
+#[test]
+fn weights_and_states_that_are_not_finite_are_never_saved() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("not_finite");
+    let fresh = || config(&[3]).init(Seed::new(1), &device()).unwrap();
+    let data = data();
+    let good = Trainer::new(settings(3), Task::Classification, &data).train(Run::new(fresh(), sgd())).unwrap().run;
+    checkpoint::save(&good, &folder).unwrap();
+    let before = std::fs::read(folder.join("network.bpk")).unwrap();
+    struct Broken(f32);
+    impl burn::module::ModuleMapper for Broken {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: burn::module::Param<Tensor<D>>,
+        ) -> burn::module::Param<Tensor<D>> {
+            param.map(|tensor| tensor.inner().mul_scalar(self.0).autodiff().require_grad())
+        }
+    }
+    for factor in [f32::NAN, f32::INFINITY] {
+        let network = good.network.clone().map(&mut Broken(factor));
+        let error = checkpoint::save(&Run { network, ..good.clone() }, &folder).unwrap_err();
+        assert!(matches!(error, Error::WeightsNotFinite { step: 3, .. }), "{error}");
+    }
+    // A velocity that overflows, while the weights are still numbers.
+    let mut optimizer = sgd();
+    let loss = good.network.forward(Tensor::<2>::ones([1, 6], &device())).sum().mul_scalar(f32::MAX).mul_scalar(1e3);
+    let gradients = burn::optim::GradientsParams::from_grads(loss.backward(), &good.network);
+    optimizer.step(0.0, good.network.clone(), gradients);
+    let error = checkpoint::save(&Run { optimizer, ..good.clone() }, &folder).unwrap_err();
+    assert!(error.to_string().contains("the optimizer's state"), "{error}");
+    assert_eq!(std::fs::read(folder.join("network.bpk")).unwrap(), before);
+}
+
+/// Refuses to grow at its second event.
+struct Moody;
+
+impl Initializer for Moody {
+    fn name(&self) -> &str {
+        "moody"
+    }
+    fn needs(&self) -> gradmax::Needs {
+        gradmax::Needs::Nothing
+    }
+    fn neurons(&self, request: &gradmax::Request<'_>) -> Result<gradmax::NewNeurons, Error> {
+        match request.width {
+            5 => Err(request.refuse("it does not want to")),
+            _ => Random {}.neurons(request),
+        }
+    }
+}
+
+#[test]
+fn a_growth_event_that_fails_saves_the_run_and_stops_it_or_is_passed_over() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("moody");
+    let data = data();
+    let train = |on_failure: OnFailure, run: Run<Mlp>, seen: &mut Seen| {
+        let policy = GrowthPolicy { on_failure, ..policy(Box::new(Moody), GrowthBatch::Training) };
+        let settings = Settings { checkpoint_every: None, ..settings(45) };
+        Trainer::new(settings, Task::Classification, &data)
+            .with_growth(policy)
+            .with_observer(Keep { seen, folder: Some(folder.clone()), stop: None })
+            .train(run)
+    };
+    let fresh = || Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
+    let mut seen = Seen::default();
+    let error = train(OnFailure::Stop, fresh(), &mut seen).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("it does not want to"), "{error}");
+    // Saved right before the event, from where it goes on once that is passed over.
+    assert_eq!(checkpoint::load_progress(&folder).unwrap().step, 20);
+    let network = config(&[5]).init(Seed::new(9), &device()).unwrap();
+    let saved = checkpoint::load(&folder, network, sgd()).unwrap();
+    let mut resumed = Seen::default();
+    let end = train(OnFailure::Skip, saved, &mut resumed).unwrap().run;
+    let mut whole = Seen::default();
+    let uninterrupted = train(OnFailure::Skip, fresh(), &mut whole).unwrap().run;
+    assert!(weights(&end.network) == weights(&uninterrupted.network));
+    let refused = whole.receipts.iter().map(|receipt| receipt.refused.clone()).collect::<Vec<_>>();
+    assert_eq!(refused.len(), 3);
+    assert!(
+        refused[0].is_none() && refused[1..].iter().all(|reason| reason.as_ref().unwrap().contains("does not want to"))
+    );
+    assert_eq!(
+        (whole.receipts[1].parameters, uninterrupted.progress.events),
+        ([whole.receipts[0].parameters[1]; 2], 3)
+    );
+    // A receipt is read back as it was written, numbers that are none included.
+    let line = serde_json::to_string(&whole.receipts[1]).unwrap();
+    let read: Receipt = serde_json::from_str(&line).unwrap();
+    assert!(read.loss_before.is_nan() && read.refused == whole.receipts[1].refused);
+}

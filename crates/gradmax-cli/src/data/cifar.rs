@@ -182,8 +182,13 @@ fn verify(set: CifarSet, path: &Path, published: &str) -> Result<()> {
 }
 
 fn read_archive(set: CifarSet, path: &Path) -> Result<[Images; 2]> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    archive_of(set, path, BufReader::new(file))
+}
+
+fn archive_of(set: CifarSet, path: &Path, reader: impl Read) -> Result<[Images; 2]> {
     let damaged = || format!("{} is damaged or cut short; {} again", path.display(), set.how_to_get());
-    let mut archive = tar::Archive::new(GzDecoder::new(BufReader::new(File::open(path).with_context(damaged)?)));
+    let mut archive = tar::Archive::new(GzDecoder::new(reader));
     let mut found = std::collections::BTreeMap::new();
     for entry in archive.entries().with_context(damaged)? {
         let mut entry = entry.with_context(damaged)?;
@@ -232,6 +237,29 @@ fn parse(set: CifarSet, files: Vec<(String, Vec<u8>)>) -> Result<Images> {
         }
     }
     Ok(images)
+}
+
+#[cfg(test)]
+pub mod fuzzed {
+    use super::*;
+
+    pub fn cifar_files() -> Vec<Vec<u8>> {
+        let record = [vec![3], vec![9; PIXELS]].concat();
+        let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        for name in [CifarSet::Cifar10.files(Half::Train), CifarSet::Cifar10.files(Half::Test)].concat() {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(record.len() as u64);
+            archive.append_data(&mut header, Path::new("cifar-10-batches-bin").join(name), record.as_slice()).unwrap();
+        }
+        vec![archive.into_inner().unwrap().finish().unwrap(), record.repeat(2), [vec![1], record].concat()]
+    }
+
+    pub fn read_cifar(input: &[u8]) {
+        for set in [CifarSet::Cifar10, CifarSet::Cifar100, CifarSet::Cifar100Coarse] {
+            let _ = parse(set, vec![("fuzz".into(), input.to_vec())]);
+            let _ = archive_of(set, Path::new("fuzz"), input);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -324,5 +352,31 @@ mod tests {
         write_files(set, &folder);
         std::fs::remove_file(folder.join("data_batch_4.bin")).unwrap();
         assert!(why(&folder).contains("data_batch_4.bin"));
+    }
+
+    #[test]
+    fn coarse_labels_of_cifar_100_are_its_twenty_superclasses() {
+        let folder = folder("coarse");
+        // Records of a coarse and a fine label.
+        let record = |coarse: u8, fine: u8| [vec![coarse, fine], vec![0; PIXELS]].concat();
+        for name in ["train.bin", "test.bin"] {
+            std::fs::write(folder.join(name), [record(19, 99), record(0, 20)].concat()).unwrap();
+        }
+        let classes = |set: CifarSet| read(set, &find(set, Some(&folder)).unwrap()).map(|[train, _]| train.classes);
+        assert_eq!(classes(CifarSet::Cifar100).unwrap(), [99, 20]);
+        assert_eq!(classes(CifarSet::Cifar100Coarse).unwrap(), [19, 0]);
+        assert_eq!((CifarSet::Cifar100.classes(), CifarSet::Cifar100Coarse.classes()), (100, 20));
+        std::fs::write(folder.join("train.bin"), record(20, 5)).unwrap();
+        assert!(classes(CifarSet::Cifar100Coarse).is_err() && classes(CifarSet::Cifar100).is_ok());
+    }
+
+    #[test]
+    fn the_version_for_python_is_named_where_the_binary_one_is_missing() {
+        for (set, name) in [(CifarSet::Cifar10, "cifar-10-python.tar.gz"), (CifarSet::Cifar100, "cifar-100-python")] {
+            let folder = folder("python");
+            std::fs::write(folder.join(name), "pickles").unwrap();
+            let said = format!("{:#}", find(set, Some(&folder)).unwrap_err());
+            assert!(said.contains(name) && said.contains("is the version for Python, which is not read"), "{said}");
+        }
     }
 }

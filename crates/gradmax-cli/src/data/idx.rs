@@ -270,6 +270,29 @@ fn parse<const D: usize>(contents: &[u8]) -> Result<([usize; D], &[u8])> {
 }
 
 #[cfg(test)]
+pub mod fuzzed {
+    use super::*;
+
+    pub fn idx_files() -> Vec<Vec<u8>> {
+        let images = [&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28], [7; 2 * PIXELS].as_slice()].concat();
+        let labels = vec![0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7];
+        let packed = [&images, &labels].map(|bytes| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, bytes).unwrap();
+            encoder.finish().unwrap()
+        });
+        [vec![images, labels], packed.to_vec()].concat()
+    }
+
+    pub fn read_idx(input: &[u8]) {
+        if let Ok(contents) = unpacked(input.to_vec()) {
+            let _ = parse::<1>(&contents);
+            let _ = parse::<3>(&contents);
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use burn::tensor::Device;
     use gradmax::{
@@ -278,6 +301,88 @@ mod tests {
     };
 
     use super::*;
+
+    fn idx(dimensions: u8, sizes: &[u32], body: &[u8]) -> Vec<u8> {
+        let sizes = sizes.iter().flat_map(|size| size.to_be_bytes()).collect::<Vec<_>>();
+        [&[0, 0, 8, dimensions], sizes.as_slice(), body].concat()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Two images a half, under names that end in some way, with contents that are wrapped in some way.
+    fn filled(
+        name: &str,
+        set: IdxSet,
+        [images_end, labels_end]: [&str; 2],
+        labels: [u8; 2],
+        wrap: fn(Vec<u8>) -> Vec<u8>,
+    ) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("gradmax-idx-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let pixels = (0..2 * PIXELS).map(|at| (at % 251) as u8).collect::<Vec<_>>();
+        for half in [Half::Train, Half::Test] {
+            let write = |what: &str, end: &str, contents| {
+                std::fs::write(folder.join(format!("{}-{what}{end}", set.stem(half))), wrap(contents)).unwrap();
+            };
+            write("images", images_end, idx(3, &[2, 28, 28], &pixels));
+            write("labels", labels_end, idx(1, &[2], &labels));
+        }
+        folder
+    }
+
+    #[test]
+    fn files_are_read_under_their_customary_names_and_by_content() {
+        let plain = |bytes: Vec<u8>| bytes;
+        let padded = |bytes: Vec<u8>| [gzip(&bytes), vec![0; 512]].concat();
+        let in_two = |bytes: Vec<u8>| [gzip(&bytes[..9]), gzip(&bytes[9..])].concat();
+        let cases: [(&str, [&str; 2], fn(Vec<u8>) -> Vec<u8>); 6] = [
+            ("dash", ["-idx3-ubyte", "-idx1-ubyte"], plain),
+            ("dot", [".idx3-ubyte", ".idx1-ubyte"], plain),
+            ("gzip", ["-idx3-ubyte.gz", ".idx1-ubyte.gz"], |bytes| gzip(&bytes)),
+            ("plain-gz", ["-idx3-ubyte.gz", "-idx1-ubyte.gz"], plain),
+            ("padded", ["-idx3-ubyte.gz", "-idx1-ubyte.gz"], padded),
+            ("members", ["-idx3-ubyte", "-idx1-ubyte.gz"], in_two),
+        ];
+        for (name, ends, wrap) in cases {
+            let dir = filled(name, IdxSet::Mnist, ends, [3, 9], wrap);
+            assert_eq!(folder(IdxSet::Mnist, Some(&dir)).unwrap(), dir, "{name}");
+            let images = read(IdxSet::Mnist, &dir, Half::Train).unwrap();
+            assert_eq!((images.classes, images.pixels[30]), (vec![3, 9], 30), "{name}");
+            assert!(describe(IdxSet::Mnist, Some(&dir)).is_ok(), "{name}");
+        }
+        let trailing = |bytes: Vec<u8>| [gzip(&bytes), b"something".to_vec()].concat();
+        let dir = filled("trailing", IdxSet::Mnist, ["-idx3-ubyte.gz", "-idx1-ubyte.gz"], [3, 9], trailing);
+        let said = format!("{:#}", read(IdxSet::Mnist, &dir, Half::Train).err().unwrap());
+        assert!(said.contains("something else behind its end"), "{said}");
+    }
+
+    #[test]
+    fn emnist_has_its_own_labels_and_is_turned_upright() {
+        let ends = ["-idx3-ubyte", "-idx1-ubyte"];
+        for (split, good, bad, classes) in [
+            (EmnistSplit::Letters, [1, 26], [0, 26], 26),
+            (EmnistSplit::Balanced, [0, 46], [0, 47], 47),
+            (EmnistSplit::ByClass, [10, 61], [62, 0], 62),
+            (EmnistSplit::Digits, [0, 9], [0, 10], 10),
+        ] {
+            let set = IdxSet::Emnist(split);
+            let dir = filled("emnist", set, ends, good, |bytes| bytes);
+            let images = read(set, &dir, Half::Train).unwrap();
+            let first = u8::from(split == EmnistSplit::Letters);
+            assert_eq!((images.classes, set.classes()), (good.map(|label| label - first).to_vec(), classes));
+            // Row 1, column 0 of the upright image is entry 1 of the file.
+            assert_eq!((images.pixels[SIDE], images.pixels[1]), (1, SIDE as u8));
+            let dir = filled("emnist", set, ends, bad, |bytes| bytes);
+            assert!(format!("{:#}", read(set, &dir, Half::Train).err().unwrap()).contains("out of range"));
+        }
+        assert_eq!(EmnistSplit::named("letters"), Some(EmnistSplit::Letters));
+    }
 
     #[test]
     fn block_krylov_captures_the_gradient_of_a_fashion_mnist_site() {

@@ -364,6 +364,9 @@ fn send(sender: &Sender<Decoded>, place: usize, path: PathBuf, size: usize, seed
 }
 
 #[cfg(test)]
+pub use self::decode::fuzzed;
+
+#[cfg(test)]
 mod tests {
     use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 

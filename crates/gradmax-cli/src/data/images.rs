@@ -190,4 +190,27 @@ mod tests {
         }
         assert_eq!(seen.len(), 18);
     }
+
+    #[test]
+    fn steps_that_take_all_images_are_augmented_too() {
+        use gradmax::{Activation, Architecture, MlpConfig, Run, Settings, Task, Trainer};
+        let flat = |augmentation: Augmentation, batch_size: Option<usize>| {
+            let images = Images { pixels: (0..36).collect(), classes: vec![0, 1, 0, 1], size: [1, 3, 3] };
+            let examples = ImageExamples::new(images, 36, [1, 3, 3], augmentation, &Device::flex());
+            assert_eq!(examples.augments(), augmentation != Augmentation::default());
+            let network = crate::network::Shape::Mlp(MlpConfig::new(9, &[4], 2, Activation::Relu));
+            let network = network.init(Seed::new(1), &Device::flex().autodiff()).unwrap();
+            let settings = Settings { batch_size, ..Settings::new(10, 0.1) };
+            let trainer = Trainer::new(settings, Task::Classification, &examples);
+            let run = Run::new(network, burn::optim::SgdConfig::new().init());
+            trainer.train(run).unwrap().finished.unwrap().train.loss
+        };
+        let augmentation = Augmentation { crop: 1, flip: true };
+        let plain = flat(Augmentation::default(), None);
+        for batch_size in [None, Some(4), Some(5)] {
+            assert_eq!(flat(Augmentation::default(), batch_size), plain);
+            assert_ne!(flat(augmentation, batch_size), plain, "{batch_size:?}");
+            assert_eq!(flat(augmentation, batch_size), flat(augmentation, None));
+        }
+    }
 }

@@ -101,3 +101,26 @@ fn batch_norm_train<const D: usize>(norm: &BatchNorm, input: Tensor<D>, rectifie
     }
     normalized.output
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+
+    #[test]
+    fn the_running_variance_is_the_unbiased_one() {
+        let device = Device::flex().autodiff();
+        let norm = NormKind::Batch.init(1, &device).expect("batch norm is a norm");
+        // Of 1, 2, 3, 6: mean 3, sum of squares 14, so 14 / 3 unbiased and 14 / 4 biased.
+        let input = Tensor::<2>::from_data(TensorData::new(vec![1.0_f32, 2.0, 3.0, 6.0], [4, 1]), &device);
+        let output = norm.forward(input);
+        let expected = (6.0 - 3.0) / (14.0_f64 / 4.0 + EPSILON).sqrt();
+        assert!((output.max().into_scalar::<f64>() - expected).abs() < 1e-5, "a batch is divided by its own");
+        let Norm::Batch(batch_norm) = Module::valid(&norm) else { unreachable!("the norm is batch norm") };
+        let variance = batch_norm.running_var.value_sync().into_scalar::<f64>();
+        assert!((variance - (0.9 + 0.1 * 14.0 / 3.0)).abs() < 1e-5, "{variance}");
+        let mean = batch_norm.running_mean.value_sync().into_scalar::<f64>();
+        assert!((mean - 0.3).abs() < 1e-6, "{mean}");
+    }
+}

@@ -137,3 +137,34 @@ fn square(width: f64, height: f64, part: f64) -> Crop {
     let side = (width.min(height) * part).max(1.0);
     Crop { left: (width - side) / 2.0, top: (height - side) / 2.0, width: side, height: side }
 }
+
+#[cfg(test)]
+pub mod fuzzed {
+    use super::*;
+
+    pub fn images() -> Vec<Vec<u8>> {
+        let image = RgbImage::from_fn(12, 9, |x, y| image::Rgb([(20 * x) as u8, (25 * y) as u8, (x * y) as u8]));
+        let formats = [
+            ImageFormat::Jpeg,
+            ImageFormat::Png,
+            ImageFormat::Gif,
+            ImageFormat::Bmp,
+            ImageFormat::WebP,
+            ImageFormat::Tiff,
+            ImageFormat::Pnm,
+            ImageFormat::Qoi,
+        ];
+        let encoded = formats.map(|format| {
+            let mut bytes = Cursor::new(Vec::new());
+            image.write_to(&mut bytes, format).unwrap();
+            bytes.into_inner()
+        });
+        encoded.to_vec()
+    }
+
+    pub fn read_image(input: &[u8]) {
+        let _ = end_of_jpeg(input);
+        // Panics of decoders become errors of the image, as they do in training.
+        let _ = crate::failure::caught(|| whole_image(input, None));
+    }
+}
