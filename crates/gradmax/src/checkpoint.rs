@@ -13,6 +13,7 @@ use crate::carry::is_finite;
 use crate::error::Error;
 use crate::growable::Growable;
 use crate::matrix::values;
+use crate::panics::caught;
 use crate::run::{Progress, Run};
 
 const PROGRESS: &str = "progress.json";
@@ -89,15 +90,23 @@ pub fn load<N: Growable>(folder: &Path, network: N, optimizer: ModuleOptimizer) 
         reason: format!("is damaged or cut short: {error}"),
     };
 
+    // Burn checks most of a record, and panics over the rest.
     let (bytes, path) = read(NETWORK)?;
-    let record = ModuleRecord::from_bytes(bytes).map_err(|error| damaged(&path, error.to_string()))?;
-    let network = network.try_load_record(record).map_err(|error| Error::Checkpoint {
-        path,
-        reason: format!("is of another network than the configuration describes: {error}"),
-    })?;
+    let loaded = caught(|| {
+        let record = ModuleRecord::from_bytes(bytes).map_err(|error| damaged(&path, error.to_string()))?;
+        network.try_load_record(record).map_err(|error| Error::Checkpoint {
+            path: path.clone(),
+            reason: format!("is of another network than the configuration describes: {error}"),
+        })
+    });
+    let network = loaded.unwrap_or_else(|said| Err(damaged(&path, said)))?;
     let (bytes, path) = read(OPTIMIZER)?;
-    let record = OptimizerRecord::from_bytes(bytes).map_err(|error| damaged(&path, error.to_string()))?;
-    Ok(Run { network, optimizer: optimizer.load_record(record), progress })
+    let loaded = caught(|| {
+        let record = OptimizerRecord::from_bytes(bytes).map_err(|error| damaged(&path, error.to_string()))?;
+        Ok(optimizer.load_record(record))
+    });
+    let optimizer = loaded.unwrap_or_else(|said| Err(damaged(&path, said)))?;
+    Ok(Run { network, optimizer, progress })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {

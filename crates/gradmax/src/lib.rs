@@ -62,6 +62,7 @@ mod observer;
 mod ongoing;
 mod operator;
 mod order;
+mod panics;
 mod pass;
 mod placement;
 mod probe;

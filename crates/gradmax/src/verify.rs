@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -19,6 +18,7 @@ use crate::error::Error;
 use crate::growable::Growable;
 use crate::index_map::IndexMaps;
 use crate::matrix::{norm, values};
+use crate::panics::caught;
 use crate::pass::{Looked, Part, Pass};
 use crate::probe::Recorder;
 use crate::seed::Seed;
@@ -175,12 +175,8 @@ fn is_within(change: f64, tolerance: f64) -> bool {
 /// A pass through the grown network. A layer that reads the neurons and that `sites()` does not name still has its old
 /// width, and an operation inside of it panics.
 fn passed<N: Growable>(part: &Part<'_, N>, grown: &N, what: &Grown<'_>) -> Result<Pass, Error> {
-    let pass = catch_unwind(AssertUnwindSafe(|| part.run(grown, &mut ())));
-    pass.unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        let reason = said.unwrap_or("a panic").lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        Err(Error::GrownNetworkFails { sites: what.sites(), reason })
-    })
+    let pass = caught(|| part.run(grown, &mut ()));
+    pass.unwrap_or_else(|reason| Err(Error::GrownNetworkFails { sites: what.sites(), reason }))
 }
 
 /// The largest change of an output, and the largest output.

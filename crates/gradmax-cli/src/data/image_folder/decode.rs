@@ -48,6 +48,10 @@ fn whole_image(file: &[u8], format: Option<ImageFormat>) -> Result<RgbImage> {
         let mut decoder = reader.with_guessed_format()?.into_decoder()?;
         // Cameras keep the sensor's pixels, and say in the file how they were held.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let (width, height) = decoder.dimensions();
+        if decoder.total_bytes() > LARGEST {
+            bail!("it says that it is {width}x{height}, which is more than is read");
+        }
         let mut image = DynamicImage::from_decoder(decoder)?;
         image.apply_orientation(orientation);
         Ok::<_, anyhow::Error>(image.into_rgb8())
@@ -71,6 +75,8 @@ fn whole_image(file: &[u8], format: Option<ImageFormat>) -> Result<RgbImage> {
     Ok(image)
 }
 
+/// Bytes of a decoded image at most: a damaged header can promise any size.
+const LARGEST: u64 = 1 << 30;
 const END_OF_JPEG: [u8; 2] = [0xff, 0xd9];
 
 /// Where a JPEG ends, behind its end marker; none if it has none. Segments are passed over by their lengths, since
