@@ -6,7 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
 
 use common::{GRADMAX, config, folder, gradmax, succeed, text, without_times, write_config};
 
@@ -161,4 +164,89 @@ fn a_comparison_keeps_what_is_finished() {
     let refused = gradmax(&["compare", &other, "--methods", "small", "--seeds", "1", "--out", out.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("another configuration"), "{}", text(&refused.stderr));
+}
+
+/// Everything that a resumed run has to take up where it was: growth, running statistics, dropout's draws, augmented
+/// images, the optimizer's state.
+const KILLED: &str = r#"
+[data]
+name = "digits"
+augment = { crop = 1, flip = true }
+
+[network]
+name = "conv_net"
+norm = "batch"
+stages = [
+  { kind = "conv", channels = 6 },
+  { kind = "dropout", rate = 0.2 },
+  { kind = "conv", channels = 8, stride = 2 },
+]
+last = "flatten"
+
+[optimizer]
+name = "NAME"
+learning_rate = 0.02
+
+[training]
+steps = 1200
+batch_size = 64
+checkpoint_every = 70
+
+[growth]
+start = 150
+every = 200
+times = 4
+fraction = 0.25
+"#;
+
+/// 100 kills at random moments. Takes minutes:
+/// `cargo test --release -p gradmax-cli --test resume -- --ignored --nocapture`
+#[ignore = "takes minutes"]
+#[test]
+fn runs_killed_a_hundred_times_end_bit_identically() {
+    const KILLS: usize = 100;
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    println!("moments drawn from seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let folder = folder("hundred_kills");
+    let mut wholes = Vec::new();
+    for optimizer in ["sgd", "adamw"] {
+        let config = folder.join(format!("{optimizer}.toml"));
+        fs::write(&config, KILLED.replace("NAME", optimizer)).unwrap();
+        let whole = folder.join(optimizer);
+        let started = Instant::now();
+        succeed(&["train", config.to_str().unwrap(), "--out", whole.to_str().unwrap(), "--quiet"]);
+        wholes.push((config, whole, started.elapsed()));
+    }
+    let (mut kills, mut runs) = (0, 0);
+    while kills < KILLS {
+        let (config, whole, takes) = &wholes[runs % wholes.len()];
+        let run = folder.join(format!("killed{runs}"));
+        let (config, path) = (config.to_str().unwrap(), run.to_str().unwrap());
+        loop {
+            let exists = run.join("config.toml").exists();
+            let arguments = match exists {
+                true => vec!["resume", path, "--quiet"],
+                false => vec!["train", config, "--out", path, "--quiet"],
+            };
+            let mut child = start(&arguments);
+            sleep(takes.mul_f64(rng.random_range(0.0..1.1)));
+            // A run that has ended by itself is none that was killed.
+            let status = match child.try_wait().unwrap() {
+                Some(status) => status,
+                None => {
+                    child.kill().unwrap();
+                    child.wait().unwrap()
+                }
+            };
+            match status.code() {
+                Some(0) => break,
+                Some(code) => panic!("{arguments:?} ended with {code}: {}", text(&gradmax(&arguments).stderr)),
+                None => kills += 1,
+            }
+        }
+        assert!(end(&run) == end(whole), "{path} ended differently from {}", whole.display());
+        runs += 1;
+    }
+    println!("{kills} kills over {runs} runs: all ended bit-identically");
 }

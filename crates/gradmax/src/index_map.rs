@@ -134,7 +134,7 @@ impl<'a> ParameterMap<'a> {
             };
             tensor = self.joined(tensor, *axis, values);
         }
-        let copying = |extension: &&Extension| extension.copies.iter().any(Option::is_some);
+        let copying = |extension: &Extension| extension.copies.iter().any(Option::is_some);
         if !self.extensions.iter().any(|extension| copying(extension)) {
             return tensor;
         }

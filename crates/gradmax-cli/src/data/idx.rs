@@ -341,7 +341,8 @@ mod tests {
         let plain = |bytes: Vec<u8>| bytes;
         let padded = |bytes: Vec<u8>| [gzip(&bytes), vec![0; 512]].concat();
         let in_two = |bytes: Vec<u8>| [gzip(&bytes[..9]), gzip(&bytes[9..])].concat();
-        let cases: [(&str, [&str; 2], fn(Vec<u8>) -> Vec<u8>); 6] = [
+        type Packed = fn(Vec<u8>) -> Vec<u8>;
+        let cases: [(&str, [&str; 2], Packed); 6] = [
             ("dash", ["-idx3-ubyte", "-idx1-ubyte"], plain),
             ("dot", [".idx3-ubyte", ".idx1-ubyte"], plain),
             ("gzip", ["-idx3-ubyte.gz", ".idx1-ubyte.gz"], |bytes| gzip(&bytes)),

@@ -23,7 +23,7 @@ pub enum Images {
 }
 
 /// A data set of the paper.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Wanted {
     Cifar10,
     Cifar100,
@@ -34,6 +34,9 @@ enum Wanted {
 const QUICK_STEPS: usize = 320;
 /// Steps of a run on ImageNet in the paper: 90 epochs in batches of 512.
 const IMAGENET_STEPS: usize = 90 * 1_281_167_usize.div_ceil(512);
+
+/// Where ImageNet is looked for.
+const IMAGENET: &str = "data/imagenet";
 
 impl Wanted {
     fn name(self) -> &'static str {
@@ -48,7 +51,7 @@ impl Wanted {
         match self {
             Self::Cifar10 => data::path("cifar10", None).is_ok(),
             Self::Cifar100 => data::path("cifar100", None).is_ok(),
-            Self::ImageNet => Path::new("data/imagenet/train").is_dir(),
+            Self::ImageNet => Path::new(IMAGENET).join("train").is_dir(),
         }
     }
 
@@ -141,7 +144,13 @@ impl Images {
             changes.push("growth.epsilon=0.0001".into());
         }
         match setting.is_paper() {
-            true => self.needs_data()?,
+            true => {
+                self.needs_data()?;
+                if self.wanted() == Wanted::ImageNet {
+                    // A configuration that comes with the program lies in no folder that a path could be relative to.
+                    changes.push(format!("data.dir=\"{IMAGENET}\""));
+                }
+            }
             false => changes.extend(self.quick_changes()),
         }
         Ok(changes)
