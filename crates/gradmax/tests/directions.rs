@@ -14,7 +14,7 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-/// A matrix as an operator, that counts its products.
+/// A matrix as an operator.
 struct Dense(Matrix);
 
 impl LinearOperator for Dense {
