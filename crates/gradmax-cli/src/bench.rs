@@ -23,8 +23,7 @@ pub struct Bench<'a> {
     growth: &'a GrowthConfig,
     data: &'a DataSet,
     settings: Settings,
-    parts: Vec<Part<'a, Network>>,
-    pub look: Look<Network>,
+    pub look: Look<'a, Network>,
     pub plan: Vec<Planned>,
     run: Run<Network>,
 }
@@ -49,8 +48,8 @@ impl<'a> Bench<'a> {
             run.progress.sites.iter().map(|site| Planned { site: site.site.clone(), count: amount.of(site.seed) });
         let plan = planned.collect();
         let parts = trainer(&settings, data).growth_parts(growth.batch, run.progress.step)?;
-        let look = Look::of(&run.network, &parts)?;
-        Ok(Self { experiment, growth, data, settings, parts, look, plan, run })
+        let look = Look::of(&run.network, parts)?;
+        Ok(Self { experiment, growth, data, settings, look, plan, run })
     }
 
     /// The run as it is. Clones of a network share running statistics, so this one is a copy that does not.
@@ -76,7 +75,7 @@ impl<'a> Bench<'a> {
         let Run { network, optimizer, progress } = self.start();
         let (step, event) = (progress.step, progress.events);
         let context = EventContext { step, event, training_step, ..EventContext::default() };
-        let grow = || grower.grow_looked(&network, &optimizer, &self.plan, &self.parts, context, &self.look);
+        let grow = || grower.grow_looked(&network, &optimizer, &self.plan, context, &self.look);
         let again = (1..timed).map(|_| Ok(grow()?.receipt.timing.growth)).collect::<Result<Vec<_>>>()?;
         let Growth { network, optimizer, mut receipt, .. } = grow()?;
         let costs = again.into_iter().chain([receipt.timing.growth]).collect::<Vec<_>>();
@@ -108,7 +107,7 @@ impl<'a> Bench<'a> {
     pub fn loss(&self, network: &Network) -> Result<f64> {
         let network = network.valid().train();
         let loss = |part: &Part<'_, Network>| Ok(part.weight * part.run(&network, &mut ())?.loss.into_scalar::<f64>());
-        self.parts.iter().map(loss).sum()
+        self.look.parts().iter().map(loss).sum()
     }
 
     /// The step of the run.

@@ -1,11 +1,12 @@
 //! Carrying optimizer state across growth, for every Burn optimizer, through Burn's record format.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::{DynOptimizer, DynState, ModuleOptimizer, Optimizer, StateSink, StateSource};
 use burn::tensor::kind::BridgeTensor;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use burn_pack::{Reader, Writer};
 use flexconv::map_side_by_side;
 use serde::{Deserialize, Serialize};
@@ -64,14 +65,11 @@ pub(crate) fn carry_by(
     maps: &IndexMaps<'_>,
     second: SecondMoments,
 ) -> Result<Carried, Error> {
-    let failed = |reason: String| Error::OptimizerState { reason };
-    let bytes = optimizer.into_bytes().map_err(|error| failed(error.to_string()))?;
-    let reader = Reader::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
+    let reader = Reader::from_bytes(optimizer.into_bytes().map_err(failed)?).map_err(failed)?;
     let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
 
     let grown = |tensor: burn_pack::Tensor| {
-        let (name, dtype, shape, id, bytes) = tensor.into_parts()?;
-        let data = TensorData::from_bytes(bytes, shape, dtype);
+        let (name, id, data) = decoded(tensor)?;
         let data = match id.and_then(|id| maps.get(ParamId::from(id))) {
             None => Padded::As(data),
             Some(map) if data.shape().to_vec() == map.extensions[0].old_shape() => {
@@ -85,12 +83,12 @@ pub(crate) fn carry_by(
             }
             Some(map) => Padded::Dropped(map.extensions[0].parameter),
         };
-        Ok((name, id, data))
+        Ok::<_, Error>((name, id, data))
     };
     let (mut reset, mut unknown) = (BTreeSet::new(), BTreeSet::new());
     let mut tensors = Vec::new();
-    for tensor in map_side_by_side(reader.into_tensors().map_err(|error| failed(error.to_string()))?, grown) {
-        let (name, id, data) = tensor.map_err(|error: burn_pack::Error| failed(error.to_string()))?;
+    for tensor in map_side_by_side(reader.into_tensors().map_err(failed)?, grown) {
+        let (name, id, data) = tensor?;
         match data {
             Padded::As(data) => tensors.push((name, id, data)),
             Padded::Guessed(data, field) => {
@@ -119,8 +117,7 @@ pub(crate) fn carry_by(
         .iter()
         .filter(|(key, _)| !dropped(key))
         .fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
-    let bytes = writer.into_bytes().map_err(|error| failed(error.to_string()))?;
-    let optimizer = optimizer.from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
+    let optimizer = optimizer.from_bytes(writer.into_bytes().map_err(failed)?).map_err(failed)?;
     Ok(Carried { optimizer, reset: reset.into_iter().collect(), unknown_fields: unknown.into_iter().collect() })
 }
 
@@ -133,18 +130,25 @@ enum Padded {
     Dropped(ParamId),
 }
 
-/// Whether no entry of the optimizer's state is infinite or NaN.
-pub(crate) fn is_finite(optimizer: &ModuleOptimizer) -> Result<bool, Error> {
-    let failed = |reason: String| Error::OptimizerState { reason };
-    let bytes = optimizer.into_bytes().map_err(|error| failed(error.to_string()))?;
-    let reader = Reader::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
-    for tensor in reader.into_tensors().map_err(|error| failed(error.to_string()))? {
-        let (_, dtype, shape, _, bytes) = tensor.into_parts().map_err(|error| failed(error.to_string()))?;
-        if !values(&TensorData::from_bytes(bytes, shape, dtype)).iter().all(|entry| entry.is_finite()) {
+/// Whether no entry of a serialised optimizer's state is infinite or NaN.
+pub(crate) fn is_finite(optimizer: Bytes) -> Result<bool, Error> {
+    for tensor in Reader::from_bytes(optimizer).map_err(failed)?.into_tensors().map_err(failed)? {
+        let (_, _, data) = decoded(tensor)?;
+        if !values(&data).iter().all(|entry| entry.is_finite()) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// A state tensor's name, parameter and entries.
+fn decoded(tensor: burn_pack::Tensor) -> Result<(String, Option<u64>, TensorData), Error> {
+    let (name, dtype, shape, id, bytes) = tensor.into_parts().map_err(failed)?;
+    Ok((name, id, TensorData::from_bytes(bytes, shape, dtype)))
+}
+
+fn failed(error: impl Display) -> Error {
+    Error::OptimizerState { reason: error.to_string() }
 }
 
 /// The state with new entries: zeros, or the mean of the old entries along the axis that grows.
@@ -396,6 +400,6 @@ mod tests {
             Extension { parameter: linear.weight.id, axis: 1, length: 3, at: 3, values, copies: Vec::new() };
         let carried = carry(optimizer, &[extension], SecondMoments::Mean).unwrap();
         assert_eq!(carried.unknown_fields, ["flux"]);
-        assert!(carried.reset.is_empty() && is_finite(&carried.optimizer).unwrap());
+        assert!(carried.reset.is_empty() && is_finite(carried.optimizer.into_bytes().unwrap()).unwrap());
     }
 }

@@ -31,13 +31,13 @@ pub fn save<N: Growable>(run: &Run<N>, folder: &Path) -> Result<(), Error> {
     if !weights_are_finite(&run.network) {
         return Err(Error::WeightsNotFinite { what: "weights or running statistics", step });
     }
-    if !is_finite(&run.optimizer)? {
-        return Err(Error::WeightsNotFinite { what: "the optimizer's state", step });
-    }
     let failed = |reason: String| Error::Checkpoint { path: folder.to_path_buf(), reason };
     // Running statistics hold back their last update until a network is taken to evaluation mode.
     let network = run.network.valid().into_record().into_bytes().map_err(|error| failed(error.to_string()))?;
     let optimizer = run.optimizer.into_bytes().map_err(|error| failed(error.to_string()))?;
+    if !is_finite(optimizer.clone())? {
+        return Err(Error::WeightsNotFinite { what: "the optimizer's state", step });
+    }
     let progress = serde_json::to_vec_pretty(&run.progress).map_err(|error| failed(error.to_string()))?;
     let files: [(&str, &[u8]); 3] = [(PROGRESS, &progress), (NETWORK, &network), (OPTIMIZER, &optimizer)];
     replace(folder, &files).map_err(|error| failed(format!("cannot be written: {error}; the one before is kept")))

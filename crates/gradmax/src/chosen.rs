@@ -1,7 +1,7 @@
 //! What was chosen for a site at a growth event: new neurons, and what is known of them beforehand.
 
-use crate::addition::{Addition, BlockValues, addition, changes, gradient_addition};
-use crate::branch::Branch;
+use crate::addition::{Addition, addition, changes, gradient_addition};
+use crate::branch::Received;
 use crate::existing::Existing;
 use crate::extension::Extension;
 use crate::new_neurons::NewNeurons;
@@ -19,8 +19,7 @@ pub(crate) struct Chosen {
 /// New neurons of one block of a site, and the gradients that they will receive.
 pub(crate) struct ChosenBlock {
     pub(crate) neurons: NewNeurons,
-    pub(crate) gradients: BlockValues,
-    pub(crate) branch: Branch,
+    pub(crate) received: Received,
 }
 
 impl Chosen {
@@ -33,7 +32,7 @@ impl Chosen {
     }
 
     pub(crate) fn gradient_addition(&self) -> Addition {
-        gradient_addition(&self.site, &self.blocks.iter().map(|block| &block.gradients).collect::<Vec<_>>())
+        gradient_addition(&self.site, &self.blocks.iter().map(|block| &block.received.gradients).collect::<Vec<_>>())
     }
 
     /// What is added to existing weights.
@@ -59,14 +58,14 @@ impl Chosen {
     /// The norm that the gradients of the new incoming and outgoing weights will have.
     pub(crate) fn gradient_norms(&self) -> [f64; 2] {
         let norm = |of: fn(&NewNeurons) -> f64| {
-            self.blocks.iter().map(|block| of(&block.gradients.neurons).powi(2)).sum::<f64>().sqrt()
+            self.blocks.iter().map(|block| of(&block.received.gradients.neurons).powi(2)).sum::<f64>().sqrt()
         };
         [norm(|neurons| neurons.incoming.norm_l2()), norm(|neurons| neurons.outgoing.norm_l2())]
     }
 
     /// What the gradients of the new weights are sums of, in size.
     pub(crate) fn magnitude(&self) -> f64 {
-        self.blocks.iter().map(|block| block.branch.magnitude(&block.neurons)).sum()
+        self.blocks.iter().map(|block| block.received.magnitude).sum()
     }
 
     /// Whether no more than rounding arrives at the new weights: all neurons before or behind them are silent, or the loss

@@ -1,14 +1,13 @@
 //! A growth event: look, choose weights, widen, and verify.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
 use flexconv::{computes_on_threads, map_side_by_side};
 
 use crate::addition::Addition;
-use crate::branch::Branch;
+use crate::branch::{Branch, received};
 use crate::carry::{Carried, KnownParameters, SecondMoments, carry_by, paths_of};
 use crate::chosen::{Chosen, ChosenBlock};
 use crate::error::Error;
@@ -17,15 +16,17 @@ use crate::growable::{Growable, trainable_parameters};
 use crate::growth_loss::{AtBlock, GrowthLoss, NetworkLoss, OnGrowthBatch};
 use crate::index_map::IndexMaps;
 use crate::initializer::{Initializer, Needs, Request};
+use crate::look::{Clock, EVIDENCE_MEMORY, Look, Taken, independent};
 use crate::matrix::Matrix;
 use crate::new_neurons::{Changes, NewNeurons};
 use crate::operator::GrowthOperator;
-use crate::pass::{Looked, Part, Pass, TrainingPass, look};
+use crate::pass::{Part, Pass, TrainingPass};
 use crate::placement::{Placement, Scale, ZeroSide};
-use crate::probe::{Evidence, Probe};
+use crate::probe::Probe;
 use crate::receipt::{Receipt, SiteReceipt, Timing};
 use crate::schedule::Planned;
 use crate::seed::Seed;
+use crate::seen::Seen;
 use crate::site::Site;
 use crate::verify::{Before, Grown, ONLY_ROUNDING, Verification, Verified, gradient_rounding, verify};
 
@@ -37,6 +38,7 @@ pub struct Grower {
     second_moments: SecondMoments,
     verification: Verification,
     tolerance: f64,
+    evidence_memory: usize,
     seed: Seed,
 }
 
@@ -53,52 +55,6 @@ pub struct EventContext {
     pub training_step: Option<f64>,
     /// Median milliseconds of a training step's forward and backward pass, if known.
     pub training_pass: Option<f64>,
-}
-
-/// A probed pass over a growth batch, from which networks grow.
-pub struct Look<N> {
-    /// A copy of the network whose running statistics have seen the batch: batch norm's change in every training pass,
-    /// in all clones of a network, and the network itself is to stay as it is.
-    looking: N,
-    looked: Looked,
-    /// What the pass took.
-    milliseconds: f64,
-}
-
-impl<N: Growable> Look<N> {
-    /// Takes the pass; `parts` show the network's sites to the probe.
-    ///
-    /// # Errors
-    /// [`Error::Examples`], if examples cannot be read.
-    pub fn of(network: &N, parts: &[Part<'_, N>]) -> Result<Self, Error> {
-        let device = device_of(network);
-        let mut clock = Clock::start(&device);
-        let looking = independent(network);
-        let looked = look(&looking, parts)?;
-        Ok(Self { looking, looked, milliseconds: clock.lap() })
-    }
-
-    /// The mean loss on the growth batch.
-    pub fn loss(&self) -> f64 {
-        self.looked.loss
-    }
-
-    /// The growth operator of a site on the growth batch; for a grouped site, that of its first block.
-    ///
-    /// # Errors
-    /// [`Error::UnknownSite`], and those of [`GrowthOperator::new`].
-    pub fn operator(&self, site: &str) -> Result<GrowthOperator, Error> {
-        let sites = self.looking.sites();
-        match sites.iter().find(|known| known.name == site) {
-            Some(found) => GrowthOperator::of_block(found, 0, &self.looked.evidence),
-            None => Err(unknown_site(site, &sites)),
-        }
-    }
-
-    /// Milliseconds that the pass took.
-    pub fn milliseconds(&self) -> f64 {
-        self.milliseconds
-    }
 }
 
 /// A grown network, with everything that training goes on with.
@@ -131,6 +87,7 @@ impl Grower {
             second_moments: SecondMoments::default(),
             verification: Verification::default(),
             tolerance: 1e-5,
+            evidence_memory: EVIDENCE_MEMORY,
             seed: Seed::new(0),
         }
     }
@@ -160,6 +117,15 @@ impl Grower {
     #[must_use]
     pub fn with_tolerance(mut self, tolerance: f64) -> Self {
         self.tolerance = tolerance;
+        self
+    }
+
+    /// Sets how many bytes of evidence of a growth batch in several parts are kept (default [`EVIDENCE_MEMORY`]). Where there
+    /// is more, growth matrices are summed part by part, and methods that look at neurons again pass over the batch again:
+    /// slower, with results that are the same to rounding.
+    #[must_use]
+    pub fn with_evidence_memory(mut self, bytes: usize) -> Self {
+        self.evidence_memory = bytes;
         self
     }
 
@@ -240,9 +206,9 @@ impl Grower {
         let device = device_of(network);
         // Before the costly part: a plan that cannot be carried out is refused at once.
         let planned = self.planned_sites(network, plan, &device)?;
-        let look = Look::of(network, parts)?;
-        let probe = look.milliseconds;
-        self.grow_after(network, optimizer, planned, parts, context, (&look, probe))
+        let taken = Taken::of(network, parts, self.evidence_memory)?;
+        let probe = taken.milliseconds;
+        self.grow_after(network, optimizer, planned, parts, context, (&taken, probe))
     }
 
     /// As [`grow_on`](Self::grow_on), after a look that is shared with other events: several methods, or several draws
@@ -256,13 +222,12 @@ impl Grower {
         network: &N,
         optimizer: &ModuleOptimizer,
         plan: &[Planned],
-        parts: &[Part<'_, N>],
         context: EventContext,
-        look: &Look<N>,
+        look: &Look<'_, N>,
     ) -> Result<Growth<N>, Error> {
         let context = EventContext { batch_is_training_step: false, ..context };
         let planned = self.planned_sites(network, plan, &device_of(network))?;
-        self.grow_after(network, optimizer, planned, parts, context, (look, 0.0))
+        self.grow_after(network, optimizer, planned, &look.parts, context, (&look.taken, 0.0))
     }
 
     /// Grows sites by so many neurons after a look, of which so many milliseconds are the event's own.
@@ -273,10 +238,10 @@ impl Grower {
         planned: Vec<(Site, usize)>,
         parts: &[Part<'_, N>],
         context: EventContext,
-        (look, probe): (&Look<N>, f64),
+        (taken, probe): (&Taken<N>, f64),
     ) -> Result<Growth<N>, Error> {
         let device = device_of(network);
-        let Look { looking, looked, .. } = look;
+        let Taken { looking, looked, .. } = taken;
         if !looked.loss.is_finite() {
             return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
         }
@@ -286,17 +251,27 @@ impl Grower {
         if self.placement.scale == Scale::Joint {
             planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
         }
-        let evidence = &looked.evidence;
-        let choose = |(site, count)| self.choose(site, count, evidence, seed, None);
-        let chosen = match self.initializer.needs() {
-            Needs::Loss => {
-                let loss = OnGrowthBatch { network, parts };
-                planned.into_iter().map(|(site, count)| self.choose(site, count, evidence, seed, Some(&loss))).collect()
-            }
-            _ if computes_on_threads(&device) => map_side_by_side(planned, choose),
-            _ => planned.into_iter().map(choose).collect::<Vec<_>>(),
+        let replay = looked.replay(looking, parts);
+        let loss = OnGrowthBatch { network, parts };
+        let loss = (self.initializer.needs() == Needs::Loss).then_some(&loss as &dyn NetworkLoss);
+        let one_by_one = |seen, loss| {
+            let sites = planned.iter().cloned();
+            sites.map(|one| self.choose(vec![one], seen, seed, loss)).collect::<Result<Vec<_>, _>>()
         };
-        let chosen = chosen.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let chosen = match looked.seen(&replay) {
+            // Each pass over the growth batch shows all sites.
+            Seen::Again(again) => self.choose(planned, Seen::Again(again), seed, loss)?,
+            Seen::Kept(evidence) => {
+                let chosen = match loss.is_none() && computes_on_threads(&device) {
+                    true => {
+                        let choose = |one| self.choose(vec![one], Seen::Kept(evidence), seed, None);
+                        map_side_by_side(planned, choose).into_iter().collect::<Result<Vec<_>, _>>()?
+                    }
+                    false => one_by_one(Seen::Kept(evidence), loss)?,
+                };
+                chosen.into_iter().flatten().collect()
+            }
+        };
         let initialize = clock.lap();
 
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
@@ -386,48 +361,58 @@ impl Grower {
         self.initializer.needs() >= Needs::Operator || self.placement.scale == Scale::Joint
     }
 
-    /// The weights of new neurons at one site, block by block, and the gradients they will receive.
+    /// The weights of new neurons at these sites, block by block, and the gradients they will receive.
     fn choose(
         &self,
-        site: Site,
-        count: usize,
-        evidence: &Evidence,
+        planned: Vec<(Site, usize)>,
+        seen: Seen<'_>,
         seed: Seed,
         loss: Option<&dyn NetworkLoss>,
-    ) -> Result<Chosen, Error> {
-        let seed = seed.fold(&site.name);
-        let zero_side = self.zero_side_of(&site).unwrap_or(ZeroSide::Outgoing);
-        let placement = Placement { zero_side, ..self.placement };
-        let blocks = site.blocks();
-        let choose_block = |block: usize| {
-            let branch = Branch::new(&site, block, evidence)?;
-            let operator = match self.needs_operator() {
-                true => Some(GrowthOperator::of_branch(branch.clone(), placement.zero_side)?),
-                false => None,
-            };
-            let loss = loss.map(|network| AtBlock { network, site: &site, block });
+    ) -> Result<Vec<Chosen>, Error> {
+        let placement = |site: &Site| {
+            let zero_side = self.zero_side_of(site).unwrap_or(ZeroSide::Outgoing);
+            Placement { zero_side, ..self.placement }
+        };
+        let blocks =
+            planned.iter().flat_map(|(site, count)| (0..site.blocks()).map(move |block| (site, *count, block)));
+        let branches = blocks.clone().map(|(site, _, block)| Branch::new(site, block, seen));
+        let branches = branches.collect::<Result<Vec<_>, _>>()?;
+        let operators = match self.needs_operator() {
+            true => {
+                let placed = branches.iter().map(|branch| (branch, placement(&branch.block.site).zero_side));
+                GrowthOperator::of_branches(&placed.collect::<Vec<_>>())?.into_iter().map(Some).collect()
+            }
+            false => branches.iter().map(|_| None).collect::<Vec<_>>(),
+        };
+        let neurons = blocks.zip(&branches).zip(&operators).map(|(((site, count, block), branch), operator)| {
+            let (blocks, seed) = (site.blocks(), seed.fold(&site.name));
+            let loss = loss.map(|network| AtBlock { network, site, block });
             let request = Request {
                 site: &site.name,
                 count: count / blocks,
                 width: site.width() / blocks,
                 fan_in: site.fan_in(),
                 fan_out: site.fan_out(),
-                placement,
+                placement: placement(site),
                 seed: if blocks == 1 { seed } else { seed.at(block as u64) },
                 initializer: self.method(),
-                layers: &site,
+                layers: site,
                 block,
-                branch: &branch,
+                branch,
                 operator: operator.as_ref(),
                 loss: loss.as_ref().map(|loss| loss as &dyn GrowthLoss),
             };
             let neurons = self.initializer.neurons(&request)?;
             check_neurons(&neurons, &request)?;
-            let gradients = branch.gradients(&neurons);
-            Ok(ChosenBlock { neurons, gradients, branch })
-        };
-        let chosen = (0..blocks).map(choose_block).collect::<Result<Vec<_>, Error>>()?;
-        Ok(Chosen { site, blocks: chosen })
+            Ok(neurons)
+        });
+        let neurons = neurons.collect::<Result<Vec<_>, Error>>()?;
+        let received = received(&branches.iter().zip(&neurons).collect::<Vec<_>>())?;
+        let mut chosen = neurons.into_iter().zip(received).map(|(neurons, received)| ChosenBlock { neurons, received });
+        let sites = planned.iter().map(|(site, _)| site);
+        Ok(sites
+            .map(|site| Chosen { site: site.clone(), blocks: chosen.by_ref().take(site.blocks()).collect() })
+            .collect())
     }
 }
 
@@ -443,14 +428,9 @@ fn meet(chosen: &[Chosen]) -> bool {
     chosen.iter().any(|reader| !unread(reader) && chosen.iter().any(|read| !silent(read) && reads(reader, read)))
 }
 
-fn unknown_site(site: &str, sites: &[Site]) -> Error {
+pub(crate) fn unknown_site(site: &str, sites: &[Site]) -> Error {
     let known = sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
     Error::UnknownSite { site: site.to_string(), known }
-}
-
-/// A copy that does not share running statistics with the network.
-fn independent<N: Growable>(network: &N) -> N {
-    network.valid().train()
 }
 
 /// The pass at the network before growth, as it is at the grown one.
@@ -571,24 +551,4 @@ fn timing(laps: [f64; 5], context: EventContext, probe_is_training_step: bool) -
 /// The device of a network's first parameter.
 pub(crate) fn device_of<N: Growable>(network: &N) -> Device {
     network.devices().into_iter().next().expect("a network has parameters")
-}
-
-/// Milliseconds between laps, with the device's work done.
-struct Clock<'a> {
-    device: &'a Device,
-    last: Instant,
-}
-
-impl<'a> Clock<'a> {
-    fn start(device: &'a Device) -> Self {
-        Self { device, last: Instant::now() }
-    }
-
-    fn lap(&mut self) -> f64 {
-        // A device that cannot wait has nothing to wait for; its work then counts to a later part.
-        let _ = self.device.sync();
-        let milliseconds = self.last.elapsed().as_secs_f64() * 1e3;
-        self.last = Instant::now();
-        milliseconds
-    }
 }

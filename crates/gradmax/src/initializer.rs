@@ -120,7 +120,7 @@ pub struct Request<'a> {
     pub(crate) initializer: &'a str,
     pub(crate) layers: &'a Site,
     pub(crate) block: usize,
-    pub(crate) branch: &'a Branch,
+    pub(crate) branch: &'a Branch<'a>,
     pub(crate) operator: Option<&'a GrowthOperator>,
     pub(crate) loss: Option<&'a dyn GrowthLoss>,
 }
@@ -251,7 +251,7 @@ impl Request<'_> {
             ZeroSide::Outgoing => NewNeurons::unbiased(unit.clone(), Mat::zeros(self.fan_out, self.count)),
         };
         // A gradient that is only rounding would be blown up to norm `c`.
-        if norm <= ROUNDING * self.branch.magnitude(&neurons) {
+        if norm <= ROUNDING * self.branch.magnitude(&neurons)? {
             return Err(self.refuse(
                 "new neurons receive no gradient but rounding, so scale `joint` has nothing to divide by; use scale `mean`",
             ));

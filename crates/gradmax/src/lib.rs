@@ -35,6 +35,7 @@ mod adam;
 mod addition;
 mod anatomy;
 mod between;
+mod block;
 mod branch;
 mod carry;
 pub mod checkpoint;
@@ -54,6 +55,7 @@ mod index_map;
 mod initializer;
 mod layer;
 mod learning_rate;
+mod look;
 mod matrix;
 mod modules;
 mod network;
@@ -70,6 +72,7 @@ mod receipt;
 mod run;
 mod schedule;
 mod seed;
+mod seen;
 mod settings;
 mod signal;
 mod site;
@@ -90,7 +93,7 @@ pub use existing::Existing;
 pub use extension::{Extension, widen};
 pub use gradients::{Decayed, WeightDecay};
 pub use growable::{Growable, trainable_parameters, training_flops};
-pub use grower::{EventContext, Grower, Growth, Look};
+pub use grower::{EventContext, Grower, Growth};
 pub use growth_loss::{GrowthLoss, LossAt};
 pub use initializer::{
     Ascent, Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Needs, Nest, Net2Wider, North,
@@ -98,6 +101,7 @@ pub use initializer::{
 };
 pub use layer::Layer;
 pub use learning_rate::{Decay, LearningRate};
+pub use look::{EVIDENCE_MEMORY, Look};
 pub use matrix::Matrix;
 pub use modules::{DepthwiseConv2d, Dropout, GroupNorm, Norm, NormKind};
 pub use network::{

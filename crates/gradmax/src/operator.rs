@@ -3,17 +3,19 @@
 
 use faer::{Mat, MatRef};
 
-use crate::branch::{Branch, LinearPassage};
+use crate::block::{Block, LinearPassage};
+use crate::branch::{Branch, each_of};
 use crate::directions::{Directions, leading_directions};
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor};
 use crate::placement::ZeroSide;
 use crate::probe::Evidence;
+use crate::seen::Seen;
 use crate::site::Site;
 
 /// A linear map between the incoming and the outgoing weights of a neuron, given by its products only.
 ///
-/// Its matrix would be the *growth matrix* `G`, `[fan_out, fan_in]`; no method needs it.
+/// Its matrix is the *growth matrix* `G`, `[fan_out, fan_in]`; no method needs it in memory.
 pub trait LinearOperator {
     /// Incoming weights of one neuron.
     fn fan_in(&self) -> usize;
@@ -38,8 +40,17 @@ pub trait LinearOperator {
 /// of it, as in the paper.
 #[derive(Debug)]
 pub struct GrowthOperator {
-    branch: Branch,
-    passages: Vec<LinearPassage>,
+    block: Block,
+    form: Form,
+}
+
+/// The bilinear form.
+#[derive(Debug)]
+enum Form {
+    /// What it is a sum over.
+    Passages(Vec<LinearPassage>),
+    /// Its matrix `[fan_out, fan_in]`, where passages are too many to keep.
+    Matrix(Matrix),
 }
 
 impl GrowthOperator {
@@ -58,18 +69,37 @@ impl GrowthOperator {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_block(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
-        Self::of_branch(Branch::new(site, block, evidence)?, ZeroSide::Incoming)
+        Self::of_branch(&Branch::new(site, block, Seen::Kept(evidence))?, ZeroSide::Incoming)
     }
 
     /// The operator of a branch; with zero outgoing weights, its activations need not be zero at zero.
-    pub(crate) fn of_branch(branch: Branch, zero_side: ZeroSide) -> Result<Self, Error> {
-        let device = branch.passages[0].input.device();
-        let slopes = match zero_side {
-            ZeroSide::Outgoing => branch.site.slopes_for_directions(&device),
-            ZeroSide::Incoming | ZeroSide::Automatic => branch.site.slopes_at_zero(&device)?,
+    pub(crate) fn of_branch(branch: &Branch<'_>, zero_side: ZeroSide) -> Result<Self, Error> {
+        Ok(Self::of_branches(&[(branch, zero_side)])?.remove(0))
+    }
+
+    /// The operators of several branches of one network.
+    pub(crate) fn of_branches(branches: &[(&Branch<'_>, ZeroSide)]) -> Result<Vec<Self>, Error> {
+        let slopes = branches.iter().map(|(branch, zero_side)| match zero_side {
+            ZeroSide::Outgoing => Ok(branch.block.site.slopes_for_directions(&branch.device)),
+            ZeroSide::Incoming | ZeroSide::Automatic => branch.block.site.slopes_at_zero(&branch.device),
+        });
+        let slopes = slopes.collect::<Result<Vec<_>, _>>()?;
+        let branches = branches.iter().map(|(branch, _)| *branch).collect::<Vec<_>>();
+        let form = |branch: &&Branch<'_>| match branch.is_kept() {
+            true => Form::Passages(Vec::new()),
+            false => Form::Matrix(Mat::zeros(branch.block.site.fan_out(), branch.block.site.fan_in())),
         };
-        let passages = branch.linearised(&slopes);
-        Ok(Self { branch, passages })
+        let mut forms = branches.iter().map(form).collect::<Vec<_>>();
+        each_of(&branches, |index, passage| {
+            let block = &branches[index].block;
+            let linear = block.linear_passage(passage, &slopes[index][passage.consumer]);
+            match &mut forms[index] {
+                Form::Passages(passages) => passages.push(linear),
+                Form::Matrix(total) => block.add_matrix(&linear, total),
+            }
+        })?;
+        let operators = branches.iter().zip(forms);
+        Ok(operators.map(|(branch, form)| Self { block: branch.block.clone(), form }).collect())
     }
 
     /// The leading left singular directions of the operator: the outgoing weights that GradMax gives `count` new
@@ -80,48 +110,62 @@ impl GrowthOperator {
     pub fn directions(&self, count: usize) -> Result<Directions, Error> {
         leading_directions(self, count)
     }
+}
 
-    /// The sum over passages of the form's gradient at one side, which has the given shape, the other side fixed.
-    fn derivative(&self, fixed: MatRef<'_, f64>, side: Side, shape: [usize; 2]) -> Matrix {
-        let mut total = Mat::zeros(shape[0], shape[1]);
-        for linear in &self.passages {
-            let fixed = to_tensor(fixed, &linear.passage.input.device());
-            match side {
-                Side::Incoming => total += from_tensor(self.branch.incoming_derivative(linear, &fixed)),
-                Side::Outgoing => {
-                    let derivative = from_tensor(self.branch.outgoing_derivative(linear, &fixed));
-                    let mut rows =
-                        total.subrows_mut(self.branch.first_row(linear.passage.consumer), derivative.nrows());
-                    rows += derivative;
-                }
-            }
+impl LinearOperator for GrowthOperator {
+    fn fan_in(&self) -> usize {
+        self.block.site.fan_in()
+    }
+
+    fn fan_out(&self) -> usize {
+        self.block.site.fan_out()
+    }
+
+    fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix {
+        let passages = match &self.form {
+            Form::Passages(passages) => passages,
+            Form::Matrix(matrix) => return matrix.apply(outgoing),
+        };
+        let mut total = Mat::zeros(outgoing.ncols(), self.fan_in());
+        for linear in passages {
+            let outgoing = to_tensor(outgoing, &linear.passage.input.device());
+            total += from_tensor(self.block.incoming_derivative(linear, &outgoing));
+        }
+        total
+    }
+
+    fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix {
+        let passages = match &self.form {
+            Form::Passages(passages) => passages,
+            Form::Matrix(matrix) => return LinearOperator::adjoint(matrix, incoming),
+        };
+        let mut total = Mat::zeros(self.fan_out(), incoming.nrows());
+        for linear in passages {
+            let incoming = to_tensor(incoming, &linear.passage.input.device());
+            let derivative = from_tensor(self.block.outgoing_derivative(linear, &incoming));
+            let mut rows = total.subrows_mut(self.block.first_row(linear.passage.consumer), derivative.nrows());
+            rows += derivative;
         }
         total
     }
 }
 
-/// The side of a neuron's weights that a derivative is taken at.
-#[derive(Clone, Copy)]
-enum Side {
-    Incoming,
-    Outgoing,
-}
-
-impl LinearOperator for GrowthOperator {
+/// A growth matrix, `[fan_out, fan_in]`.
+impl LinearOperator for Matrix {
     fn fan_in(&self) -> usize {
-        self.branch.site.fan_in()
+        self.ncols()
     }
 
     fn fan_out(&self) -> usize {
-        self.branch.site.fan_out()
+        self.nrows()
     }
 
     fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix {
-        self.derivative(outgoing, Side::Incoming, [outgoing.ncols(), self.fan_in()])
+        outgoing.transpose() * self
     }
 
     fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix {
-        self.derivative(incoming, Side::Outgoing, [self.fan_out(), incoming.nrows()])
+        self * incoming.transpose()
     }
 }
 

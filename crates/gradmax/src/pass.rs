@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients, Tensor};
 
 use crate::draws::with_same_draws;
 use crate::error::Error;
 use crate::growable::Growable;
 use crate::probe::{Evidence, Probe, Recorder};
+use crate::seen::{Again, Replay, Seen};
 
 /// One pass over (a part of) the growth batch.
 pub struct Pass {
@@ -56,22 +57,41 @@ pub struct TrainingPass {
 /// What the probed passes over the growth batch gave.
 #[derive(Default)]
 pub(crate) struct Looked {
-    pub(crate) evidence: Evidence,
+    /// Of all parts, or of an example of each site if that would be too much to keep.
+    evidence: Evidence,
+    is_sample: bool,
     pub(crate) outputs: Vec<Tensor<2>>,
     pub(crate) loss: f64,
     /// The pass itself, if the batch has one part; until training takes it.
     pub(crate) pass: RefCell<Option<TrainingPass>>,
 }
 
-/// Takes a probed pass over every part.
-pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Result<Looked, Error> {
+impl Looked {
+    /// What was seen; `network` is the one that was looked at.
+    pub(crate) fn replay<'a, 'p, N>(&'a self, network: &'a N, parts: &'a [Part<'p, N>]) -> Replay<'a, 'p, N> {
+        Replay { network, parts, sample: &self.evidence }
+    }
+
+    /// What was seen, or can be seen again by this replay.
+    pub(crate) fn seen<'a>(&'a self, replay: &'a dyn Again) -> Seen<'a> {
+        match self.is_sample {
+            true => Seen::Again(replay),
+            false => Seen::Kept(&self.evidence),
+        }
+    }
+}
+
+/// Takes a probed pass over every part. Evidence beyond so many bytes is not kept, unless it is of a single part, which is
+/// in memory during its pass anyway.
+pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>], memory: usize) -> Result<Looked, Error> {
     let mut looked = Looked::default();
     for part in parts {
-        let mut recorder = Recorder::new();
-        let Pass { output, loss } = part.run(network, &mut recorder)?;
-        let mut gradients = loss.backward();
-        let (output, loss) = (output.inner(), loss.inner());
-        looked.evidence.accumulate(recorder.into_evidence(&mut gradients), part.weight);
+        let Probed { evidence, output, loss, gradients } = probed(network, part)?;
+        looked.is_sample |= parts.len() > 1 && looked.evidence.bytes() + evidence.bytes() > memory;
+        looked.evidence.extend(evidence);
+        if looked.is_sample {
+            looked.evidence = looked.evidence.sample();
+        }
         looked.outputs.push(output.clone());
         looked.loss += part.weight * loss.clone().into_scalar::<f64>();
         let pass = (parts.len() == 1).then(|| {
@@ -81,4 +101,22 @@ pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Result<Lo
         looked.pass.replace(pass);
     }
     Ok(looked)
+}
+
+/// What a probed pass gave.
+pub(crate) struct Probed {
+    /// Of the part's share of the loss.
+    pub(crate) evidence: Evidence,
+    output: Tensor<2>,
+    loss: Tensor<1>,
+    gradients: Gradients,
+}
+
+/// Takes a pass over a part, forward and backward, and keeps what it shows.
+pub(crate) fn probed<N: Growable>(network: &N, part: &Part<'_, N>) -> Result<Probed, Error> {
+    let mut recorder = Recorder::new();
+    let Pass { output, loss } = part.run(network, &mut recorder)?;
+    let mut gradients = loss.backward();
+    let evidence = recorder.into_evidence(&mut gradients).weighted(part.weight);
+    Ok(Probed { evidence, output: output.inner(), loss: loss.inner(), gradients })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Gradients;
+use burn::tensor::{Gradients, Tensor};
 
 use crate::error::Error;
 use crate::signal::{Activations, Signal, map_tensor};
@@ -52,6 +52,23 @@ pub(crate) struct Passage {
     pub(crate) input: Signal,
     /// The gradient of the loss at the consumer's output.
     pub(crate) delta: Signal,
+}
+
+impl Passage {
+    fn has_examples(&self) -> bool {
+        self.input.shape()[0] > 0 && self.delta.shape()[0] > 0
+    }
+
+    /// The first example, in memory of its own.
+    pub(crate) fn first_example(&self) -> Self {
+        let first = |signal: &Signal| {
+            map_tensor!(signal.clone(), tensor => {
+                let first = tensor.clone().narrow(0, 0, tensor.dims()[0].min(1));
+                Tensor::from_data(first.into_data(), (&tensor.device(), tensor.dtype()))
+            })
+        };
+        Self { consumer: self.consumer, input: first(&self.input), delta: first(&self.delta) }
+    }
 }
 
 /// Keeps the producer inputs and, after the backward pass, the gradients at the consumer outputs.
@@ -112,30 +129,64 @@ impl Evidence {
     ///
     /// For a mean loss over a growth batch of `n` examples that is seen in parts of `n_i`, the weights are `n_i / n`.
     pub fn accumulate(&mut self, other: Evidence, weight: f64) {
+        self.extend(other.weighted(weight));
+    }
+
+    pub(crate) fn extend(&mut self, other: Evidence) {
         for (site, passages) in other.sites {
-            let weighted =
-                passages.into_iter().map(|passage| Passage { delta: passage.delta.scaled(weight), ..passage });
-            self.sites.entry(site).or_default().extend(weighted);
+            self.sites.entry(site).or_default().extend(passages);
         }
     }
 
-    /// The passages of a site that have examples, checked against its layers.
+    /// The evidence of so many times the loss.
+    pub(crate) fn weighted(self, weight: f64) -> Self {
+        let weighted = |passage: Passage| Passage { delta: passage.delta.scaled(weight), ..passage };
+        let sites = self.sites.into_iter();
+        Self { sites: sites.map(|(site, passages)| (site, passages.into_iter().map(weighted).collect())).collect() }
+    }
+
+    /// Of what each of a site's consumers shows, one example, or none if it had none.
+    pub(crate) fn sample(&self) -> Self {
+        let of_site = |passages: &Vec<Passage>| {
+            let mut kept = BTreeMap::new();
+            for passage in passages {
+                let earlier = kept.entry(passage.consumer).or_insert(passage);
+                if !earlier.has_examples() {
+                    *earlier = passage;
+                }
+            }
+            kept.into_values().map(Passage::first_example).collect()
+        };
+        Self { sites: self.sites.iter().map(|(site, passages)| (site.clone(), of_site(passages))).collect() }
+    }
+
+    /// The memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.sites.values().flatten().map(|passage| passage.input.bytes() + passage.delta.bytes()).sum()
+    }
+
+    /// The passages of a site that have examples, which every consumer must have shown.
     pub(crate) fn passages(&self, site: &Site) -> Result<Vec<&Passage>, Error> {
         let not_shown = |consumer| Error::SiteNotShown { site: site.name.clone(), consumer };
-        let passages = self.sites.get(&site.name).ok_or_else(|| not_shown(0))?;
-        passages.iter().try_for_each(|passage| check_passage(site, passage))?;
+        let all = self.sites.get(&site.name).ok_or_else(|| not_shown(0))?;
+        let passages = self.passages_with_examples(site)?;
         if let Some(consumer) =
-            (0..site.paths.len()).find(|consumer| passages.iter().all(|passage| passage.consumer != *consumer))
+            (0..site.paths.len()).find(|consumer| all.iter().all(|passage| passage.consumer != *consumer))
         {
             return Err(not_shown(consumer));
         }
-        // Experts of a mixture can get no examples of a batch.
-        let has_examples = |passage: &&Passage| passage.input.shape()[0] > 0 && passage.delta.shape()[0] > 0;
-        let passages = passages.iter().filter(has_examples).collect::<Vec<_>>();
         match passages.is_empty() {
             true => Err(Error::NoExamples { site: site.name.clone() }),
             false => Ok(passages),
         }
+    }
+
+    /// The passages of a site that have examples, checked against its layers. Experts of a mixture can get no examples of a
+    /// batch.
+    pub(crate) fn passages_with_examples(&self, site: &Site) -> Result<Vec<&Passage>, Error> {
+        let passages = self.sites.get(&site.name).map_or([].as_slice(), Vec::as_slice);
+        passages.iter().try_for_each(|passage| check_passage(site, passage))?;
+        Ok(passages.iter().filter(|passage| passage.has_examples()).collect())
     }
 
     /// By how much the gradients at a site's consumers differ from those of other evidence on the same batch, relative to

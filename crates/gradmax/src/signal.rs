@@ -86,6 +86,11 @@ impl Signal {
         self.shape()[1]
     }
 
+    /// The memory of all entries, as if they lay beside each other.
+    pub(crate) fn bytes(&self) -> usize {
+        self.shape().iter().product::<usize>() * with_tensor!(self, tensor => tensor.dtype().size())
+    }
+
     /// The device.
     pub fn device(&self) -> Device {
         with_tensor!(self, tensor => tensor.device())

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Images, device, everywhere};
-use faer::{Mat, MatRef};
+use faer::Mat;
 use gradmax::{
     Activation, Architecture, Batch, ConvNetConfig, Error, Evidence, Examples, GradMax, Growable, Grower,
     GrowthOperator, InMemory, LinearOperator, Matrix, MlpConfig, NormKind, Pass, Placement, Recorder, Scale, Seed,
@@ -13,24 +13,6 @@ use gradmax::{
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-
-/// A matrix as an operator.
-struct Dense(Matrix);
-
-impl LinearOperator for Dense {
-    fn fan_in(&self) -> usize {
-        self.0.ncols()
-    }
-    fn fan_out(&self) -> usize {
-        self.0.nrows()
-    }
-    fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix {
-        outgoing.transpose() * &self.0
-    }
-    fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix {
-        &self.0 * incoming.transpose()
-    }
-}
 
 fn noise(rows: usize, columns: usize, rng: &mut ChaCha8Rng) -> Matrix {
     Mat::from_fn(rows, columns, |_, _| StandardNormal.sample(rng))
@@ -83,7 +65,7 @@ fn krylov_captures_the_floor_of_random_operators() {
             // Groups of equal singular values.
             _ => with_values(rows, columns, |j| if j < 3 * count { 1.0 } else { 0.98 }, &mut rng),
         };
-        let captured = captured(&Dense(matrix), count);
+        let captured = captured(&matrix, count);
         least[kind] = least[kind].min(captured);
         assert!(captured >= FLOOR, "draw {draw}, kind {kind}, {rows}x{columns}, {count} neurons: {captured}");
     }
@@ -128,7 +110,7 @@ fn what_a_rank_deficient_operator_lacks_is_completed_with_true_images() {
     for rank in [0, 1, 3] {
         let matrix = with_values(100, 90, |j| if j < rank { 3.0 - j as f64 } else { 0.0 }, &mut rng);
         for solver in [Solver::BlockKrylov, Solver::Explicit] {
-            let found = leading_directions_by(solver, &Dense(matrix.clone()), 5).unwrap();
+            let found = leading_directions_by(solver, &matrix, 5).unwrap();
             assert_eq!(found.vectors.shape(), (100, 5));
             let gram = found.vectors.transpose() * &found.vectors;
             assert!((&gram - Mat::<f64>::identity(5, 5)).norm_max() < 1e-9, "{solver:?}, rank {rank}");
@@ -145,7 +127,7 @@ fn what_a_rank_deficient_operator_lacks_is_completed_with_true_images() {
 fn operators_with_entries_that_are_not_numbers_are_refused() {
     for solver in [Solver::BlockKrylov, Solver::Explicit] {
         let matrix = Mat::from_fn(70, 80, |i, j| if (i, j) == (3, 4) { f64::NAN } else { 1.0 });
-        let error = leading_directions_by(solver, &Dense(matrix), 2).map(|_| ()).unwrap_err();
+        let error = leading_directions_by(solver, &matrix, 2).map(|_| ()).unwrap_err();
         assert!(matches!(error, Error::OperatorNotFinite));
     }
 }

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use gradmax::faer::{Mat, MatRef};
-use gradmax::{Directions, GrowthBatch, LinearOperator, Look, Matrix, Trainer, alignment, leading_directions};
+use gradmax::{Directions, GrowthBatch, Look, Trainer, alignment};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
@@ -64,27 +63,6 @@ struct Measurement {
     work: u64,
 }
 
-/// The growth matrix of a site on all data.
-struct Dense(Matrix);
-
-impl LinearOperator for Dense {
-    fn fan_in(&self) -> usize {
-        self.0.ncols()
-    }
-
-    fn fan_out(&self) -> usize {
-        self.0.nrows()
-    }
-
-    fn apply(&self, outgoing: MatRef<'_, f64>) -> Matrix {
-        outgoing.transpose() * &self.0
-    }
-
-    fn adjoint(&self, incoming: MatRef<'_, f64>) -> Matrix {
-        &self.0 * incoming.transpose()
-    }
-}
-
 impl AlignmentFigure {
     fn file(&self, seed: u64) -> PathBuf {
         self.study.folder().join(format!("alignment-seed{seed}.json"))
@@ -125,25 +103,17 @@ impl AlignmentFigure {
 }
 
 impl Measurement {
-    /// The leading directions of every site on all examples: the growth matrix is summed up part by part.
-    fn on_all(&self, trainer: &Trainer<'_, Network>, network: &Network, sites: &[String]) -> Result<Vec<Directions>> {
-        let mut matrices: Vec<Option<Matrix>> = vec![None; sites.len()];
-        for part in trainer.growth_parts(GrowthBatch::All, 0)? {
-            let weight = part.weight;
-            let look = Look::of(network, &[gradmax::Part { weight: 1.0, ..part }])?;
-            for (matrix, site) in matrices.iter_mut().zip(sites) {
-                let operator = look.operator(site)?;
-                let fan_out = operator.fan_out();
-                let found = operator.apply(Mat::identity(fan_out, fan_out).as_ref()) * weight;
-                match matrix {
-                    Some(sum) => *sum += found,
-                    None => *matrix = Some(found),
-                }
-            }
-        }
-        let directions =
-            |matrix: Option<Matrix>| Ok(leading_directions(&Dense(matrix.expect("there are examples")), self.count)?);
-        matrices.into_iter().map(directions).collect()
+    /// The leading directions of every site on a growth batch.
+    fn directions(
+        &self,
+        trainer: &Trainer<'_, Network>,
+        network: &Network,
+        sites: &[String],
+        batch: (GrowthBatch, usize),
+    ) -> Result<Vec<Directions>> {
+        let look = Look::of(network, trainer.growth_parts(batch.0, batch.1)?)?;
+        let operators = look.operators(sites)?;
+        operators.iter().map(|operator| Ok(operator.directions(self.count)?)).collect()
     }
 }
 
@@ -171,16 +141,15 @@ impl Job for Measurement {
         let mut all = Vec::new();
         for step in &self.phases {
             run = train_to(trainer(), run, *step)?;
-            let on_all = self.on_all(&trainer(), &run.network, &sites)?;
+            let on_all = self.directions(&trainer(), &run.network, &sites, (GrowthBatch::All, 0))?;
             for batch in &self.batches {
                 for draw in 0..self.draws {
                     if stop.load(Ordering::Relaxed) {
                         return Ok(Done::Stopped);
                     }
-                    let parts = trainer().growth_parts(GrowthBatch::Examples(*batch), draw)?;
-                    let look = Look::of(&run.network, &parts)?;
-                    for (site, full) in sites.iter().zip(&on_all) {
-                        let found = look.operator(site)?.directions(self.count)?;
+                    let drawn = (GrowthBatch::Examples(*batch), draw);
+                    let found = self.directions(&trainer(), &run.network, &sites, drawn)?;
+                    for ((site, full), found) in sites.iter().zip(&on_all).zip(found) {
                         let products = found.vectors.transpose() * &full.vectors;
                         all.push(Alignment {
                             seed: experiment.seed,

@@ -67,8 +67,9 @@ impl Initializer for GradMax {
                 let mut rows = found.without_first(self.skip).vectors.transpose().to_owned();
                 if self.sign == Sign::OneSided {
                     let turned = -&rows;
-                    let [first, second] = [&rows, &turned]
-                        .map(|incoming| one_sided_gains(request, incoming, &-operator.adjoint(incoming.as_ref())));
+                    let gains =
+                        |incoming: &Matrix| one_sided_gains(request, incoming, &-operator.adjoint(incoming.as_ref()));
+                    let (first, second) = (gains(&rows)?, gains(&turned)?);
                     turn_rows(&mut rows, |j| second[j] > first[j]);
                 }
                 request.place(rows.as_ref())
@@ -77,8 +78,8 @@ impl Initializer for GradMax {
                 let mut directions = operator.directions(self.skip + request.count)?.without_first(self.skip);
                 if self.sign == Sign::OneSided {
                     let first_step = -&directions.images;
-                    let first = one_sided_gains(request, &first_step, &directions.vectors);
-                    let second = one_sided_gains(request, &directions.images, &-&directions.vectors);
+                    let first = one_sided_gains(request, &first_step, &directions.vectors)?;
+                    let second = one_sided_gains(request, &directions.images, &-&directions.vectors)?;
                     let turn = |j: usize| second[j] > first[j];
                     directions
                         .vectors
@@ -99,10 +100,10 @@ impl Initializer for GradMax {
 }
 
 /// What each neuron gives in the direction in which it will go, relative to the norms of both its sides.
-fn one_sided_gains(request: &Request<'_>, incoming: &Matrix, outgoing: &Matrix) -> Vec<f64> {
+fn one_sided_gains(request: &Request<'_>, incoming: &Matrix, outgoing: &Matrix) -> Result<Vec<f64>, Error> {
     let neurons = NewNeurons::unbiased(incoming.clone(), outgoing.clone());
-    let towards = request.branch.gradients(&neurons).neurons.outgoing;
-    (0..outgoing.ncols()).map(|j| -(towards.col(j).transpose() * outgoing.col(j))).collect()
+    let towards = request.branch.gradients(&neurons)?.neurons.outgoing;
+    Ok((0..outgoing.ncols()).map(|j| -(towards.col(j).transpose() * outgoing.col(j))).collect())
 }
 
 fn turn_rows(rows: &mut Matrix, turn: impl Fn(usize) -> bool) {

@@ -123,11 +123,14 @@ fn objective(request: &Request<'_>, rows: &Matrix) -> Result<(f64, Matrix), Erro
         }
         ZeroSide::Outgoing => {
             let none = Mat::zeros(request.fan_out, request.count);
-            let of = |outgoing| request.branch.gradients(&NewNeurons::unbiased(rows.clone(), outgoing)).neurons;
+            let of = |outgoing| {
+                let values = request.branch.gradients(&NewNeurons::unbiased(rows.clone(), outgoing))?;
+                Ok::<_, Error>(values.neurons)
+            };
             // The form is linear in the outgoing weights: its gradient at the incoming ones, with the received gradient
             // as outgoing weights, is that of half the received gradient's square.
-            let received = of(none).outgoing;
-            Ok((received.norm_l2(), of(received).incoming))
+            let received = of(none)?.outgoing;
+            Ok((received.norm_l2(), of(received)?.incoming))
         }
     }
 }

@@ -55,13 +55,13 @@ impl Initializer for GradMaxRectified {
             ZeroSide::Incoming | ZeroSide::Automatic => Mat::zeros(request.count, request.fan_out),
         };
         for neuron in 0..request.count {
-            let found = best_start(&branch, request)?.improved(&branch);
+            let found = best_start(&branch, request)?.improved(&branch)?;
             let side = match request.placement.zero_side {
                 ZeroSide::Outgoing => found.incoming.as_ref(),
                 ZeroSide::Incoming | ZeroSide::Automatic => found.outgoing.transpose(),
             };
             directions.row_mut(neuron).copy_from(side.row(0));
-            branch = branch.without(&block(&found.incoming, &found.outgoing));
+            branch = branch.without(&block(&found.incoming, &found.outgoing))?;
         }
         request.place(directions.as_ref())
     }
@@ -78,15 +78,15 @@ struct Candidate {
 
 /// The leading singular direction and sign whose gain is largest, each with the direction of its first step as incoming
 /// weights.
-fn best_start(branch: &Branch, request: &Request<'_>) -> Result<Candidate, Error> {
-    let operator = GrowthOperator::of_branch(branch.clone(), request.placement.zero_side)?;
+fn best_start(branch: &Branch<'_>, request: &Request<'_>) -> Result<Candidate, Error> {
+    let operator = GrowthOperator::of_branch(branch, request.placement.zero_side)?;
     let leading = operator.directions(STARTS.min(request.fan_out))?;
     let outgoing = Mat::from_fn(request.fan_out, 2 * leading.values.len(), |i, j| {
         let sign = if j % 2 == 0 { 1.0 } else { -1.0 };
         sign * leading.vectors[(i, j / 2)]
     });
     let incoming = descent(operator.apply(outgoing.as_ref()).as_ref());
-    let towards = branch.gradients(&block(&incoming, &outgoing)).neurons.outgoing;
+    let towards = branch.gradients(&block(&incoming, &outgoing))?.neurons.outgoing;
     let gain = |j: usize| -(0..request.fan_out).map(|i| towards[(i, j)] * outgoing[(i, j)]).sum::<f64>();
     let gains = (0..outgoing.ncols()).map(gain).collect::<Vec<_>>();
     let best = (0..gains.len()).max_by(|a, b| gains[*a].total_cmp(&gains[*b])).expect("a site has outgoing weights");
@@ -99,11 +99,11 @@ fn best_start(branch: &Branch, request: &Request<'_>) -> Result<Candidate, Error
 
 impl Candidate {
     /// The best of the neurons that alternating between the sides comes by.
-    fn improved(self, branch: &Branch) -> Self {
+    fn improved(self, branch: &Branch<'_>) -> Result<Self, Error> {
         let mut best = self;
         let (mut incoming, mut outgoing) = (best.incoming.clone(), best.outgoing.clone());
         for _ in 0..ITERATIONS {
-            let towards = branch.gradients(&block(&incoming, &outgoing)).neurons.outgoing;
+            let towards = branch.gradients(&block(&incoming, &outgoing))?.neurons.outgoing;
             // The form is linear in the outgoing weights: its gradient is the best direction, and its length the gain.
             let gain = towards.norm_l2();
             if gain == 0.0 {
@@ -117,9 +117,9 @@ impl Candidate {
             if gained.abs() <= CONVERGED * gain {
                 break;
             }
-            incoming = descent(branch.gradients(&block(&incoming, &outgoing)).neurons.incoming.as_ref());
+            incoming = descent(branch.gradients(&block(&incoming, &outgoing))?.neurons.incoming.as_ref());
         }
-        best
+        Ok(best)
     }
 }
 

@@ -45,7 +45,7 @@ impl Initializer for North {
             false => drawn[(i - request.width, j)],
         });
         let mut weights = rows.clone();
-        let mut moments = request.branch.input_moments(rows.as_ref());
+        let mut moments = request.branch.input_moments(rows.as_ref())?;
         for neuron in request.width..request.width + request.count {
             if neuron == 0 {
                 continue;

@@ -84,7 +84,7 @@ impl Initializer for SplittingSteepestDescent {
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let existing = request.existing();
-        let extremes = extreme_curvatures(request.branch, &existing, self.distance, self.iterations);
+        let extremes = extreme_curvatures(request.branch, &existing, self.distance, self.iterations)?;
         let mut splits = Vec::new();
         for (parent, [smallest, largest]) in extremes.into_iter().enumerate() {
             let scale = existing.incoming.row(parent).norm_l2().powi(2);
@@ -158,14 +158,19 @@ struct Curvature {
 
 /// The smallest and the largest eigenvalue of every neuron's splitting matrix, by Lanczos iterations with full
 /// orthogonalisation.
-fn extreme_curvatures(branch: &Branch, existing: &Existing, distance: f64, iterations: usize) -> Vec<[Curvature; 2]> {
+fn extreme_curvatures(
+    branch: &Branch<'_>,
+    existing: &Existing,
+    distance: f64,
+    iterations: usize,
+) -> Result<Vec<[Curvature; 2]>, Error> {
     let (width, fan_in) = existing.incoming.shape();
     let depth = iterations.min(fan_in);
     // One step a matrix of all neurons' vectors, `[width, fan_in]`.
     let mut vectors = vec![rows_of_norm(random_signs(width, fan_in).as_ref(), 1.0)];
     let mut images: Vec<Matrix> = Vec::new();
     for step in 0..depth {
-        let image = curvature_along(branch, existing, distance, &vectors[step]);
+        let image = curvature_along(branch, existing, distance, &vectors[step])?;
         images.push(image.clone());
         if step + 1 == depth {
             break;
@@ -193,23 +198,24 @@ fn extreme_curvatures(branch: &Branch, existing: &Existing, distance: f64, itera
             Curvature { value: eigen.S().column_vector()[at], vector: vector.col(0).iter().copied().collect() }
         })
     };
-    (0..width).map(of_neuron).collect()
+    Ok((0..width).map(of_neuron).collect())
 }
 
 /// Every neuron's splitting matrix times a vector, `[width, fan_in]`, from gradients at both sides of its weights.
-fn curvature_along(branch: &Branch, existing: &Existing, distance: f64, vectors: &Matrix) -> Matrix {
+fn curvature_along(branch: &Branch<'_>, existing: &Existing, distance: f64, vectors: &Matrix) -> Result<Matrix, Error> {
     let (width, fan_in) = existing.incoming.shape();
     let reaches = (0..width).map(|i| distance * existing.incoming.row(i).norm_l2().max(f64::MIN_POSITIVE));
     let reaches = reaches.collect::<Vec<_>>();
-    let gradients = [1.0, -1.0].map(|side| {
+    let gradients = |side: f64| {
         let incoming =
             Mat::from_fn(width, fan_in, |i, j| existing.incoming[(i, j)] + side * reaches[i] * vectors[(i, j)]);
         let parents = (0..width).map(Some).collect();
         let moved =
             NewNeurons { parents, ..NewNeurons::new(incoming, existing.outgoing.clone(), existing.bias.clone()) };
-        branch.gradients(&moved).neurons.incoming
-    });
-    Mat::from_fn(width, fan_in, |i, j| (gradients[0][(i, j)] - gradients[1][(i, j)]) / (2.0 * reaches[i]))
+        Ok::<_, Error>(branch.gradients(&moved)?.neurons.incoming)
+    };
+    let (ahead, behind) = (gradients(1.0)?, gradients(-1.0)?);
+    Ok(Mat::from_fn(width, fan_in, |i, j| (ahead[(i, j)] - behind[(i, j)]) / (2.0 * reaches[i])))
 }
 
 #[cfg(test)]
@@ -241,7 +247,8 @@ mod tests {
         let evidence = recorder.into_evidence(&mut gradients);
 
         let site = &network.sites()[0];
-        let (branch, existing) = (Branch::new(site, 0, &evidence).unwrap(), Existing::of(site, 0));
+        let (branch, existing) =
+            (Branch::new(site, 0, crate::seen::Seen::Kept(&evidence)).unwrap(), Existing::of(site, 0));
         // The form of one neuron in double precision, and its second differences.
         let form = |neuron: usize, w: &[f64]| {
             (0..examples)
@@ -266,7 +273,7 @@ mod tests {
         let matrices = matrices.collect::<Vec<_>>();
         for i in 0..inputs {
             let along = Mat::from_fn(width, inputs, |_, j| if i == j { 1.0 } else { 0.0 });
-            let product = curvature_along(&branch, &existing, 1e-2, &along);
+            let product = curvature_along(&branch, &existing, 1e-2, &along).unwrap();
             for (neuron, matrix) in matrices.iter().enumerate() {
                 for j in 0..inputs {
                     let error = (product[(neuron, j)] - matrix[(i, j)]).abs();
@@ -275,7 +282,7 @@ mod tests {
             }
         }
         // The extreme eigenvalues are those of the exact matrices.
-        for (extremes, matrix) in extreme_curvatures(&branch, &existing, 1e-2, 20).iter().zip(&matrices) {
+        for (extremes, matrix) in extreme_curvatures(&branch, &existing, 1e-2, 20).unwrap().iter().zip(&matrices) {
             let exact = matrix.self_adjoint_eigenvalues(Side::Lower).unwrap();
             for (found, exact) in extremes.iter().zip([exact[0], exact[inputs - 1]]) {
                 assert!((found.value - exact).abs() <= 1e-2 * matrix.norm_l2());

@@ -35,8 +35,6 @@ impl Default for Tiny {
 
 /// Second moments below this share of the largest are rounding: such directions do not occur in the input.
 const NOISE: f64 = 1e-6;
-/// Neurons at a time, where second moments are formed.
-const AT_ONCE: usize = 64;
 
 impl Initializer for Tiny {
     fn name(&self) -> &str {
@@ -60,7 +58,7 @@ impl Initializer for Tiny {
                 let parents = (0..request.width).map(Some).collect();
                 let existing =
                     NewNeurons { parents, ..NewNeurons::new(existing.incoming, existing.outgoing, existing.bias) };
-                let operator = GrowthOperator::of_branch(request.branch.beyond(&existing), zero_side)?;
+                let operator = GrowthOperator::of_branch(&request.branch.beyond(&existing)?, zero_side)?;
                 return Whitened::new(&operator, request)?.place(request);
             }
         };
@@ -78,12 +76,7 @@ struct Whitened<'a> {
 impl<'a> Whitened<'a> {
     fn new(operator: &'a GrowthOperator, request: &Request<'_>) -> Result<Self, Error> {
         let size = request.fan_in;
-        let mut moments = Mat::zeros(size, size);
-        for first in (0..size).step_by(AT_ONCE) {
-            let count = AT_ONCE.min(size - first);
-            let unit = Mat::from_fn(count, size, |i, j| if first + i == j { 1.0 } else { 0.0 });
-            moments.subrows_mut(first, count).copy_from(request.branch.input_moments(unit.as_ref()));
-        }
+        let moments = request.branch.input_moments(Mat::identity(size, size).as_ref())?;
         if !moments.is_all_finite() {
             return Err(Error::OperatorNotFinite);
         }
