@@ -75,7 +75,7 @@ pub(crate) fn carry_by(
             Some(map) if data.shape().to_vec() == map.extensions[0].old_shape() => {
                 let field = name.rsplit('.').next().unwrap_or_default();
                 let is_second = SECOND_MOMENT_FIELDS.contains(&field);
-                let data = padded(data, map, is_second && second == SecondMoments::Mean);
+                let data = padded(&data, map, &map.axes(), is_second && second == SecondMoments::Mean);
                 match is_second || ZERO_FIELDS.contains(&field) {
                     true => Padded::As(data),
                     false => Padded::Guessed(data, field.to_string()),
@@ -151,47 +151,82 @@ fn failed(error: impl Display) -> Error {
     Error::OptimizerState { reason: error.to_string() }
 }
 
-/// The state with new entries: zeros, or the mean of the old entries along the axis that grows.
-fn padded(data: TensorData, map: &ParameterMap<'_>, mean: bool) -> TensorData {
-    map.axes().into_iter().fold(data, |data, axis| padded_along(data, map, axis, mean))
+/// The state with new entries: zeros, or the mean of the old entries along the axis that grows. Old entries are copied as
+/// bytes, once.
+fn padded(data: &TensorData, map: &ParameterMap<'_>, axes: &[usize], mean: bool) -> TensorData {
+    let (dtype, shape) = (data.dtype(), data.shape().to_vec());
+    let of_axis = |(number, axis): (usize, &usize)| {
+        let along = map.extensions.iter().filter(|extension| extension.axis == *axis);
+        let next = axes.get(number + 1).copied().unwrap_or(shape.len());
+        let entry = padded(&entry_along(data, *axis, mean), map, &axes[number + 1..], mean);
+        Padding {
+            old: shape[*axis],
+            added: along.map(|extension| extension.added()).sum(),
+            segments: map.segments(*axis),
+            further: shape[axis + 1..next].iter().product(),
+            line: entry.as_bytes().len() / shape[..*axis].iter().product::<usize>().max(1),
+            entry,
+        }
+    };
+    let paddings = axes.iter().enumerate().map(of_axis).collect::<Vec<_>>();
+    let Some(first) = axes.first() else {
+        return data.clone();
+    };
+    let mut grown_shape = shape.clone();
+    axes.iter().zip(&paddings).for_each(|(axis, padding)| grown_shape[*axis] += padding.added);
+    let mut grown = Vec::with_capacity(grown_shape.iter().product::<usize>() * dtype.size());
+    for outer in 0..shape[..*first].iter().product() {
+        write_padded(data, map, &paddings, outer, &mut grown);
+    }
+    TensorData::from_bytes_vec(grown, grown_shape, dtype)
 }
 
-/// The state with new entries along one axis. Old entries are copied as bytes.
-fn padded_along(data: TensorData, map: &ParameterMap<'_>, axis: usize, mean: bool) -> TensorData {
-    let (dtype, mut shape) = (data.dtype(), data.shape().to_vec());
-    let old = shape[axis];
-    let inner = shape[axis + 1..].iter().product::<usize>();
-    let outer = shape[..axis].iter().product::<usize>();
-    let line = inner * dtype.size();
-    let segments = map.segments(axis);
-    let added = map.extensions.iter().filter(|extension| extension.axis == axis).map(|extension| extension.added());
-    shape[axis] += added.sum::<usize>();
-    let fill = (mean && old > 0 && line > 0)
-        .then(|| TensorData::new(means(&data, [outer, old, inner]), [outer, inner]).convert_dtype(dtype));
-    let mut grown = Vec::with_capacity(outer * shape[axis] * line);
-    for slab in 0..outer {
-        for segment in &segments {
-            match segment {
-                Segment::Old(range) => {
-                    let first = (slab * old + range.start) * line;
-                    grown.extend_from_slice(&data.as_bytes()[first..first + range.len() * line]);
-                }
-                Segment::New(number) => {
-                    let count = map.extensions[*number].added();
-                    match &fill {
-                        Some(fill) => {
-                            let fill = &fill.as_bytes()[slab * line..][..line];
-                            (0..count).for_each(|_| grown.extend_from_slice(fill));
-                        }
-                        None => grown.resize(grown.len() + count * line, 0),
+/// How an axis is padded.
+struct Padding {
+    old: usize,
+    added: usize,
+    segments: Vec<Segment>,
+    /// Entries for each of its own, up to the next axis that is padded.
+    further: usize,
+    /// A new entry for each index of the axes before, padded along those that follow; bytes of one.
+    entry: TensorData,
+    line: usize,
+}
+
+/// A new entry of an axis: zeros, or the mean of the old ones.
+fn entry_along(data: &TensorData, axis: usize, mean: bool) -> TensorData {
+    let mut shape = data.shape().to_vec();
+    let old = std::mem::replace(&mut shape[axis], 1);
+    let (outer, inner) = (shape[..axis].iter().product(), shape[axis + 1..].iter().product());
+    match mean && old > 0 && inner > 0 {
+        true => TensorData::new(means(data, [outer, old, inner]), shape).convert_dtype(data.dtype()),
+        false => TensorData::from_bytes_vec(vec![0; outer * inner * data.dtype().size()], shape, data.dtype()),
+    }
+}
+
+/// Writes what lies at an index of the axes before the first one that is padded.
+fn write_padded(data: &TensorData, map: &ParameterMap<'_>, paddings: &[Padding], outer: usize, grown: &mut Vec<u8>) {
+    let (padding, further) = paddings.split_first().expect("an axis grows");
+    for segment in &padding.segments {
+        match segment {
+            Segment::New(number) => {
+                let entry = &padding.entry.as_bytes()[outer * padding.line..][..padding.line];
+                (0..map.extensions[*number].added()).for_each(|_| grown.extend_from_slice(entry));
+            }
+            Segment::Old(range) => {
+                let entries = (outer * padding.old + range.start) * padding.further
+                    ..(outer * padding.old + range.end) * padding.further;
+                match further.is_empty() {
+                    true => {
+                        let size = data.dtype().size();
+                        grown.extend_from_slice(&data.as_bytes()[entries.start * size..entries.end * size]);
                     }
+                    false => entries.for_each(|outer| write_padded(data, map, further, outer, grown)),
                 }
             }
         }
     }
-    TensorData::from_bytes_vec(grown, shape, dtype)
 }
-
 /// The optimizer for a whole module, whose state stays on one device when it is loaded: carried across growth, or read
 /// from a checkpoint.
 ///
@@ -343,7 +378,11 @@ mod tests {
         let list = [extension(0, 1), extension(1, 0)];
         let maps = IndexMaps::of(&list);
         let old = TensorData::new(vec![1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], [2, 2, 1, 2]);
-        let grown = |mean| padded(old.clone(), maps.get(parameter).unwrap(), mean).try_into_vec_as::<f32>().unwrap();
+        let grown = |mean| {
+            padded(&old, maps.get(parameter).unwrap(), &maps.get(parameter).unwrap().axes(), mean)
+                .try_into_vec_as::<f32>()
+                .unwrap()
+        };
         let zeros = [[0., 0., 1., 2., 3., 4.], [0.; 6], [0., 0., 5., 6., 7., 8.]].concat();
         assert_eq!(grown(false), zeros);
         let means = [[2., 3., 1., 2., 3., 4.], [4., 5., 3., 4., 5., 6.], [6., 7., 5., 6., 7., 8.]].concat();
