@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use burn::module::Module;
-use gradmax::{
-    EventContext, Growable, Growth, Look, Observer, ObserverError, Part, Planned, Receipt, Run, Seed, Settings, Trainer,
-};
+use gradmax::Seed;
+use gradmax::event::{EventContext, Growth, Look, Part, Planned, Receipt};
+use gradmax::site::Growable;
+use gradmax::training::{Observer, ObserverError, Run, Settings, Trainer};
 
 use crate::config::{Experiment, GrowthConfig};
 use crate::data::DataSet;

@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gradmax::{
-    Amount, Decay, GrowthBatch, LearningRate, OnFailure, Order, Periodic, Placement, Scale, SecondMoments,
-    Verification, ZeroSide,
-};
+use gradmax::event::Verification;
+use gradmax::methods::{Placement, Scale};
+use gradmax::policies::{Amount, Order, Periodic};
+use gradmax::site::ZeroSide;
+use gradmax::surgery::SecondMoments;
+use gradmax::training::{Decay, GrowthBatch, LearningRate, OnFailure};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
-use gradmax::flexconv::with_threads;
+use flexconv::with_threads;
 use indicatif::ProgressBar;
 
 use crate::config::Experiment;

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
-use gradmax::{Activation, Examples, InMemory, MlpConfig, Seed, Task};
+use gradmax::Seed;
+use gradmax::networks::MlpConfig;
+use gradmax::site::Activation;
+use gradmax::training::{Examples, InMemory, Task};
 use serde::{Deserialize, Serialize};
 
 use self::cifar::CifarSet;

@@ -5,10 +5,13 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use gradmax::{
-    Architecture, Growable, Grower, GrowthPolicy, Initializer, Outcome, Progress, Run, Seed, Settings, SiteWidth,
-    Trainer, checkpoint, target_widths, trainable_parameters,
-};
+use gradmax::Seed;
+use gradmax::event::Grower;
+use gradmax::methods::Initializer;
+use gradmax::networks::Architecture;
+use gradmax::policies::target_widths;
+use gradmax::site::{Growable, SiteWidth, trainable_parameters};
+use gradmax::training::{GrowthPolicy, Outcome, Progress, Run, Settings, Trainer, checkpoint};
 use indicatif::ProgressBar;
 
 use crate::config::{Experiment, GrowthConfig};

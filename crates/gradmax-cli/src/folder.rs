@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use gradmax::{Growable, Observer, ObserverError, Receipt, Row, Run, checkpoint};
+use gradmax::event::Receipt;
+use gradmax::site::Growable;
+use gradmax::training::{Observer, ObserverError, Row, Run, checkpoint};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Experiment;

@@ -6,7 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gradmax::{Activation, Architecture, MlpConfig, Run, Seed, checkpoint};
+use gradmax::Seed;
+use gradmax::networks::{Architecture, MlpConfig};
+use gradmax::site::Activation;
+use gradmax::training::{Run, checkpoint};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
@@ -178,9 +181,9 @@ fn fuzz_receipts() {
 fn fuzz_checkpoints() {
     let device = burn::tensor::Device::flex().autodiff();
     let network = || MlpConfig::new(3, &[2], 2, Activation::Relu).init(Seed::new(0), &device).unwrap();
-    let optimizer = || gradmax::optimizer_on(burn::optim::AdamConfig::new().build(), &device);
+    let optimizer = || gradmax::surgery::optimizer_on(burn::optim::AdamConfig::new().build(), &device);
     let (mut trained, mut of_trained) = (network(), optimizer());
-    let loss = gradmax::Growable::forward(&trained, burn::tensor::Tensor::<2>::ones([1, 3], &device)).sum();
+    let loss = gradmax::site::Growable::forward(&trained, burn::tensor::Tensor::<2>::ones([1, 3], &device)).sum();
     let gradients = burn::optim::GradientsParams::from_grads(loss.backward(), &trained);
     trained = of_trained.step(0.1, trained, gradients);
     let folder = folder("checkpoint").join("checkpoint");

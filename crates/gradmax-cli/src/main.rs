@@ -27,7 +27,7 @@ mod table;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gradmax::flexconv::{keep_freed_memory, with_threads};
+use flexconv::{keep_freed_memory, with_threads};
 
 use crate::args::{Arguments, Command};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use gradmax::{
+use gradmax::methods::{
     Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Nest, Net2Wider, North, Random,
     RandomPositive, Sign, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
 };

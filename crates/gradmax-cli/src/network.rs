@@ -3,11 +3,13 @@
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use gradmax::{
-    Activation, Architecture, ConvNet, ConvNetConfig, Described, Downsampling, Error, Growable, HiddenPath,
-    LayerSummary, Mlp, MlpConfig, MobileNetV1Config, NormKind, Probe, Seed, Site, SiteWidth, Stage, Strides, VggConfig,
-    WideResNet, WideResNetConfig,
+use gradmax::modules::NormKind;
+use gradmax::networks::{
+    Architecture, ConvNet, ConvNetConfig, Described, Downsampling, HiddenPath, LayerSummary, Mlp, MlpConfig,
+    MobileNetV1Config, Stage, Strides, VggConfig, WideResNet, WideResNetConfig,
 };
+use gradmax::site::{Activation, Growable, Probe, Site, SiteWidth};
+use gradmax::{Error, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::misuse;

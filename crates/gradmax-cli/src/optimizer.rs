@@ -4,7 +4,8 @@ use anyhow::Result;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdaGradConfig, AdamConfig, LionConfig, ModuleOptimizer, RmsPropConfig, SgdConfig};
 use burn::tensor::Device;
-use gradmax::{Decayed, WeightDecay, optimizer_on};
+use gradmax::surgery::optimizer_on;
+use gradmax::training::{Decayed, WeightDecay};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::misuse;

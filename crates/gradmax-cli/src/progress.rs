@@ -5,7 +5,9 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gradmax::{Growable, Observer, ObserverError, Receipt, Row, Split};
+use gradmax::event::Receipt;
+use gradmax::site::Growable;
+use gradmax::training::{Observer, ObserverError, Row, Split};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::output;

@@ -16,7 +16,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use gradmax::{Receipt, Row};
+use gradmax::event::Receipt;
+use gradmax::training::Row;
 
 use crate::config::Experiment;
 use crate::failure::misuse;

@@ -1,7 +1,7 @@
 //! Means, standard errors, paired differences, and bootstrap intervals.
 
 use gradmax::Seed;
-use gradmax::rand::RngExt;
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 use statrs::statistics::Statistics;

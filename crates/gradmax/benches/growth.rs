@@ -9,9 +9,14 @@ use std::rc::Rc;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
-use gradmax::{
-    Activation, Amount, Architecture, GradMax, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, MlpConfig,
-    Observer, ObserverError, OnFailure, Order, Periodic, Random, Receipt, Run, Seed, Settings, Task, Timing, Trainer,
+use gradmax::Seed;
+use gradmax::event::{Grower, Receipt, Timing};
+use gradmax::methods::{GradMax, Initializer, Random};
+use gradmax::networks::{Architecture, MlpConfig};
+use gradmax::policies::{Amount, Order, Periodic};
+use gradmax::site::Activation;
+use gradmax::training::{
+    GrowthBatch, GrowthPolicy, InMemory, Observer, ObserverError, OnFailure, Run, Settings, Task, Trainer,
 };
 use rand::RngExt;
 

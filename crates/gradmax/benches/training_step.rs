@@ -12,10 +12,11 @@ use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData};
 use flexconv::Joined;
-use gradmax::{
-    Activation, Architecture, Growable, MlpConfig, MobileNetV1Config, NormKind, Seed, Strides, Target, Task, VggConfig,
-    WideResNetConfig,
-};
+use gradmax::Seed;
+use gradmax::modules::NormKind;
+use gradmax::networks::{Architecture, MlpConfig, MobileNetV1Config, Strides, VggConfig, WideResNetConfig};
+use gradmax::site::{Activation, Growable};
+use gradmax::training::{Target, Task};
 use rand::RngExt;
 
 /// What is timed: one step at a call.
@@ -105,7 +106,7 @@ fn step_of(name: &str) -> Step {
             images(config, [3, 32, 32], 10, BATCH)
         }
         "vgg11" => {
-            let downsampling = gradmax::Downsampling::Stride;
+            let downsampling = gradmax::networks::Downsampling::Stride;
             let config =
                 VggConfig { depth: 11, fraction: fraction(), norm, downsampling, input: [3, 32, 32], classes: 10 };
             images(config.stack().expect("there is a VGG11"), [3, 32, 32], 10, BATCH)

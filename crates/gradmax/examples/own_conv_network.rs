@@ -7,10 +7,12 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::AdamConfig;
 use burn::tensor::{Device, Distribution, Tensor};
-use gradmax::{
-    Activation, Amount, Error, GradMax, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory, OnFailure, Order,
-    Periodic, Probe, Run, Settings, Site, Target, Task, Trainer, global_average,
-};
+use gradmax::Error;
+use gradmax::event::Grower;
+use gradmax::methods::GradMax;
+use gradmax::policies::{Amount, Order, Periodic};
+use gradmax::site::{Activation, Growable, Probe, Site, global_average};
+use gradmax::training::{GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Target, Task, Trainer};
 
 #[derive(Module, Debug)]
 struct Network {

@@ -4,10 +4,13 @@
 
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Distribution, Tensor};
-use gradmax::{
-    Activation, Architecture, Error, GradMax, Growable, Grower, Initializer, Matrix, Mlp, MlpConfig, Needs, NewNeurons,
-    Pass, Planned, Probe, Request, Seed, Target, Task,
-};
+use gradmax::event::{Grower, Pass, Planned};
+use gradmax::methods::{GradMax, Initializer, Needs, Request};
+use gradmax::networks::{Architecture, Mlp, MlpConfig};
+use gradmax::site::{Activation, Growable, Probe};
+use gradmax::surgery::NewNeurons;
+use gradmax::training::{Target, Task};
+use gradmax::{Error, Matrix, Seed};
 
 /// Neurons in pairs: each leading direction once with either sign, so that after the first step one of the two is active on
 /// every input of a rectifier. Fewer directions than GradMax takes, but the best ones, twice.

@@ -6,7 +6,10 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
-use gradmax::{Activation, GradMax, Growable, Grower, Pass, Planned, Probe, Site, Target, Task};
+use gradmax::event::{Grower, Pass, Planned};
+use gradmax::methods::GradMax;
+use gradmax::site::{Activation, Growable, Probe, Site};
+use gradmax::training::{Target, Task};
 
 /// Two hidden layers, and a shortcut from the inputs to the outputs.
 #[derive(Module, Debug)]

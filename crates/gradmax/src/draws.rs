@@ -12,13 +12,15 @@ thread_local! {
 /// Runs something whose forward passes draw from this seed, on this thread: the first layer that draws, the second one,
 /// and so on, each from its own. What was drawn from before is gone on with afterwards.
 ///
-/// [`Trainer`](crate::Trainer) does so for every training step. In a training loop of your own, give each step a seed of its
+/// [`Trainer`](crate::training::Trainer) does so for every training step. In a training loop of your own, give each step a seed of its
 /// own; without one, passes draw from seed 0, one after another.
 ///
 /// # Example
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use gradmax::{Dropout, Seed, with_draws};
+/// use gradmax::modules::Dropout;
+/// use gradmax::Seed;
+/// use gradmax::training::with_draws;
 /// let neurons = Tensor::<2>::ones([8, 4], &Device::flex().autodiff());
 /// let dropped = |seed: u64| with_draws(Seed::new(seed), || Dropout::new(0.5).forward(neurons.clone()).into_data());
 /// assert_eq!(dropped(1), dropped(1));

@@ -13,7 +13,12 @@
 //! ```
 //! use burn::optim::SgdConfig;
 //! use burn::tensor::{Device, Tensor};
-//! use gradmax::{Activation, Architecture, GradMax, Growable, Grower, MlpConfig, Pass, Planned, Seed, Target, Task};
+//! use gradmax::site::{Activation, Growable};
+//! use gradmax::networks::{Architecture, MlpConfig};
+//! use gradmax::methods::GradMax;
+//! use gradmax::event::{Grower, Pass, Planned};
+//! use gradmax::Seed;
+//! use gradmax::training::{Target, Task};
 //!
 //! let device = Device::flex();
 //! let (input, target) = (Tensor::<2>::ones([4, 3], &device), Target::Values(Tensor::ones([4, 2], &device)));
@@ -30,104 +35,35 @@
 //! # Ok::<(), gradmax::Error>(())
 //! ```
 
-mod activation;
-mod adam;
-mod addition;
-mod anatomy;
-mod between;
-mod block;
-mod branch;
-mod carry;
-pub mod checkpoint;
-mod chosen;
-mod data;
-mod directions;
 mod draws;
 mod error;
-mod evaluation;
-mod existing;
-mod extension;
-mod gradients;
-mod growable;
-mod grower;
-mod growth_loss;
-mod index_map;
-mod initializer;
-mod layer;
-mod learning_rate;
-mod look;
+pub mod event;
 mod matrix;
-mod modules;
-mod network;
-mod new_neurons;
-mod observer;
-mod ongoing;
-mod operator;
-mod order;
+pub mod methods;
+pub mod modules;
+pub mod networks;
+pub mod operator;
 mod panics;
-mod pass;
-mod placement;
-mod probe;
-mod receipt;
-mod run;
-mod schedule;
+pub mod policies;
 mod seed;
-mod seen;
-mod settings;
-mod signal;
-mod site;
-mod task;
-mod trainer;
-mod verify;
+pub mod site;
+pub mod surgery;
+pub mod training;
 
-pub use activation::Activation;
-pub use anatomy::{Described, LayerSummary};
-pub use between::{AtZero, Between, IntoBetween, OutputChange, global_average};
-pub use carry::{Carried, SecondMoments, carry, optimizer_on};
-pub use data::{Batch, Examples, InMemory};
-pub use directions::{Directions, Solver, alignment, leading_directions, leading_directions_by};
-pub use draws::with_draws;
 pub use error::Error;
-pub use evaluation::{Evaluation, evaluate};
-pub use existing::Existing;
-pub use extension::{Extension, widen};
-pub use gradients::{Decayed, WeightDecay};
-pub use growable::{Growable, trainable_parameters, training_flops};
-pub use grower::{EventContext, Grower, Growth};
-pub use growth_loss::{GrowthLoss, LossAt};
-pub use initializer::{
-    Ascent, Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Needs, Nest, Net2Wider, North,
-    Random, RandomPositive, Request, Sign, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
-};
-pub use layer::Layer;
-pub use learning_rate::{Decay, LearningRate};
-pub use look::{EVIDENCE_MEMORY, Look};
 pub use matrix::Matrix;
-pub use modules::{DepthwiseConv2d, Dropout, GroupNorm, Norm, NormKind};
-pub use network::{
-    Architecture, ConvNet, ConvNetConfig, Downsampling, HiddenPath, Mlp, MlpConfig, MobileNetV1Config, Stage, Strides,
-    VggConfig, WideResNet, WideResNetConfig,
-};
-pub use new_neurons::{Changes, NewNeurons};
-pub use observer::{Observer, ObserverError, Row, Split};
-pub use operator::{GrowthOperator, LinearOperator};
-pub use pass::{Part, Pass, TrainingPass};
-pub use placement::{Placement, Scale, ZeroSide};
-pub use probe::{Evidence, Probe, Recorder};
-pub use receipt::{Receipt, SiteReceipt, Timing};
-pub use run::{Outcome, Progress, Run, Summary};
-pub use schedule::{Amount, Observed, Order, Periodic, Planned, Schedule, SiteWidth, target_widths};
 pub use seed::Seed;
-pub use settings::{GrowthBatch, GrowthPolicy, OnFailure, Settings};
-pub use signal::{Activations, Signal};
-pub use site::{Path, Site};
-pub use task::{Target, Task};
-pub use trainer::Trainer;
-pub use verify::Verification;
 
-/// The crates whose types appear in this one's, and the one that a program or network calls for speed: matrices,
-/// kernels, and generators.
-pub use {faer, flexconv, rand};
+/// What most programs that grow a network need.
+pub mod prelude {
+    pub use crate::Seed;
+    pub use crate::event::{Grower, Pass, Planned};
+    pub use crate::methods::GradMax;
+    pub use crate::networks::Architecture;
+    pub use crate::policies::{Amount, Order, Periodic};
+    pub use crate::site::{Activation, Growable, Probe, Site};
+    pub use crate::training::{GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Target, Task, Trainer};
+}
 
 /// The README's code is compiled and run with the tests.
 #[cfg(doctest)]

@@ -3,6 +3,9 @@
 //! Burn's group norm and depthwise convolution keep their number of channels in a field that growth cannot reach, and its
 //! dropout draws from a generator that no seed of a run reaches.
 
+use burn::module::{Param, ParamId};
+use burn::tensor::Tensor;
+
 mod depthwise;
 mod dropout;
 mod group_norm;
@@ -12,3 +15,9 @@ pub use self::depthwise::DepthwiseConv2d;
 pub use self::dropout::Dropout;
 pub use self::group_norm::GroupNorm;
 pub use self::norm::{Norm, NormKind};
+
+/// A parameter with these values, trained on devices with automatic differentiation.
+pub(crate) fn parameter<const D: usize>(values: Tensor<D>) -> Param<Tensor<D>> {
+    let tracked = values.is_autodiff();
+    Param::initialized(ParamId::new(), if tracked { values.require_grad() } else { values })
+}

@@ -7,10 +7,15 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, TensorData};
 use common::{Images, device, state};
-use gradmax::{
-    Amount, Architecture, ConvNetConfig, Described, Downsampling, GradMax, Growable, Grower, MobileNetV1Config,
-    NormKind, Observed, Order, Periodic, Schedule, Seed, SiteWidth, Strides, VggConfig, WideResNetConfig,
+use gradmax::Seed;
+use gradmax::event::Grower;
+use gradmax::methods::GradMax;
+use gradmax::modules::NormKind;
+use gradmax::networks::{
+    Architecture, ConvNetConfig, Described, Downsampling, MobileNetV1Config, Strides, VggConfig, WideResNetConfig,
 };
+use gradmax::policies::{Amount, Observed, Order, Periodic, Schedule};
+use gradmax::site::{Growable, SiteWidth};
 
 fn momentum() -> ModuleOptimizer {
     let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };

@@ -11,9 +11,12 @@ use burn::optim::{
 use burn::tensor::TensorData;
 use common::{Batch, everywhere, mlp, state, values};
 use faer::Mat;
-use gradmax::{
-    Activation, Error, GradMax, Growable, Grower, Initializer, Mlp, Needs, NewNeurons, Request, SecondMoments,
-};
+use gradmax::Error;
+use gradmax::event::Grower;
+use gradmax::methods::{GradMax, Initializer, Needs, Request};
+use gradmax::networks::Mlp;
+use gradmax::site::{Activation, Growable};
+use gradmax::surgery::{NewNeurons, SecondMoments};
 
 fn momentum() -> ModuleOptimizer {
     let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
@@ -138,7 +141,7 @@ fn old_weights_follow_the_trajectory_of_the_ungrown_network() {
         }
         for (old, new) in small.sites().iter().zip(grown.sites()) {
             for (old, new) in [(&old.producer, &new.producer), (&old.paths[0].consumer, &new.paths[0].consumer)] {
-                let (gradmax::Layer::Dense(old), gradmax::Layer::Dense(new)) = (old, new) else {
+                let (gradmax::site::Layer::Dense(old), gradmax::site::Layer::Dense(new)) = (old, new) else {
                     unreachable!("the network is dense")
                 };
                 let [rows, columns] = old.weight.val().dims();

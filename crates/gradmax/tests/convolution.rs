@@ -8,11 +8,13 @@ use burn::nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, L
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::Tensor;
 use common::{Images, device, everywhere};
-use gradmax::{
-    Activation, Architecture, Between, ConvNetConfig, DepthwiseConv2d, Error, EventContext, GradMax, Growable, Grower,
-    GrowthOperator, LinearOperator, MlpConfig, NormKind, OutputChange, Part, Placement, Planned, Probe, Random,
-    Recorder, Seed, Site, Stage, WideResNetConfig, ZeroSide, global_average,
-};
+use gradmax::event::{EventContext, Grower, Part, Planned};
+use gradmax::methods::{GradMax, Placement, Random};
+use gradmax::modules::{DepthwiseConv2d, NormKind};
+use gradmax::networks::{Architecture, ConvNetConfig, MlpConfig, Stage, WideResNetConfig};
+use gradmax::operator::{GrowthOperator, LinearOperator};
+use gradmax::site::{Activation, Between, Growable, OutputChange, Probe, Recorder, Site, ZeroSide, global_average};
+use gradmax::{Error, Seed};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
@@ -295,7 +297,7 @@ fn max_pooling_gives_new_neurons_the_gradient_of_the_first_entry_of_each_window(
 
     // By hand: the output is the mean over 3x3 windows, the loss the mean over 4 x 2 squares, and a 1x1 kernel reads the
     // entry at even rows and columns.
-    let gradmax::Target::Values(target) = &images.target else { unreachable!("the images have values") };
+    let gradmax::training::Target::Values(target) = &images.target else { unreachable!("the images have values") };
     let delta = common::values((output.output.inner() - target.clone()).mul_scalar(2.0 / 8.0 / 9.0));
     let pixels = common::values(images.input.clone());
     for class in 0..2 {
@@ -485,7 +487,7 @@ fn sites_that_do_not_fit_together_are_refused_with_the_layer_that_does_not() {
 #[test]
 fn new_layers_grow_from_nothing() {
     // Beside the hidden layers of a perceptron: past one, and from input to output.
-    let paths = [(0, 2), (0, 3), (1, 3)].map(|(from, to)| gradmax::HiddenPath { from, to, width: 0 });
+    let paths = [(0, 2), (0, 3), (1, 3)].map(|(from, to)| gradmax::networks::HiddenPath { from, to, width: 0 });
     let config = MlpConfig { paths: paths.to_vec(), ..MlpConfig::new(6, &[4, 3], 2, Activation::Relu) };
     let network = config.init(Seed::new(1), &device()).unwrap();
     let batch = common::Batch::new(30, 6, 2);

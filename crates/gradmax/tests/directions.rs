@@ -5,11 +5,14 @@ mod common;
 
 use common::{Images, device, everywhere};
 use faer::Mat;
-use gradmax::{
-    Activation, Architecture, Batch, ConvNetConfig, Error, Evidence, Examples, GradMax, Growable, Grower,
-    GrowthOperator, InMemory, LinearOperator, Matrix, MlpConfig, NormKind, Pass, Placement, Recorder, Scale, Seed,
-    Solver, Stage, WideResNetConfig, ZeroSide, leading_directions_by,
-};
+use gradmax::event::{Grower, Pass};
+use gradmax::methods::{GradMax, Placement, Scale};
+use gradmax::modules::NormKind;
+use gradmax::networks::{Architecture, ConvNetConfig, MlpConfig, Stage, WideResNetConfig};
+use gradmax::operator::{GrowthOperator, LinearOperator, Solver, leading_directions_by};
+use gradmax::site::{Activation, Evidence, Growable, Recorder, ZeroSide};
+use gradmax::training::{Batch, Examples, InMemory};
+use gradmax::{Error, Matrix, Seed};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -133,7 +136,7 @@ fn operators_with_entries_that_are_not_numbers_are_refused() {
 }
 
 /// A network whose rectifiers are all silent: no gradient arrives at its sites.
-fn dead(hidden: usize) -> (gradmax::Mlp, common::Batch) {
+fn dead(hidden: usize) -> (gradmax::networks::Mlp, common::Batch) {
     let config = MlpConfig::new(70, &[hidden, hidden], 70, Activation::Relu);
     let mut network = config.init(Seed::new(1), &device()).unwrap();
     struct Drowned;
@@ -195,7 +198,7 @@ fn a_gradient_that_is_only_rounding_is_not_blamed_on_the_sites() {
     {
         let network = config.init(Seed::new(seed), &device()).unwrap();
         let images = Images::new(10, [2, 8, 8], 3, Seed::new(seed).fold("images"));
-        let plan = vec![gradmax::Planned { site: network.sites()[0].name.clone(), count: 2 }];
+        let plan = vec![gradmax::event::Planned { site: network.sites()[0].name.clone(), count: 2 }];
         let placement = Placement { zero_side, ..Placement::default() };
         let growth = images.grow(&Grower::new(GradMax::default()).with_placement(placement), &network, &plan).unwrap();
         let joint = Placement { scale: Scale::Joint, ..placement };

@@ -7,11 +7,16 @@ use burn::optim::SgdConfig;
 use burn::tensor::{Tensor, TensorData};
 use common::{Batch, device, everywhere, mlp, normal, values};
 use faer::Mat;
-use gradmax::{
-    Activation, Error, Firefly, FireflyOpt, GradMax, GradMaxOpt, Growable, Grower, Growth, Initializer, Layer, Mlp,
-    Needs, Nest, Net2Wider, NewNeurons, North, Placement, Random, RandomPositive, Request, Scale, Seed, Site,
-    SplittingSteepestDescent, Target, Tiny, UnitBias, VarianceTransfer, ZeroSide,
+use gradmax::event::{Grower, Growth};
+use gradmax::methods::{
+    Firefly, FireflyOpt, GradMax, GradMaxOpt, Initializer, Needs, Nest, Net2Wider, North, Placement, Random,
+    RandomPositive, Request, Scale, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
 };
+use gradmax::networks::Mlp;
+use gradmax::site::{Activation, Growable, Layer, Site, ZeroSide};
+use gradmax::surgery::NewNeurons;
+use gradmax::training::Target;
+use gradmax::{Error, Seed};
 
 fn unit(zero_side: ZeroSide) -> Placement {
     Placement { zero_side, scale: Scale::Fixed, factor: 1.0, ..Placement::default() }
@@ -55,7 +60,7 @@ impl Initializer for Orthonormal {
         Needs::Nothing
     }
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        use gradmax::rand::RngExt;
+        use rand::RngExt;
         let rows = request.draw(|rng| rng.random_range(-1.0..1.0));
         request.place(rows.transpose().to_owned().qr().compute_thin_Q().transpose())
     }
@@ -79,7 +84,7 @@ fn no_orthogonal_neurons_of_equal_norm_receive_more_than_gradmax_gives() {
         Box::new(Random {}),
         Box::new(RandomPositive {}),
         Box::new(GradMaxOpt::authors()),
-        Box::new(gradmax::GradMaxRectified {}),
+        Box::new(gradmax::methods::GradMaxRectified {}),
     ];
     others.into_iter().for_each(|other| assert!(norm(Grower::boxed(other), 1) <= best));
 }
@@ -88,8 +93,11 @@ fn no_orthogonal_neurons_of_equal_norm_receive_more_than_gradmax_gives() {
 fn gradmax_opt_converges_and_the_authors_settings_hardly_move() {
     let (mut started, mut moved) = (0.0, 0.0);
     for seed in 0..10 {
-        let network = gradmax::MlpConfig { bias: false, ..gradmax::MlpConfig::new(20, &[5], 10, Activation::Relu) };
-        let network = gradmax::Architecture::init(&network, Seed::new(seed), &device()).unwrap();
+        let network = gradmax::networks::MlpConfig {
+            bias: false,
+            ..gradmax::networks::MlpConfig::new(20, &[5], 10, Activation::Relu)
+        };
+        let network = gradmax::networks::Architecture::init(&network, Seed::new(seed), &device()).unwrap();
         let batch = Batch::new(100, 20, 10);
         let norm = |initializer: Box<dyn Initializer>| {
             let grower = Grower::boxed(initializer).with_seed(Seed::new(seed));
@@ -311,7 +319,7 @@ fn options_that_make_no_sense_are_refused_before_training() {
         Box::new(FireflyOpt { learning_rate: f64::NAN, ..FireflyOpt::default() }),
         Box::new(Firefly { epsilon: 0.0, ..Firefly::default() }),
         Box::new(SplittingSteepestDescent { iterations: 0, ..SplittingSteepestDescent::default() }),
-        Box::new(GradMaxOpt { ascent: gradmax::Ascent::Adam { learning_rate: 0.0 }, ..GradMaxOpt::default() }),
+        Box::new(GradMaxOpt { ascent: gradmax::methods::Ascent::Adam { learning_rate: 0.0 }, ..GradMaxOpt::default() }),
     ];
     for initializer in wrong {
         let name = initializer.name().to_string();

@@ -8,12 +8,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use burn::optim::SgdConfig;
 use burn::tensor::Tensor;
 use common::{Batch, Images, device, mlp};
-use gradmax::{
-    Activation, Architecture, ConvNetConfig, Error, EventContext, Examples, Firefly, GradMax, GradMaxOpt,
-    GradMaxRectified, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, Look, Mlp, Nest, NormKind,
-    North, OnFailure, Part, Pass, Periodic, Placement, Planned, Probe, Random, Run, Scale, Seed, Settings, Sign,
-    SplittingSteepestDescent, Stage, Target, Task, Tiny, Trainer, ZeroSide,
+use gradmax::event::{EventContext, Grower, Look, Part, Pass, Planned};
+use gradmax::methods::{
+    Firefly, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Nest, North, Placement, Random, Scale, Sign,
+    SplittingSteepestDescent, Tiny,
 };
+use gradmax::modules::NormKind;
+use gradmax::networks::{Architecture, ConvNetConfig, Mlp, Stage};
+use gradmax::policies::Periodic;
+use gradmax::site::{Activation, Growable, Probe, ZeroSide};
+use gradmax::training::{
+    Examples, GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Target, Task, Trainer,
+};
+use gradmax::{Error, Seed};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -45,7 +52,7 @@ const METHODS: [(&str, Make); 11] = [
 
 /// A growth unit at every site.
 fn units<N: Growable>(network: &N) -> Vec<Planned> {
-    let planned = |site: gradmax::Site| Planned { site: site.name.clone(), count: 2 * site.blocks() };
+    let planned = |site: gradmax::site::Site| Planned { site: site.name.clone(), count: 2 * site.blocks() };
     network.sites().into_iter().map(planned).collect()
 }
 
@@ -187,7 +194,7 @@ impl Examples for Vanishing<'_> {
     fn count(&self) -> usize {
         self.data.count()
     }
-    fn batch(&self, indices: &[usize]) -> Result<gradmax::Batch<Tensor<2>>, Error> {
+    fn batch(&self, indices: &[usize]) -> Result<gradmax::training::Batch<Tensor<2>>, Error> {
         match self.left.get() {
             0 => Err(Error::Examples("the disk was taken away".into())),
             left => {
@@ -207,7 +214,7 @@ fn examples_that_cannot_be_read_again_end_the_event_with_an_error() {
         let train = |reads: usize| {
             let examples = Vanishing { data: &data, left: Cell::new(reads) };
             let settings = Settings { batch_size: Some(20), evaluation_batch: 30, ..Settings::new(2, 0.1) };
-            let (order, amount) = (gradmax::Order::AllAtOnce, gradmax::Amount::Count(2));
+            let (order, amount) = (gradmax::policies::Order::AllAtOnce, gradmax::policies::Amount::Count(2));
             let growth = GrowthPolicy {
                 schedule: Box::new(Periodic { start: 1, every: 1, times: 1, order, amount }),
                 grower: Grower::boxed(make()).with_evidence_memory(0),

@@ -11,13 +11,19 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use common::{Images, Keep, Seen, device, weights};
-use gradmax::{
-    Activation, Amount, Architecture, ConvNetConfig, Downsampling, Error, Examples, Firefly, FireflyOpt, GradMax,
-    GradMaxOpt, GradMaxRectified, Growable, Grower, GrowthBatch, GrowthPolicy, InMemory, Initializer, MlpConfig, Nest,
-    Net2Wider, NormKind, North, OnFailure, Order, Periodic, Random, RandomPositive, Run, Seed, Settings, Sign,
-    SplittingSteepestDescent, Stage, Target, Task, Tiny, Trainer, UnitBias, VarianceTransfer, VggConfig,
-    WideResNetConfig, checkpoint,
+use gradmax::event::Grower;
+use gradmax::methods::{
+    Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Nest, Net2Wider, North, Random,
+    RandomPositive, Sign, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
 };
+use gradmax::modules::NormKind;
+use gradmax::networks::{Architecture, ConvNetConfig, Downsampling, MlpConfig, Stage, VggConfig, WideResNetConfig};
+use gradmax::policies::{Amount, Order, Periodic};
+use gradmax::site::{Activation, Growable};
+use gradmax::training::{
+    Examples, GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Target, Task, Trainer, checkpoint,
+};
+use gradmax::{Error, Seed};
 
 /// A method, and what it promises.
 struct Method {

@@ -7,10 +7,12 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::SgdConfig;
 use burn::tensor::{Tensor, activation};
 use common::{Batch, device, everywhere, mlp};
-use gradmax::{
-    Activation, Between, Changes, Error, GradMax, Growable, Grower, Initializer, Mlp, Needs, NewNeurons, Placement,
-    Planned, Probe, Random, Request, Scale, Site, ZeroSide,
-};
+use gradmax::Error;
+use gradmax::event::{Grower, Planned};
+use gradmax::methods::{GradMax, Initializer, Needs, Placement, Random, Request, Scale};
+use gradmax::networks::Mlp;
+use gradmax::site::{Activation, Between, Growable, Probe, Site, ZeroSide};
+use gradmax::surgery::{Changes, NewNeurons};
 
 fn grow<N: Growable<Input = Tensor<2>>>(grower: &Grower, network: &N, batch: &Batch) -> Result<(), Error> {
     let plan = everywhere(network, 2);
@@ -295,7 +297,7 @@ fn networks_of_another_float_type_are_refused_with_the_parameter() {
 
 #[test]
 fn labels_and_test_sets_that_cannot_be_are_refused_before_training() {
-    use gradmax::{Examples, InMemory, Run, Settings, Target, Task, Trainer};
+    use gradmax::training::{Examples, InMemory, Run, Settings, Target, Task, Trainer};
     let device = burn::tensor::Device::flex();
     let inputs = || common::normal([20, 5], 1);
     let data = |classes: u32| InMemory::new(inputs(), Target::classes((0..20).map(|at| at % classes), &device));
@@ -326,7 +328,7 @@ fn labels_and_test_sets_that_cannot_be_are_refused_before_training() {
         fn count(&self) -> usize {
             self.0.count()
         }
-        fn batch(&self, indices: &[usize]) -> Result<gradmax::Batch<Tensor<2>>, Error> {
+        fn batch(&self, indices: &[usize]) -> Result<gradmax::training::Batch<Tensor<2>>, Error> {
             self.0.batch(indices)
         }
     }

@@ -7,11 +7,13 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::Tensor;
 use common::{Batch, device, everywhere, mlp, normal, values};
 use faer::Mat;
-use gradmax::{
-    Activation, Architecture, EventContext, GradMax, GradMaxRectified, Growable, Grower, GrowthOperator,
-    LinearOperator, Mlp, MlpConfig, Part, Placement, Probe, Random, RandomPositive, Recorder, Scale, Seed, Sign,
-    Solver, Target, ZeroSide, alignment, leading_directions_by,
-};
+use gradmax::Seed;
+use gradmax::event::{EventContext, Grower, Part};
+use gradmax::methods::{GradMax, GradMaxRectified, Placement, Random, RandomPositive, Scale, Sign};
+use gradmax::networks::{Architecture, Mlp, MlpConfig};
+use gradmax::operator::{GrowthOperator, LinearOperator, Solver, alignment, leading_directions_by};
+use gradmax::site::{Activation, Growable, Probe, Recorder, ZeroSide};
+use gradmax::training::Target;
 
 const GROWABLE: [Activation; 6] =
     [Activation::Relu, Activation::LeakyRelu, Activation::Tanh, Activation::Gelu, Activation::Silu, Activation::Elu];
@@ -61,16 +63,20 @@ fn the_training_step_after_growth_uses_the_gradients_of_the_grown_network() {
 }
 
 /// The loss of a 4:3:2 network with one more tanh neuron, in double precision and without Burn.
-fn loss_with_neuron(network: &gradmax::Mlp, batch: &Batch, incoming: &[f64], outgoing: &[f64]) -> f64 {
+fn loss_with_neuron(network: &gradmax::networks::Mlp, batch: &Batch, incoming: &[f64], outgoing: &[f64]) -> f64 {
     let weights = network.sites().into_iter().next().unwrap();
-    let matrix = |layer: &gradmax::Layer| match layer {
-        gradmax::Layer::Dense(linear) => values(linear.weight.val()).into_iter().map(f64::from).collect::<Vec<_>>(),
+    let matrix = |layer: &gradmax::site::Layer| match layer {
+        gradmax::site::Layer::Dense(linear) => {
+            values(linear.weight.val()).into_iter().map(f64::from).collect::<Vec<_>>()
+        }
         _ => unreachable!("the network is dense"),
     };
     let (first, second) = (matrix(&weights.producer), matrix(&weights.paths[0].consumer));
     let input = values(batch.input.clone()).into_iter().map(f64::from).collect::<Vec<_>>();
     let target = match &batch.target {
-        gradmax::Target::Values(target) => values(target.clone()).into_iter().map(f64::from).collect::<Vec<_>>(),
+        gradmax::training::Target::Values(target) => {
+            values(target.clone()).into_iter().map(f64::from).collect::<Vec<_>>()
+        }
         _ => unreachable!("the batch is for regression"),
     };
     let examples = input.len() / 4;
@@ -330,25 +336,27 @@ fn an_operator_of_zeros_still_gives_directions() {
 
 #[test]
 fn a_growth_batch_in_parts_is_the_same_batch() {
-    use gradmax::{EventContext, Part};
+    use gradmax::event::{EventContext, Part};
     let network = mlp(5, &[4, 3], 2, Activation::Relu, true);
     let whole = Batch::new(30, 5, 2);
     let rows = |from: usize, to: usize| {
-        let gradmax::Target::Values(target) = whole.target.clone() else { unreachable!("the batch is for regression") };
+        let gradmax::training::Target::Values(target) = whole.target.clone() else {
+            unreachable!("the batch is for regression")
+        };
         Batch {
             input: whole.input.clone().narrow(0, from, to - from),
-            target: gradmax::Target::Values(target.narrow(0, from, to - from)),
+            target: gradmax::training::Target::Values(target.narrow(0, from, to - from)),
         }
     };
     let (head, tail) = (rows(0, 10), rows(10, 30));
     let parts = [
         Part {
             weight: 1.0 / 3.0,
-            pass: Box::new(|n: &gradmax::Mlp, probe: &mut dyn gradmax::Probe| Ok(head.pass(n, probe))),
+            pass: Box::new(|n: &gradmax::networks::Mlp, probe: &mut dyn gradmax::site::Probe| Ok(head.pass(n, probe))),
         },
         Part {
             weight: 2.0 / 3.0,
-            pass: Box::new(|n: &gradmax::Mlp, probe: &mut dyn gradmax::Probe| Ok(tail.pass(n, probe))),
+            pass: Box::new(|n: &gradmax::networks::Mlp, probe: &mut dyn gradmax::site::Probe| Ok(tail.pass(n, probe))),
         },
     ];
     let (plan, optimizer) = (everywhere(&network, 2), SgdConfig::new().init());
@@ -404,7 +412,7 @@ fn epsilon_changes_the_output_a_little_and_the_receipt_says_so() {
 
 #[test]
 fn verification_measures_as_much_as_it_is_asked_to() {
-    use gradmax::Verification;
+    use gradmax::event::Verification;
     let network = mlp(6, &[5], 4, Activation::Tanh, false);
     let batch = Batch::new(40, 6, 4);
     let measured = [Verification::Full, Verification::Output, Verification::Off].map(|verification| {
@@ -450,7 +458,7 @@ fn operators_that_are_not_finite_are_refused() {
 #[test]
 fn a_converged_network_can_still_grow() {
     let input = normal([50, 4], 1);
-    let target = gradmax::Target::Values(input.clone().slice([0..50, 0..2]));
+    let target = gradmax::training::Target::Values(input.clone().slice([0..50, 0..2]));
     let batch = Batch { input, target };
     let mut optimizer = SgdConfig::new().init();
     let network = mlp(4, &[3], 2, Activation::Identity, false);

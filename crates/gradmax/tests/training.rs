@@ -11,12 +11,17 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use common::{Images, Keep, Seen, device, normal, values, weights};
-use gradmax::{
-    Activation, Amount, Architecture, Decay, Decayed, Error, Examples, GradMax, GradMaxRectified, Growable, Grower,
-    GrowthBatch, GrowthPolicy, InMemory, Initializer, LearningRate, Mlp, MlpConfig, NormKind, Observer, ObserverError,
-    OnFailure, Order, Periodic, Planned, Random, RandomPositive, Receipt, Run, Seed, Settings, Target, Task, Trainer,
-    WeightDecay, WideResNetConfig, checkpoint,
+use gradmax::event::{Grower, Planned, Receipt};
+use gradmax::methods::{GradMax, GradMaxRectified, Initializer, Random, RandomPositive};
+use gradmax::modules::NormKind;
+use gradmax::networks::{Architecture, Mlp, MlpConfig, WideResNetConfig};
+use gradmax::policies::{Amount, Order, Periodic};
+use gradmax::site::{Activation, Growable};
+use gradmax::training::{
+    Decay, Decayed, Examples, GrowthBatch, GrowthPolicy, InMemory, LearningRate, Observer, ObserverError, OnFailure,
+    Run, Settings, Target, Task, Trainer, WeightDecay, checkpoint,
 };
+use gradmax::{Error, Seed};
 
 fn data() -> InMemory {
     let inputs = values(normal([90, 6], 4));
@@ -288,7 +293,7 @@ impl Examples for Unreadable<'_> {
     fn count(&self) -> usize {
         self.data.count()
     }
-    fn batch(&self, indices: &[usize]) -> Result<gradmax::Batch<Tensor<2>>, Error> {
+    fn batch(&self, indices: &[usize]) -> Result<gradmax::training::Batch<Tensor<2>>, Error> {
         match indices.contains(&self.which) {
             true => Err(Error::Examples(format!("example {} is torn", self.which).into())),
             false => self.data.batch(indices),
@@ -494,10 +499,10 @@ impl Initializer for Moody {
     fn name(&self) -> &str {
         "moody"
     }
-    fn needs(&self) -> gradmax::Needs {
-        gradmax::Needs::Nothing
+    fn needs(&self) -> gradmax::methods::Needs {
+        gradmax::methods::Needs::Nothing
     }
-    fn neurons(&self, request: &gradmax::Request<'_>) -> Result<gradmax::NewNeurons, Error> {
+    fn neurons(&self, request: &gradmax::methods::Request<'_>) -> Result<gradmax::surgery::NewNeurons, Error> {
         match request.width {
             5 => Err(request.refuse("it does not want to")),
             _ => Random {}.neurons(request),

@@ -8,11 +8,16 @@ use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use common::{Batch, Images, device, everywhere, mlp, values};
-use gradmax::{
-    Activation, Architecture, ConvNetConfig, Error, EventContext, Firefly, GradMax, Growable, Grower, GrowthBatch,
-    GrowthPolicy, InMemory, Initializer, Mlp, Needs, Net2Wider, NewNeurons, OnFailure, Part, Pass, Periodic, Planned,
-    Probe, Random, Request, Run, Seed, Settings, Site, Stage, Task, Trainer, Verification, checkpoint, with_draws,
+use gradmax::event::{EventContext, Grower, Part, Pass, Planned, Verification};
+use gradmax::methods::{Firefly, GradMax, Initializer, Needs, Net2Wider, Random, Request};
+use gradmax::networks::{Architecture, ConvNetConfig, Mlp, Stage};
+use gradmax::policies::Periodic;
+use gradmax::site::{Activation, Growable, Probe, Site};
+use gradmax::surgery::NewNeurons;
+use gradmax::training::{
+    GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Task, Trainer, checkpoint, with_draws,
 };
+use gradmax::{Error, Seed};
 
 fn one(site: &str, count: usize) -> Vec<Planned> {
     vec![Planned { site: site.into(), count }]
@@ -22,7 +27,7 @@ fn grow<N: Growable>(
     grower: Grower,
     network: &N,
     pass: impl Fn(&N, &mut dyn Probe) -> Pass,
-) -> Result<gradmax::Growth<N>, Error> {
+) -> Result<gradmax::event::Growth<N>, Error> {
     grower.grow(network, &SgdConfig::new().init(), &everywhere(network, 2), pass)
 }
 
@@ -285,7 +290,7 @@ fn existing_neurons_drop_the_same_before_and_after_growth() {
 fn runs_with_dropout_are_reproducible_side_by_side_and_resumed() {
     let data = InMemory::<4>::new(
         Images::new(60, [2, 5, 5], 3, Seed::new(2)).input,
-        gradmax::Target::classes((0..60).map(|index| index % 3), &Device::flex()),
+        gradmax::training::Target::classes((0..60).map(|index| index % 3), &Device::flex()),
     );
     let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dropout");
     let train = |seed: u64, stop: Option<usize>, run: Option<Run<_>>| {
@@ -294,8 +299,8 @@ fn runs_with_dropout_are_reproducible_side_by_side_and_resumed() {
             start: 4,
             every: 4,
             times: 1,
-            order: gradmax::Order::AllAtOnce,
-            amount: gradmax::Amount::Count(2),
+            order: gradmax::policies::Order::AllAtOnce,
+            amount: gradmax::policies::Amount::Count(2),
         };
         let growth = GrowthPolicy {
             schedule: Box::new(schedule),

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use gradmax::{Architecture, Run, Seed, checkpoint};
+use gradmax::Seed;
+use gradmax::networks::Architecture;
+use gradmax::training::{Run, checkpoint};
 use serde::Serialize;
 
 use crate::bench::{After, Bench};

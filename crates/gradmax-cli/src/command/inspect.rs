@@ -1,7 +1,10 @@
 //! `gradmax inspect`: what a network is made of, and where growth leads.
 
 use anyhow::Result;
-use gradmax::{Architecture, Described, Growable, LayerSummary, Seed, checkpoint, trainable_parameters};
+use gradmax::Seed;
+use gradmax::networks::{Architecture, Described, LayerSummary};
+use gradmax::site::{Growable, trainable_parameters};
+use gradmax::training::checkpoint;
 use serde::Serialize;
 
 use crate::args::Inspect;

@@ -295,10 +295,11 @@ pub mod fuzzed {
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
-    use gradmax::{
-        Activation, Architecture, Examples, Growable, GrowthOperator, InMemory, LinearOperator, MlpConfig, Recorder,
-        Seed, Solver, Task, leading_directions_by,
-    };
+    use gradmax::Seed;
+    use gradmax::networks::{Architecture, MlpConfig};
+    use gradmax::operator::{GrowthOperator, LinearOperator, Solver, leading_directions_by};
+    use gradmax::site::{Activation, Growable, Recorder};
+    use gradmax::training::{Examples, InMemory, Task};
 
     use super::*;
 

@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
-use gradmax::{Batch, Error, Examples, Seed, Target};
+use gradmax::training::{Batch, Examples, Target};
+use gradmax::{Error, Seed};
 use image::ImageFormat;
 use rayon::ThreadPool;
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use gradmax::{Batch, Error, Examples, Seed, Target};
+use gradmax::training::{Batch, Examples, Target};
+use gradmax::{Error, Seed};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -193,7 +194,9 @@ mod tests {
 
     #[test]
     fn steps_that_take_all_images_are_augmented_too() {
-        use gradmax::{Activation, Architecture, MlpConfig, Run, Settings, Task, Trainer};
+        use gradmax::networks::{Architecture, MlpConfig};
+        use gradmax::site::Activation;
+        use gradmax::training::{Run, Settings, Task, Trainer};
         let flat = |augmentation: Augmentation, batch_size: Option<usize>| {
             let images = Images { pixels: (0..36).collect(), classes: vec![0, 1, 0, 1], size: [1, 3, 3] };
             let examples = ImageExamples::new(images, 36, [1, 3, 3], augmentation, &Device::flex());

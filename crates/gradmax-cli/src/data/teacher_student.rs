@@ -4,7 +4,10 @@
 use anyhow::Result;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use gradmax::{Architecture, Growable, InMemory, Seed, Target, Task};
+use gradmax::Seed;
+use gradmax::networks::Architecture;
+use gradmax::site::Growable;
+use gradmax::training::{InMemory, Target, Task};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 

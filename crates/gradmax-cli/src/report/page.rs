@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use anyhow::Result;
-use gradmax::{Architecture, Receipt, Split};
+use gradmax::event::Receipt;
+use gradmax::networks::Architecture;
+use gradmax::training::Split;
 
 use super::RecordedRun;
 use super::chart::{Bar, BarChart, BarSeries, BarShape, Chart, bars_svg, svg};
@@ -200,7 +202,7 @@ fn charts(
     };
     let band = band.as_str();
     let marks = growth_steps(groups);
-    let lines = |split, x: fn(&gradmax::Row) -> f64, y: fn(&gradmax::Row) -> Option<f64>| {
+    let lines = |split, x: fn(&gradmax::training::Row) -> f64, y: fn(&gradmax::training::Row) -> Option<f64>| {
         let series = groups.iter().map(|group| averaged(group, split, x, y, confidence));
         series.filter(|series| !series.points.is_empty()).collect::<Vec<_>>()
     };
@@ -211,8 +213,8 @@ fn charts(
         }
         Ok(())
     };
-    let step = |row: &gradmax::Row| row.step as f64;
-    let flops = |row: &gradmax::Row| row.flops as f64;
+    let step = |row: &gradmax::training::Row| row.step as f64;
+    let flops = |row: &gradmax::training::Row| row.flops as f64;
 
     let loss = lines(Split::Train, step, |row| Some(row.loss));
     let marked =

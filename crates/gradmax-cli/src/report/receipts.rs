@@ -1,6 +1,6 @@
 //! The growth receipts of a report.
 
-use gradmax::Receipt;
+use gradmax::event::Receipt;
 
 use super::page::escaped;
 use super::series::MethodRuns;
@@ -58,7 +58,7 @@ fn verdict(receipts: &[&Receipt]) -> String {
 
 fn receipt_rows(receipt: &Receipt) -> Vec<String> {
     let optional = |value: Option<f64>| value.map_or("-".into(), significant);
-    let row = |site: &gradmax::SiteReceipt| {
+    let row = |site: &gradmax::event::SiteReceipt| {
         format!(
             "<tr><td>{}</td><td>{}</td><td>{} → {}</td><td>{}</td><td>{}</td><td>{}</td><td>{} → {}</td><td>{}</td><td>{:.2}</td><td>{}</td></tr>",
             receipt.step,

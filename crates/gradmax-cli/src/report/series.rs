@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gradmax::{Row, Split};
+use gradmax::training::{Row, Split};
 
 use super::RecordedRun;
 use crate::statistics::Mean;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use gradmax::{Directions, GrowthBatch, Look, Trainer, alignment};
+use gradmax::event::Look;
+use gradmax::operator::{Directions, alignment};
+use gradmax::training::{GrowthBatch, Trainer};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 

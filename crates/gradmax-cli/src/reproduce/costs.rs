@@ -1,7 +1,7 @@
 //! What a growth event takes, beside a training step (figure 3c).
 
 use anyhow::Result;
-use gradmax::Timing;
+use gradmax::event::Timing;
 use serde::Serialize;
 
 use super::figure::{Content, Figure, Panel};

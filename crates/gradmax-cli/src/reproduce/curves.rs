@@ -1,7 +1,7 @@
 //! Figures of training curves.
 
 use anyhow::{Context, Result};
-use gradmax::{Row, Split};
+use gradmax::training::{Row, Split};
 
 use super::figure::{Content, Figure, Panel};
 use super::study::Study;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use gradmax::Trainer;
+use gradmax::training::Trainer;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 

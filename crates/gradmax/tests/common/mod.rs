@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::module::{ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
-use gradmax::{
-    Activation, Architecture, Error, Growable, Grower, Growth, Mlp, MlpConfig, Observer, ObserverError, Pass, Planned,
-    Probe, Receipt, Row, Run, Seed, Target, Task, checkpoint,
-};
+use gradmax::event::{Grower, Growth, Pass, Planned, Receipt};
+use gradmax::networks::{Architecture, Mlp, MlpConfig};
+use gradmax::site::{Activation, Growable, Probe};
+use gradmax::training::{Observer, ObserverError, Row, Run, Target, Task, checkpoint};
+use gradmax::{Error, Seed};
 use rand_distr::{Distribution, StandardNormal};
 
 pub fn device() -> Device {

@@ -1,0 +1,20 @@
+//! One growth event: look, choose weights, widen, verify, and say what was done.
+
+pub(crate) mod chosen;
+pub(crate) mod context;
+pub(crate) mod grower;
+pub(crate) mod look;
+pub(crate) mod loss_on_batch;
+pub(crate) mod pass;
+pub(crate) mod plan;
+pub(crate) mod receipt;
+pub(crate) mod replay;
+pub(crate) mod verify;
+
+pub use self::context::EventContext;
+pub use self::grower::{Grower, Growth};
+pub use self::look::{EVIDENCE_MEMORY, Look};
+pub use self::pass::{Part, Pass, TrainingPass};
+pub use self::plan::Planned;
+pub use self::receipt::{Receipt, SiteReceipt, Timing};
+pub use self::verify::Verification;

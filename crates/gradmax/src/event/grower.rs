@@ -1,0 +1,537 @@
+//! A growth event: look, choose weights, widen, and verify.
+
+use std::collections::BTreeSet;
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::{Device, Tensor};
+use flexconv::{computes_on_threads, map_side_by_side};
+
+use crate::error::Error;
+use crate::event::chosen::{Chosen, ChosenBlock, magnitudes};
+use crate::event::context::EventContext;
+use crate::event::look::{Clock, EVIDENCE_MEMORY, Look, Taken, independent};
+use crate::event::loss_on_batch::OnGrowthBatch;
+use crate::event::pass::{Part, Pass, TrainingPass};
+use crate::event::plan::Planned;
+use crate::event::receipt::{Receipt, SiteReceipt, Timing};
+use crate::event::verify::{Before, Grown, ONLY_ROUNDING, Verification, Verified, gradient_rounding, verify};
+use crate::matrix::Matrix;
+use crate::methods::growth_loss::{AtBlock, GrowthLoss, NetworkLoss};
+use crate::methods::initializer::{Initializer, Needs, Request};
+use crate::methods::placement::{Placement, Scale};
+use crate::operator::branch::{Branch, gradients_of};
+use crate::operator::growth_operator::GrowthOperator;
+use crate::operator::seen::Seen;
+use crate::seed::Seed;
+use crate::site::declaration::Site;
+use crate::site::declaration::unknown_site;
+use crate::site::growable::device_of;
+use crate::site::growable::{Growable, trainable_parameters};
+use crate::site::probe::Probe;
+use crate::site::side::ZeroSide;
+use crate::surgery::addition::Addition;
+use crate::surgery::carry::{Carried, KnownParameters, SecondMoments, carry_by, paths_of};
+use crate::surgery::index_map::IndexMaps;
+use crate::surgery::new_neurons::{Changes, NewNeurons};
+use crate::surgery::widen::{shift, widen_by, widen_gradients};
+
+/// Grows networks with one initializer.
+pub struct Grower {
+    initializer: Box<dyn Initializer>,
+    name: Option<String>,
+    placement: Placement,
+    second_moments: SecondMoments,
+    verification: Verification,
+    tolerance: f64,
+    evidence_memory: usize,
+    seed: Seed,
+}
+
+/// A grown network, with everything that training goes on with.
+pub struct Growth<N> {
+    /// The widened network.
+    pub network: N,
+    /// The optimizer, its state carried.
+    pub optimizer: ModuleOptimizer,
+    /// The pass over the growth batch, as the grown network would have given it: growth leaves output, loss and the old
+    /// gradients as they are, and the new ones are the branch's own derivatives. A training step can go on from it.
+    /// None unless the growth batch is [the training step's](EventContext::batch_is_training_step), in one part, the
+    /// function is preserved, and no site has [added](Site::added) or [unseen](Site::unseen) layers.
+    pub training_pass: Option<TrainingPass>,
+    /// What was done.
+    pub receipt: Receipt,
+}
+
+impl Grower {
+    /// A grower with the default placement, full verification, and carried optimizer state.
+    pub fn new(initializer: impl Initializer + 'static) -> Self {
+        Self::boxed(Box::new(initializer))
+    }
+
+    /// As [`new`](Self::new), for an initializer chosen at run time.
+    pub fn boxed(initializer: Box<dyn Initializer>) -> Self {
+        Self {
+            initializer,
+            name: None,
+            placement: Placement::default(),
+            second_moments: SecondMoments::default(),
+            verification: Verification::default(),
+            tolerance: 1e-5,
+            evidence_memory: EVIDENCE_MEMORY,
+            seed: Seed::new(0),
+        }
+    }
+
+    /// Sets zero side, scale and epsilon.
+    #[must_use]
+    pub fn with_placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Sets what new entries of second moments start with.
+    #[must_use]
+    pub fn with_second_moments(mut self, second_moments: SecondMoments) -> Self {
+        self.second_moments = second_moments;
+        self
+    }
+
+    /// Sets how much of each event is verified.
+    #[must_use]
+    pub fn with_verification(mut self, verification: Verification) -> Self {
+        self.verification = verification;
+        self
+    }
+
+    /// Sets the largest relative output change that a function-preserving method may cause (default 1e-5: rounding).
+    #[must_use]
+    pub fn with_tolerance(mut self, tolerance: f64) -> Self {
+        self.tolerance = tolerance;
+        self
+    }
+
+    /// Sets how many bytes of evidence of a growth batch in several parts are kept (default [`EVIDENCE_MEMORY`]). Where there
+    /// is more, growth matrices are summed part by part, and methods that look at neurons again pass over the batch again:
+    /// slower, with results that are the same to rounding.
+    #[must_use]
+    pub fn with_evidence_memory(mut self, bytes: usize) -> Self {
+        self.evidence_memory = bytes;
+        self
+    }
+
+    /// Sets the seed of what initializers draw; events and sites fold it.
+    #[must_use]
+    pub fn with_seed(mut self, seed: Seed) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the name that receipts and messages call the method by; the initializer's own if not set.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The method's name.
+    pub fn method(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.initializer.name())
+    }
+
+    /// Checks, before any training, that the network can be grown by this grower.
+    ///
+    /// # Errors
+    /// Those of [`Site::check`] and, with zero incoming weights, [`Site::slopes_at_zero`]; [`Error::RepeatedSite`],
+    /// [`Error::SharedProducer`], [`Error::SharedParameter`] and [`Error::FloatType`]; [`Error::BadOption`].
+    pub fn check<N: Growable>(&self, network: &N) -> Result<(), Error> {
+        self.placement.check()?;
+        self.initializer.check()?;
+        let (sites, device) = (network.sites(), device_of(network));
+        check_sites(network, &sites)?;
+        sites.iter().try_for_each(|site| self.check_site(site, &device))
+    }
+
+    fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
+        site.check()?;
+        self.initializer.check_site(site)?;
+        match self.zero_side_of(site) {
+            Some(ZeroSide::Incoming | ZeroSide::Automatic) => site.slopes_at_zero(device).map(|_| ()),
+            Some(ZeroSide::Outgoing) | None => Ok(()),
+        }
+    }
+
+    /// The side that the initializer leaves zero at a site.
+    fn zero_side_of(&self, site: &Site) -> Option<ZeroSide> {
+        self.initializer.zero_side(self.placement.zero_side_of(site))
+    }
+
+    /// Grows a network on one growth batch; `pass` computes output and mean loss, showing the sites to the probe.
+    ///
+    /// # Errors
+    /// Any [`Error`] of the sites, the initializer or the verification. The network and the optimizer are only read, so a
+    /// failed event loses nothing.
+    pub fn grow<N: Growable>(
+        &self,
+        network: &N,
+        optimizer: &ModuleOptimizer,
+        plan: &[Planned],
+        pass: impl Fn(&N, &mut dyn Probe) -> Pass,
+    ) -> Result<Growth<N>, Error> {
+        let parts = [Part::whole(pass)];
+        self.grow_on(network, optimizer, plan, &parts, EventContext::default())
+    }
+
+    /// As [`grow`](Self::grow), with a growth batch in several parts.
+    ///
+    /// # Errors
+    /// As [`grow`](Self::grow).
+    pub fn grow_on<N: Growable>(
+        &self,
+        network: &N,
+        optimizer: &ModuleOptimizer,
+        plan: &[Planned],
+        parts: &[Part<'_, N>],
+        context: EventContext,
+    ) -> Result<Growth<N>, Error> {
+        let device = device_of(network);
+        // Before the costly part: a plan that cannot be carried out is refused at once.
+        let planned = self.planned_sites(network, plan, &device)?;
+        let taken = Taken::of(network, parts, self.evidence_memory)?;
+        let probe = taken.milliseconds;
+        self.grow_after(network, optimizer, planned, parts, context, (&taken, probe))
+    }
+
+    /// As [`grow_on`](Self::grow_on), after a look that is shared with other events: several methods, or several draws
+    /// of one, at the same network on the same growth batch. The receipt does not count the look, and no training step
+    /// goes on from it.
+    ///
+    /// # Errors
+    /// As [`grow`](Self::grow).
+    pub fn grow_looked<N: Growable>(
+        &self,
+        network: &N,
+        optimizer: &ModuleOptimizer,
+        plan: &[Planned],
+        context: EventContext,
+        look: &Look<'_, N>,
+    ) -> Result<Growth<N>, Error> {
+        let context = EventContext { batch_is_training_step: false, ..context };
+        let planned = self.planned_sites(network, plan, &device_of(network))?;
+        self.grow_after(network, optimizer, planned, &look.parts, context, (&look.taken, 0.0))
+    }
+
+    /// Grows sites by so many neurons after a look, of which so many milliseconds are the event's own.
+    fn grow_after<N: Growable>(
+        &self,
+        network: &N,
+        optimizer: &ModuleOptimizer,
+        planned: Vec<(Site, usize)>,
+        parts: &[Part<'_, N>],
+        context: EventContext,
+        (taken, probe): (&Taken<N>, f64),
+    ) -> Result<Growth<N>, Error> {
+        let device = device_of(network);
+        let Taken { looking, looked, .. } = taken;
+        if !looked.loss.is_finite() {
+            return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
+        }
+        let mut clock = Clock::start(&device);
+
+        let seed = self.seed.at(context.event as u64);
+        if self.placement.scale == Scale::Joint {
+            planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
+        }
+        let replay = looked.replay(looking, parts);
+        let loss = OnGrowthBatch { network, parts };
+        let loss = (self.initializer.needs() == Needs::Loss).then_some(&loss as &dyn NetworkLoss);
+        let one_by_one = |seen, loss| {
+            let sites = planned.iter().cloned();
+            sites.map(|one| self.choose(vec![one], seen, seed, loss)).collect::<Result<Vec<_>, _>>()
+        };
+        let chosen = match looked.seen(&replay) {
+            // Each pass over the growth batch shows all sites.
+            Seen::Again(again) => self.choose(planned, Seen::Again(again), seed, loss)?,
+            Seen::Kept(evidence) => {
+                let chosen = match loss.is_none() && computes_on_threads(&device) {
+                    true => {
+                        let choose = |one| self.choose(vec![one], Seen::Kept(evidence), seed, None);
+                        map_side_by_side(planned, choose).into_iter().collect::<Result<Vec<_>, _>>()?
+                    }
+                    false => one_by_one(Seen::Kept(evidence), loss)?,
+                };
+                chosen.into_iter().flatten().collect()
+            }
+        };
+        let initialize = clock.lap();
+
+        let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
+        let extensions = additions.iter().flat_map(Addition::all).cloned().collect::<Vec<_>>();
+        let maps = IndexMaps::of(&extensions);
+        let preserves = chosen.iter().all(Chosen::preserves_function);
+        let keeps_gradients = chosen.iter().all(Chosen::keeps_gradients) && !meet(&chosen);
+        let pass = match keeps_gradients && context.batch_is_training_step {
+            true => looked.pass.take(),
+            false => None,
+        };
+        // A pass that training goes on from counts in the running statistics; any other does not.
+        let shifts = chosen.iter().flat_map(Chosen::changes).collect::<Vec<_>>();
+        let shifted = shift(independent(if pass.is_some() { looking } else { network }), &shifts);
+        let grown = widen_by(shifted, &maps)?;
+        let training_pass = pass.map(|pass| widen_pass(pass, &grown, &chosen));
+        let widen = clock.lap();
+
+        let Carried { optimizer, reset, unknown_fields } = carry_by(optimizer.clone(), &maps, self.second_moments)?;
+        let carry = clock.lap();
+
+        let tolerance = preserves.then_some(self.tolerance);
+        let before = Before { network, looked };
+        let magnitudes = magnitudes(&chosen, looked.seen(&replay))?;
+        let what =
+            Grown { step: context.step, chosen: &chosen, magnitudes: &magnitudes, additions: &additions, maps: &maps };
+        let verified = verify(self.verification, &before, (&grown, &what), parts, tolerance)?;
+        let laps = [probe, initialize, widen, carry, clock.lap()];
+
+        let receipt = Receipt {
+            step: context.step,
+            event: context.event,
+            method: self.method().to_string(),
+            loss_before: looked.loss,
+            loss_after: verified.loss,
+            output_change: verified.output_change,
+            tolerance: verified.tolerance,
+            sites: site_receipts(&chosen, &magnitudes, &verified),
+            parameters: [trainable_parameters(network), trainable_parameters(&grown)],
+            flops: [network.flops(), grown.flops()],
+            optimizer_reset: paths_of(&grown, &reset),
+            optimizer_unknown_fields: unknown_fields,
+            refused: None,
+            timing: timing(laps, context, training_pass.is_some()),
+        };
+        Ok(Growth { network: grown, optimizer, training_pass, receipt })
+    }
+
+    /// The plan's sites, each with the neurons it gains, all checked before anything is measured.
+    fn planned_sites<N: Growable>(
+        &self,
+        network: &N,
+        plan: &[Planned],
+        device: &Device,
+    ) -> Result<Vec<(Site, usize)>, Error> {
+        let sites = network.sites();
+        check_sites(network, &sites)?;
+        check_names(plan.iter().map(|planned| planned.site.as_str()))?;
+        let find = |planned: &Planned| {
+            if planned.count == 0 {
+                return Err(Error::NothingToGrow { site: planned.site.clone() });
+            }
+            let Some(site) = sites.iter().find(|site| site.name == planned.site) else {
+                return Err(unknown_site(&planned.site, &sites));
+            };
+            self.check_site(site, device)?;
+            site.check_growth(planned.count)?;
+            Ok((site.clone(), planned.count))
+        };
+        plan.iter().map(find).collect()
+    }
+
+    /// Checks that a gradient arrives at a site, and not rounding only: scale `joint` would divide by its norm.
+    fn check_gradient<N: Growable>(&self, site: &Site, network: &N, parts: &[Part<'_, N>]) -> Result<(), Error> {
+        match gradient_rounding(&site.name, network, parts)? > ONLY_ROUNDING {
+            false => Ok(()),
+            true => Err(Error::Initializer {
+                initializer: self.method().to_string(),
+                site: site.name.clone(),
+                reason:
+                    "the gradient that arrives at it is no more than rounding, so scale `joint` has nothing to divide \
+                         by; use scale `mean`, or leave the site out"
+                        .into(),
+            }),
+        }
+    }
+
+    fn needs_operator(&self) -> bool {
+        self.initializer.needs() >= Needs::Operator || self.placement.scale == Scale::Joint
+    }
+
+    /// The weights of new neurons at these sites, block by block, and the gradients they will receive.
+    fn choose(
+        &self,
+        planned: Vec<(Site, usize)>,
+        seen: Seen<'_>,
+        seed: Seed,
+        loss: Option<&dyn NetworkLoss>,
+    ) -> Result<Vec<Chosen>, Error> {
+        let placement = |site: &Site| {
+            let zero_side = self.zero_side_of(site).unwrap_or(ZeroSide::Outgoing);
+            Placement { zero_side, ..self.placement }
+        };
+        let blocks =
+            planned.iter().flat_map(|(site, count)| (0..site.blocks()).map(move |block| (site, *count, block)));
+        let branches = blocks.clone().map(|(site, _, block)| Branch::new(site, block, seen));
+        let branches = branches.collect::<Result<Vec<_>, _>>()?;
+        let operators = match self.needs_operator() {
+            true => {
+                let placed = branches.iter().map(|branch| (branch, placement(&branch.block.site).zero_side));
+                GrowthOperator::of_branches(&placed.collect::<Vec<_>>())?.into_iter().map(Some).collect()
+            }
+            false => branches.iter().map(|_| None).collect::<Vec<_>>(),
+        };
+        let neurons = blocks.zip(&branches).zip(&operators).map(|(((site, count, block), branch), operator)| {
+            let (blocks, seed) = (site.blocks(), seed.fold(&site.name));
+            let loss = loss.map(|network| AtBlock { network, site, block });
+            let request = Request {
+                site: &site.name,
+                count: count / blocks,
+                width: site.width() / blocks,
+                fan_in: site.fan_in(),
+                fan_out: site.fan_out(),
+                placement: placement(site),
+                seed: if blocks == 1 { seed } else { seed.at(block as u64) },
+                initializer: self.method(),
+                layers: site,
+                block,
+                branch,
+                operator: operator.as_ref(),
+                loss: loss.as_ref().map(|loss| loss as &dyn GrowthLoss),
+            };
+            let neurons = self.initializer.neurons(&request)?;
+            check_neurons(&neurons, &request)?;
+            Ok(neurons)
+        });
+        let neurons = neurons.collect::<Result<Vec<_>, Error>>()?;
+        let gradients = gradients_of(&branches.iter().zip(&neurons).collect::<Vec<_>>())?;
+        let mut chosen =
+            neurons.into_iter().zip(gradients).map(|(neurons, gradients)| ChosenBlock { neurons, gradients });
+        let sites = planned.iter().map(|(site, _)| site);
+        Ok(sites
+            .map(|site| Chosen { site: site.clone(), blocks: chosen.by_ref().take(site.blocks()).collect() })
+            .collect())
+    }
+}
+
+/// Whether new weights between the new neurons of one site and those of another receive a gradient: the ones are not
+/// silent, and the others are read. They start as zeros, and belong to neither site's branch.
+fn meet(chosen: &[Chosen]) -> bool {
+    let reads = |reader: &Chosen, read: &Chosen| {
+        let producer = reader.site.producer.weight();
+        read.site.paths.iter().any(|path| path.consumer.weight() == producer)
+    };
+    let silent = |chosen: &Chosen| chosen.blocks.iter().all(|block| block.neurons.are_silent());
+    let unread = |chosen: &Chosen| chosen.blocks.iter().all(|block| block.neurons.outgoing.norm_max() == 0.0);
+    chosen.iter().any(|reader| !unread(reader) && chosen.iter().any(|read| !silent(read) && reads(reader, read)))
+}
+
+/// The pass at the network before growth, as it is at the grown one.
+fn widen_pass<N: Growable>(pass: TrainingPass, grown: &N, chosen: &[Chosen]) -> TrainingPass {
+    let new = chosen.iter().flat_map(|chosen| chosen.gradient_addition().all().cloned().collect::<Vec<_>>());
+    TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new.collect::<Vec<_>>()), ..pass }
+}
+
+/// Checks that sites have names and producers of their own, and layers whose parameters are the network's, once each, in
+/// the float type that growth computes in.
+fn check_sites<N: Growable>(network: &N, sites: &[Site]) -> Result<(), Error> {
+    check_names(sites.iter().map(|site| site.name.as_str()))?;
+    for (index, site) in sites.iter().enumerate() {
+        let same = |other: &&Site| other.producer.weight() == site.producer.weight();
+        if let Some(other) = sites[..index].iter().find(same) {
+            return Err(Error::SharedProducer { site: other.name.clone(), other: site.name.clone() });
+        }
+    }
+    let expected = Tensor::<1>::zeros([1], &device_of(network).inner()).dtype();
+    let known = KnownParameters::of(network);
+    for site in sites {
+        for parameter in site.parameters() {
+            let places = known.0.get(&parameter).map_or([].as_slice(), Vec::as_slice);
+            if places.len() > 1 {
+                let paths = places.iter().map(|(path, _)| format!("`{path}`")).collect::<Vec<_>>().join(" and ");
+                return Err(Error::SharedParameter { site: site.name.clone(), paths });
+            }
+            if let Some((path, found)) = places.iter().find(|(_, found)| *found != expected) {
+                let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+                return Err(Error::FloatType { site: site.name.clone(), parameter: path.clone(), found, expected });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(Error::RepeatedSite { site: name.to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Error> {
+    let unusable = |reason: String| {
+        Err(Error::UnusableNeurons { initializer: request.initializer.into(), site: request.site.into(), reason })
+    };
+    let (incoming, outgoing) = (neurons.incoming.shape(), neurons.outgoing.shape());
+    let wanted = ((request.count, request.fan_in), (request.fan_out, request.count), request.count);
+    if (incoming, outgoing, neurons.bias.len()) != wanted {
+        return unusable(format!(
+            "incoming {incoming:?}, outgoing {outgoing:?} and {} biases, where {:?}, {:?} and {} were asked for",
+            neurons.bias.len(),
+            wanted.0,
+            wanted.1,
+            wanted.2
+        ));
+    }
+    let one_each = neurons.parents.is_empty() || neurons.parents.len() == request.count;
+    if !one_each || neurons.parents.iter().flatten().any(|parent| *parent >= request.width) {
+        return unusable(format!(
+            "neurons split from {:?}, where {} are asked for and {} are there",
+            neurons.parents, request.count, request.width
+        ));
+    }
+    if let Some(Changes { incoming, outgoing, bias }) = &neurons.changes
+        && (incoming.shape(), outgoing.shape(), bias.len())
+            != ((request.width, request.fan_in), (request.fan_out, request.width), request.width)
+    {
+        return unusable(format!(
+            "changes of incoming {:?}, outgoing {:?} and {} biases, where {} neurons are there",
+            incoming.shape(),
+            outgoing.shape(),
+            bias.len(),
+            request.width
+        ));
+    }
+    let changes = neurons.changes.iter();
+    let matrices = changes.clone().flat_map(|changes| [&changes.incoming, &changes.outgoing]);
+    let biases = changes.flat_map(|changes| &changes.bias).chain(&neurons.bias);
+    match matrices.chain([&neurons.incoming, &neurons.outgoing]).all(Matrix::is_all_finite)
+        && biases.into_iter().all(|bias| bias.is_finite())
+    {
+        true => Ok(()),
+        false => unusable("some weights are not finite; is the loss?".into()),
+    }
+}
+
+fn site_receipts(chosen: &[Chosen], magnitudes: &[f64], verified: &Verified) -> Vec<SiteReceipt> {
+    let receipt = |(index, chosen): (usize, &Chosen)| SiteReceipt {
+        site: chosen.site.name.clone(),
+        added: chosen.count(),
+        width: chosen.site.width() + chosen.count(),
+        singular_values: chosen.blocks.iter().flat_map(|block| block.neurons.singular_values.clone()).collect(),
+        predicted_gradient_norm: chosen.predicted_gradient_norm(),
+        without_gradient: chosen.has_no_gradient(magnitudes[index]) || verified.only_rounding.get(index) == Some(&true),
+        gradient_norm: verified.gradient_norms.get(index).map(|norms| norms.incoming),
+        outgoing_gradient_norm: verified.gradient_norms.get(index).map(|norms| norms.outgoing),
+    };
+    chosen.iter().enumerate().map(receipt).collect()
+}
+
+/// What the laps mean: the probed pass is part of the growth's cost; where a training step goes on from it, only what it
+/// takes beyond an ordinary one.
+fn timing(laps: [f64; 5], context: EventContext, probe_is_training_step: bool) -> Timing {
+    let [probe, initialize, widen, carry, verify] = laps;
+    let ordinary = if probe_is_training_step { context.training_pass.unwrap_or(0.0) } else { 0.0 };
+    let own_probe = (probe - ordinary).max(0.0);
+    let growth = own_probe + initialize + widen + carry;
+    let growth_in_steps = context.training_step.map(|step| growth / step);
+    let training_step = context.training_step;
+    Timing { probe, probe_is_training_step, initialize, widen, carry, verify, growth, training_step, growth_in_steps }
+}

@@ -1,0 +1,174 @@
+//! A look at a network on a growth batch, from which it grows.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+
+use crate::error::Error;
+use crate::event::pass::{Part, Probed, TrainingPass, probed};
+use crate::event::replay::Replay;
+use crate::operator::branch::Branch;
+use crate::operator::growth_operator::GrowthOperator;
+use crate::operator::seen::{Again, Seen};
+use crate::site::declaration::unknown_site;
+use crate::site::growable::{Growable, device_of};
+use crate::site::probe::Evidence;
+use crate::site::side::ZeroSide;
+
+/// Bytes of evidence of a growth batch in several parts that are kept, unless [something else](crate::event::Grower::with_evidence_memory)
+/// is said: 1 GiB.
+pub const EVIDENCE_MEMORY: usize = 1 << 30;
+
+/// A probed pass over a growth batch, from which networks grow.
+pub struct Look<'p, N> {
+    pub(crate) parts: Vec<Part<'p, N>>,
+    pub(crate) taken: Taken<N>,
+}
+
+/// A probed pass over the parts of a growth batch.
+pub(crate) struct Taken<N> {
+    /// A copy of the network whose running statistics have seen the batch: batch norm's change in every training pass,
+    /// in all clones of a network, and the network itself is to stay as it is.
+    pub(crate) looking: N,
+    pub(crate) looked: Looked,
+    /// What the pass took.
+    pub(crate) milliseconds: f64,
+}
+
+impl<'p, N: Growable> Look<'p, N> {
+    /// Takes the pass; `parts` show the network's sites to the probe. Of evidence, [`EVIDENCE_MEMORY`] is kept.
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if examples cannot be read.
+    pub fn of(network: &N, parts: Vec<Part<'p, N>>) -> Result<Self, Error> {
+        Self::keeping(network, parts, EVIDENCE_MEMORY)
+    }
+
+    /// As [`of`](Self::of), of whose evidence so many bytes are kept. Where a batch in several parts gives more, what looks
+    /// at it again passes over the batch again.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn keeping(network: &N, parts: Vec<Part<'p, N>>, bytes: usize) -> Result<Self, Error> {
+        let taken = Taken::of(network, &parts, bytes)?;
+        Ok(Self { parts, taken })
+    }
+
+    /// The parts of the growth batch.
+    pub fn parts(&self) -> &[Part<'p, N>] {
+        &self.parts
+    }
+
+    /// The mean loss on the growth batch.
+    pub fn loss(&self) -> f64 {
+        self.taken.looked.loss
+    }
+
+    /// The growth operators of these sites on the growth batch; for a grouped site, that of its first block.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSite`], and those of [`GrowthOperator::new`].
+    pub fn operators(&self, sites: &[impl AsRef<str>]) -> Result<Vec<GrowthOperator>, Error> {
+        let Taken { looking, looked, .. } = &self.taken;
+        let replay = looked.replay(looking, &self.parts);
+        let known = looking.sites();
+        let branch = |name: &str| match known.iter().find(|site| site.name == name) {
+            Some(site) => Branch::new(site, 0, looked.seen(&replay)),
+            None => Err(unknown_site(name, &known)),
+        };
+        let branches = sites.iter().map(|name| branch(name.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        GrowthOperator::of_branches(&branches.iter().map(|branch| (branch, ZeroSide::Incoming)).collect::<Vec<_>>())
+    }
+
+    /// Milliseconds that the pass took.
+    pub fn milliseconds(&self) -> f64 {
+        self.taken.milliseconds
+    }
+}
+
+impl<N: Growable> Taken<N> {
+    /// Takes the pass, of whose evidence so many bytes are kept.
+    pub(crate) fn of(network: &N, parts: &[Part<'_, N>], memory: usize) -> Result<Self, Error> {
+        let device = device_of(network);
+        let mut clock = Clock::start(&device);
+        let looking = independent(network);
+        let looked = look(&looking, parts, memory)?;
+        Ok(Self { looking, looked, milliseconds: clock.lap() })
+    }
+}
+
+/// What the probed passes over the growth batch gave.
+#[derive(Default)]
+pub(crate) struct Looked {
+    /// Of all parts, or of an example of each site if that would be too much to keep.
+    evidence: Evidence,
+    is_sample: bool,
+    pub(crate) outputs: Vec<Tensor<2>>,
+    pub(crate) loss: f64,
+    /// The pass itself, if the batch has one part; until training takes it.
+    pub(crate) pass: RefCell<Option<TrainingPass>>,
+}
+
+impl Looked {
+    /// What was seen; `network` is the one that was looked at.
+    pub(crate) fn replay<'a, 'p, N>(&'a self, network: &'a N, parts: &'a [Part<'p, N>]) -> Replay<'a, 'p, N> {
+        Replay { network, parts, sample: &self.evidence }
+    }
+
+    /// What was seen, or can be seen again by this replay.
+    pub(crate) fn seen<'a>(&'a self, replay: &'a dyn Again) -> Seen<'a> {
+        match self.is_sample {
+            true => Seen::Again(replay),
+            false => Seen::Kept(&self.evidence),
+        }
+    }
+}
+
+/// Takes a probed pass over every part. Evidence beyond so many bytes is not kept, unless it is of a single part, which is
+/// in memory during its pass anyway.
+pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>], memory: usize) -> Result<Looked, Error> {
+    let mut looked = Looked::default();
+    for part in parts {
+        let Probed { evidence, output, loss, gradients } = probed(network, part)?;
+        looked.is_sample |= parts.len() > 1 && looked.evidence.bytes() + evidence.bytes() > memory;
+        looked.evidence.extend(evidence);
+        if looked.is_sample {
+            looked.evidence = looked.evidence.sample();
+        }
+        looked.outputs.push(output.clone());
+        looked.loss += part.weight * loss.clone().into_scalar::<f64>();
+        let pass = (parts.len() == 1).then(|| {
+            let gradients = GradientsParams::from_grads(gradients, network);
+            TrainingPass { output, loss, gradients }
+        });
+        looked.pass.replace(pass);
+    }
+    Ok(looked)
+}
+
+/// A copy that does not share running statistics with the network.
+pub(crate) fn independent<N: Growable>(network: &N) -> N {
+    network.valid().train()
+}
+
+/// Milliseconds between laps, with the device's work done.
+pub(crate) struct Clock<'a> {
+    device: &'a Device,
+    last: Instant,
+}
+
+impl<'a> Clock<'a> {
+    pub(crate) fn start(device: &'a Device) -> Self {
+        Self { device, last: Instant::now() }
+    }
+
+    pub(crate) fn lap(&mut self) -> f64 {
+        // A device that cannot wait has nothing to wait for; its work then counts to a later part.
+        let _ = self.device.sync();
+        let milliseconds = self.last.elapsed().as_secs_f64() * 1e3;
+        self.last = Instant::now();
+        milliseconds
+    }
+}

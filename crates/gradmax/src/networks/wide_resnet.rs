@@ -1,0 +1,268 @@
+//! Wide residual networks (Zagoruyko and Komodakis 2016), as Evci et al. 2022 grow them: inside their blocks.
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::nn::conv::Conv2d;
+use burn::tensor::{Device, Tensor};
+use flexconv::{Joined, convolve, convolve_joined, dense};
+
+use super::draw::{Geometry, he_conv, he_dense};
+use super::{Architecture, part_of, seed_width};
+use crate::error::Error;
+use crate::modules::{Norm, NormKind};
+use crate::networks::summary::{Described, LayerSummary, Walk, flops_of};
+use crate::seed::Seed;
+use crate::site::activation::Activation;
+use crate::site::between::{Between, global_average};
+use crate::site::declaration::Site;
+use crate::site::growable::Growable;
+use crate::site::probe::Probe;
+use crate::site::width::SiteWidth;
+
+/// The shape of a [`WideResNet`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct WideResNetConfig {
+    /// 6n + 4, for three groups of n blocks.
+    pub depth: usize,
+    /// Multiplies the channels 16, 32 and 64 of the groups.
+    pub width: usize,
+    /// The norm between the two convolutions of a block. The others are always there: group norm if this is, else batch norm.
+    pub norm: NormKind,
+    /// Channels inside each block: of the first convolution of the blocks, group by group.
+    pub inside: Vec<usize>,
+    /// Blocks at the end of each group that start without channels, so that growth makes new layers of them.
+    pub new_blocks: usize,
+    /// Channels, height and width of the input.
+    pub input: [usize; 3],
+    /// Number of classes.
+    pub classes: usize,
+}
+
+/// Channels of the first convolution.
+const STEM: usize = 16;
+const GROUPS: usize = 3;
+
+impl WideResNetConfig {
+    /// The network of this depth and width, with a part of the channels inside its blocks, for 3x32x32 images and 10 classes.
+    pub fn new(depth: usize, width: usize, fraction: f64) -> Self {
+        let blocks = depth.saturating_sub(4) / 6;
+        let inside = (0..GROUPS).flat_map(|group| vec![part_of(channels(group, width), fraction); blocks]);
+        let inside = inside.collect();
+        Self { depth, width, norm: NormKind::None, inside, new_blocks: 0, input: [3, 32, 32], classes: 10 }
+    }
+
+    /// The same network with blocks at the end of each group that start without channels.
+    #[must_use]
+    pub fn with_new_blocks(mut self, new_blocks: usize) -> Self {
+        let old = self.blocks();
+        let inside = self.inside.chunks(old.max(1)).take(GROUPS);
+        let inside = inside.flat_map(|group| [&group[..self.old_blocks()], &vec![0; new_blocks]].concat());
+        self.inside = inside.collect();
+        self.new_blocks = new_blocks;
+        self
+    }
+
+    fn old_blocks(&self) -> usize {
+        self.depth.saturating_sub(4) / 6
+    }
+
+    /// Blocks of a group.
+    fn blocks(&self) -> usize {
+        self.old_blocks() + self.new_blocks
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let bad = |option, value: String, remedy| Err(Error::BadOption { option, value, remedy });
+        if self.depth < 10 || !(self.depth - 4).is_multiple_of(6) {
+            return bad(
+                "depth",
+                self.depth.to_string(),
+                "a wide residual network has depth 6n + 4: 10, 16, 22, 28, 40, ...",
+            );
+        }
+        if self.width == 0 || self.classes == 0 || self.input.contains(&0) {
+            return bad("width", self.width.to_string(), "width, classes and the input's sizes must be at least 1");
+        }
+        let old = self.inside.chunks(self.blocks()).flat_map(|group| &group[..self.old_blocks()]);
+        if self.inside.len() != GROUPS * self.blocks() || old.into_iter().any(|width| *width == 0) {
+            let remedy = "every block needs a number of channels of at least 1";
+            return bad("inside", format!("{:?}", self.inside), remedy);
+        }
+        if let NormKind::Group(size) = self.norm {
+            let mut all =
+                self.inside.iter().copied().chain((0..GROUPS).map(|group| channels(group, self.width))).chain([STEM]);
+            if let Some(width) = all.find(|width| size == 0 || !width.is_multiple_of(size)) {
+                return Err(Error::UnevenGroups { site: "a block".into(), width, unit: size });
+            }
+        }
+        Ok(())
+    }
+
+    fn site_names(&self) -> Vec<String> {
+        let of_group = |group: usize| (0..self.blocks()).map(move |block| site_name(group, block));
+        (0..GROUPS).flat_map(of_group).collect()
+    }
+}
+
+/// Channels between the blocks of a group.
+fn channels(group: usize, width: usize) -> usize {
+    width * (STEM << group)
+}
+
+fn site_name(group: usize, block: usize) -> String {
+    format!("group{}.block{}", group + 1, block + 1)
+}
+
+impl Architecture for WideResNetConfig {
+    type Network = WideResNet;
+
+    fn init(&self, seed: Seed, device: &Device) -> Result<WideResNet, Error> {
+        self.check()?;
+        let outer = match self.norm {
+            NormKind::None => NormKind::Batch,
+            norm => norm,
+        };
+        let mut inputs = STEM;
+        let mut groups = Vec::new();
+        for (group, inside) in self.inside.chunks(self.blocks()).enumerate() {
+            let outputs = channels(group, self.width);
+            let mut blocks = Vec::new();
+            for (block, inside) in inside.iter().enumerate() {
+                let stride = if group > 0 && block == 0 { 2 } else { 1 };
+                let seed = seed.fold(&site_name(group, block));
+                let conv = |sizes, geometry, purpose| he_conv(sizes, geometry, false, seed.at(purpose), device);
+                let projects = stride != 1 || inputs != outputs;
+                blocks.push(Block {
+                    norm1: outer.init(inputs, device).expect("it is a norm"),
+                    conv1: conv([inputs, *inside], Geometry::same(3, stride), 0),
+                    norm2: self.norm.init(*inside, device),
+                    conv2: conv([*inside, outputs], Geometry::same(3, 1), 1),
+                    shortcut: projects.then(|| conv([inputs, outputs], Geometry::same(1, stride), 2)),
+                });
+                inputs = outputs;
+            }
+            groups.push(blocks);
+        }
+        Ok(WideResNet {
+            stem: he_conv([self.input[0], STEM], Geometry::same(3, 1), false, seed.fold("stem"), device),
+            groups,
+            norm: outer.init(inputs, device).expect("it is a norm"),
+            output: he_dense([inputs, self.classes], true, seed.fold("output"), device),
+            input: self.input,
+        })
+    }
+
+    fn site_widths(&self) -> Vec<SiteWidth> {
+        self.site_names().into_iter().zip(&self.inside).map(|(site, width)| seed_width(site, *width)).collect()
+    }
+
+    fn with_site_widths(&self, widths: &[usize]) -> Self {
+        Self { inside: widths.to_vec(), ..self.clone() }
+    }
+}
+
+/// A wide residual network; its sites are the channels inside its blocks, `group1.block1`, `group1.block2`, ...
+#[derive(Module, Debug)]
+pub struct WideResNet {
+    stem: Conv2d,
+    groups: Vec<Vec<Block>>,
+    norm: Norm,
+    output: Linear,
+    #[module(skip)]
+    input: [usize; 3],
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    norm1: Norm,
+    conv1: Conv2d,
+    norm2: Option<Norm>,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+impl Growable for WideResNet {
+    type Input = Tensor<4>;
+
+    fn sites(&self) -> Vec<Site> {
+        self.blocks().map(|(name, block)| Site::new(name, &block.conv1, block.between(), &block.conv2)).collect()
+    }
+
+    fn forward_probed(&self, images: Tensor<4>, probe: &mut dyn Probe) -> Tensor<2> {
+        let maps = convolve(&self.stem, images);
+        let maps = self.blocks().fold(maps, |maps, (name, block)| block.forward(maps, &name, probe));
+        let maps = self.norm.forward_rectified(maps);
+        dense(&self.output, global_average(maps))
+    }
+
+    fn flops(&self) -> u64 {
+        flops_of(&self.layers())
+    }
+}
+
+impl WideResNet {
+    fn blocks(&self) -> impl Iterator<Item = (String, &Block)> {
+        let groups = self.groups.iter().enumerate();
+        groups.flat_map(|(group, blocks)| {
+            blocks.iter().enumerate().map(move |(block, layers)| (site_name(group, block), layers))
+        })
+    }
+}
+
+impl Block {
+    fn between(&self) -> Vec<Between> {
+        self.norm2.iter().map(Between::from).chain([Activation::Relu.into()]).collect()
+    }
+
+    fn forward(&self, maps: Tensor<4>, site: &str, probe: &mut dyn Probe) -> Tensor<4> {
+        let read = self.norm1.forward_rectified(maps.clone());
+        let shortcut = match &self.shortcut {
+            Some(shortcut) => convolve(shortcut, maps),
+            None => maps,
+        };
+        // The probe may see the sum: its gradient is that of each summand.
+        probe.site(site, &read, self.inside(read.clone(), shortcut))
+    }
+
+    /// The two convolutions, added to the shortcut; nothing is added while there is no channel between them.
+    fn inside(&self, read: Tensor<4>, shortcut: Tensor<4>) -> Tensor<4> {
+        if self.conv1.weight.dims()[0] == 0 {
+            return shortcut;
+        }
+        let neurons = convolve(&self.conv1, read);
+        match &self.norm2 {
+            Some(norm) => {
+                let joined = Joined { rectified: false, plus: Some(shortcut) };
+                convolve_joined(&self.conv2, norm.forward_rectified(neurons), joined)
+            }
+            None => convolve_joined(&self.conv2, neurons, Joined { rectified: true, plus: Some(shortcut) }),
+        }
+    }
+}
+
+impl Described for WideResNet {
+    fn layers(&self) -> Vec<LayerSummary> {
+        let mut walk = Walk::new(&self.input, self.sites());
+        walk.conv("stem", &self.stem);
+        for (name, block) in self.blocks() {
+            let named = |layer: &str| format!("{name}.{layer}");
+            let read = walk.shape();
+            walk.norm(&named("norm1"), &block.norm1);
+            walk.conv(&named("conv1"), &block.conv1);
+            if let Some(norm) = &block.norm2 {
+                walk.norm(&named("norm2"), norm);
+            }
+            walk.conv(&named("conv2"), &block.conv2);
+            if let Some(shortcut) = &block.shortcut {
+                let written = walk.shape();
+                walk.back_to(read);
+                walk.conv(&named("shortcut"), shortcut);
+                walk.back_to(written);
+            }
+        }
+        walk.norm("norm", &self.norm);
+        walk.global_average();
+        walk.dense("output", &self.output);
+        walk.finish()
+    }
+}

@@ -1,0 +1,335 @@
+//! The branch that new neurons add to a network, on the growth batch.
+
+use std::collections::BTreeMap;
+
+use burn::module::ParamId;
+use burn::tensor::{Device, Tensor};
+use faer::{Mat, MatRef};
+
+use crate::error::Error;
+use crate::matrix::{Matrix, from_tensor, to_tensor, values};
+use crate::operator::block::{Block, biased};
+use crate::operator::seen::{Again, Seen};
+use crate::site::between::Role;
+use crate::site::declaration::Site;
+use crate::site::probe::Passage;
+use crate::site::signal::{Signal, map_tensor};
+use crate::surgery::addition::{BlockValues, FreshAt, fresh_between, fresh_leaves};
+use crate::surgery::new_neurons::NewNeurons;
+
+/// Bounds on the solution of least-squares problems: iterations, and the share of the squared gradient that may remain.
+const LEAST_SQUARES_STEPS: usize = 30;
+const LEAST_SQUARES_REMAINDER: f64 = 1e-8;
+
+/// The part of the sizes of what is summed below which a gradient is rounding.
+pub(crate) const ROUNDING: f64 = 1e-6;
+
+/// The branch of one block of a site on the growth batch: `<delta, branch(h, w_in, w_out)>` for weights of your choice,
+/// where `h` is the producer's input and `delta` the gradient of the loss at the consumer's output.
+#[derive(Clone)]
+pub(crate) struct Branch<'a> {
+    pub(crate) block: Block,
+    pub(crate) device: Device,
+    /// The consumer whose passages show every producer input once.
+    shows_inputs: usize,
+    passages: Passages<'a>,
+}
+
+#[derive(Clone)]
+enum Passages<'a> {
+    Kept(Vec<Passage>),
+    /// Seen again each time, less what these neurons add to the consumers' outputs.
+    Again {
+        again: &'a dyn Again,
+        less: Vec<NewNeurons>,
+    },
+}
+
+impl<'a> Branch<'a> {
+    /// The branch of the block with this index.
+    pub(crate) fn new(site: &Site, index: usize, seen: Seen<'a>) -> Result<Self, Error> {
+        site.check()?;
+        let block = Block::of(site, index);
+        let known = seen.sample().passages(site)?;
+        let known = known.into_iter().map(|passage| block.part_of(passage)).collect::<Vec<_>>();
+        known.iter().try_for_each(|passage| block.check_shapes(passage))?;
+        let (device, shows_inputs) = (known[0].input.device(), known[0].consumer);
+        let passages = match seen {
+            Seen::Kept(_) => Passages::Kept(known),
+            Seen::Again(again) => Passages::Again { again, less: Vec::new() },
+        };
+        Ok(Self { block, device, shows_inputs, passages })
+    }
+
+    /// Whether its passages are in memory.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(self.passages, Passages::Kept(_))
+    }
+
+    /// Sees every passage.
+    fn each(&self, mut see: impl FnMut(&Passage)) -> Result<(), Error> {
+        each_of(&[self], |_, passage| see(passage))
+    }
+
+    /// The second moments of what the producer reads, times `incoming` `[n, fan_in]`: the sums over examples and
+    /// positions of a neuron's response times that of each incoming weight, `[n, fan_in]`.
+    pub(crate) fn input_moments(&self, incoming: MatRef<'_, f64>) -> Result<Matrix, Error> {
+        // So many neurons at a time that responses of all positions do not fill the memory.
+        const AT_ONCE: usize = 64;
+        let producer = &self.block.site.producer;
+        let mut total = Mat::zeros(incoming.nrows(), incoming.ncols());
+        self.each(|passage| {
+            if passage.consumer != self.shows_inputs {
+                return;
+            }
+            for first in (0..incoming.nrows()).step_by(AT_ONCE) {
+                let count = AT_ONCE.min(incoming.nrows() - first);
+                let incoming = to_tensor(incoming.subrows(first, count), &self.device);
+                let responses = producer.produce(passage.input.clone(), incoming);
+                let mut rows = total.subrows_mut(first, count);
+                rows += from_tensor(producer.producer_gradient(passage.input.clone(), responses));
+            }
+        })?;
+        Ok(total)
+    }
+
+    /// The branch with the part of `delta` taken off that changes of these neurons' outgoing weights explain, by least
+    /// squares.
+    pub(crate) fn beyond(&self, neurons: &NewNeurons) -> Result<Self, Error> {
+        let (block, between) = (&self.block, fresh_between(&self.block.site));
+        let read = |passage: &Passage| {
+            block.read(passage, &fresh_leaves(&between, neurons, block.first, &self.device), neurons).inner()
+        };
+        // In memory with the passages, or as often as these are seen.
+        let kept = match &self.passages {
+            Passages::Kept(passages) => passages.iter().map(read).collect(),
+            Passages::Again { .. } => Vec::new(),
+        };
+        let each = |see: &mut dyn FnMut(&Passage, Signal)| {
+            let mut kept = kept.iter();
+            self.each(|passage| see(passage, kept.next().cloned().unwrap_or_else(|| read(passage))))
+        };
+        let add_gradient = |passage: &Passage, read: Signal, delta: Signal, total: &mut Matrix| {
+            let consumer = &block.site.paths[passage.consumer].consumer;
+            let mut rows = total.subrows_mut(block.first_row(passage.consumer), block.rows(passage.consumer));
+            rows += from_tensor(consumer.consumer_gradient(read, neurons.count(), delta));
+        };
+        // Conjugate gradients on the normal equations (Hestenes and Stiefel 1952).
+        let none = Mat::zeros(block.site.fan_out(), neurons.count());
+        let (mut solution, mut residual) = (none.clone(), none.clone());
+        each(&mut |passage, read| add_gradient(passage, read, passage.delta.clone(), &mut residual))?;
+        let (mut direction, start) = (residual.clone(), residual.squared_norm_l2());
+        let mut squared = start;
+        for _ in 0..LEAST_SQUARES_STEPS {
+            if squared <= LEAST_SQUARES_REMAINDER * start {
+                break;
+            }
+            let (mut curvature, mut normal) = (0.0, none.clone());
+            each(&mut |passage, read| {
+                let outgoing = to_tensor(direction.as_ref(), &self.device);
+                let outgoing = outgoing.narrow(0, block.first_row(passage.consumer), block.rows(passage.consumer));
+                let image = block.site.paths[passage.consumer].consumer.consume(read.clone(), outgoing);
+                curvature += image.norm().powi(2);
+                add_gradient(passage, read, image, &mut normal);
+            })?;
+            if curvature == 0.0 {
+                break;
+            }
+            let step = faer::Scale(squared / curvature);
+            solution += step * &direction;
+            residual -= step * &normal;
+            let next = residual.squared_norm_l2();
+            direction = &residual + direction * faer::Scale(next / squared);
+            squared = next;
+        }
+        Ok(self.less(NewNeurons { outgoing: solution, ..neurons.clone() }))
+    }
+
+    /// The branch with the least-squares share of `delta` taken off that this neuron can explain.
+    pub(crate) fn without(&self, neuron: &NewNeurons) -> Result<Self, Error> {
+        let between = fresh_between(&self.block.site);
+        let product = |a: &Signal, b: &Signal| a.clone().inner_product(b.clone()).into_scalar::<f64>();
+        let (mut along, mut squared) = (0.0, 0.0);
+        self.each(|passage| {
+            let fresh = fresh_leaves(&between, neuron, self.block.first, &self.device);
+            let added = self.block.added(passage, &fresh, neuron).inner();
+            along += product(&passage.delta, &added);
+            squared += product(&added, &added);
+        })?;
+        let share = if squared > 0.0 { along / squared } else { 0.0 };
+        Ok(self.less(NewNeurons { outgoing: &neuron.outgoing * faer::Scale(share), ..neuron.clone() }))
+    }
+
+    /// The branch with what these neurons add to the consumers' outputs taken off `delta`.
+    fn less(&self, neurons: NewNeurons) -> Self {
+        let passages = match &self.passages {
+            Passages::Kept(passages) => {
+                Passages::Kept(passages.iter().map(|passage| less(&self.block, passage, &neurons)).collect())
+            }
+            Passages::Again { again, less } => {
+                Passages::Again { again: *again, less: [less.as_slice(), &[neurons]].concat() }
+            }
+        };
+        Self { passages, ..self.clone() }
+    }
+
+    /// What gradients of new weights are sums of, in size: the product of the norms of `h`, `delta`, the neurons'
+    /// weights and the factors of norms. Gradients far below it are what cancellation leaves of them.
+    pub(crate) fn magnitude(&self, neurons: &NewNeurons) -> Result<f64, Error> {
+        Ok(magnitudes_of(&[(self, neurons)])?[0])
+    }
+
+    /// The gradients that new neurons with these weights will receive, of the same shapes, and those of their entries
+    /// between.
+    ///
+    /// Exact where the neurons leave the output unchanged, since `delta` is then unchanged too.
+    pub(crate) fn gradients(&self, neurons: &NewNeurons) -> Result<BlockValues, Error> {
+        Ok(gradients_of(&[(self, neurons)])?.remove(0))
+    }
+}
+
+/// Sees every passage of several branches of one network, each with the index of its branch. Where evidence is not kept,
+/// a single pass over the growth batch shows all of them.
+pub(crate) fn each_of(branches: &[&Branch<'_>], mut see: impl FnMut(usize, &Passage)) -> Result<(), Error> {
+    let mut seen_again = None;
+    for (index, branch) in branches.iter().enumerate() {
+        match &branch.passages {
+            Passages::Kept(passages) => passages.iter().for_each(|passage| see(index, passage)),
+            Passages::Again { again, .. } => seen_again = Some(again),
+        }
+    }
+    let Some(again) = seen_again else {
+        return Ok(());
+    };
+    again.each_part(&mut |evidence| {
+        for (index, branch) in branches.iter().enumerate() {
+            let Passages::Again { less: taken_off, .. } = &branch.passages else {
+                continue;
+            };
+            for passage in evidence.passages_with_examples(&branch.block.site)? {
+                let part = branch.block.part_of(passage);
+                see(index, &taken_off.iter().fold(part, |passage, neurons| less(&branch.block, &passage, neurons)));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The passage with what these neurons add to the consumer's output taken off `delta`.
+fn less(block: &Block, passage: &Passage, neurons: &NewNeurons) -> Passage {
+    let fresh = fresh_leaves(&fresh_between(&block.site), neurons, block.first, &passage.input.device());
+    let added = block.added(passage, &fresh, neurons).inner();
+    Passage { delta: passage.delta.clone().plus(added.scaled(-1.0)), ..passage.clone() }
+}
+
+/// The gradients that new neurons at several branches of one network will receive, as [`Branch::gradients`].
+pub(crate) fn gradients_of(neurons: &[(&Branch<'_>, &NewNeurons)]) -> Result<Vec<BlockValues>, Error> {
+    let mut sums = neurons.iter().map(|(branch, neurons)| GradientSums::of(&branch.block, neurons)).collect::<Vec<_>>();
+    if sums.iter().any(|sums| !sums.are_known) {
+        let branches = neurons.iter().map(|(branch, _)| *branch).collect::<Vec<_>>();
+        each_of(&branches, |index, passage| {
+            if !sums[index].are_known {
+                sums[index].add(passage);
+            }
+        })?;
+    }
+    Ok(sums.into_iter().map(GradientSums::values).collect())
+}
+
+/// What the gradients of new neurons at several branches of one network are sums of, as [`Branch::magnitude`].
+pub(crate) fn magnitudes_of(neurons: &[(&Branch<'_>, &NewNeurons)]) -> Result<Vec<f64>, Error> {
+    let branches = neurons.iter().map(|(branch, _)| *branch).collect::<Vec<_>>();
+    let mut sizes = vec![0.0; neurons.len()];
+    each_of(&branches, |index, passage| sizes[index] += branches[index].block.size(passage))?;
+    let norms = neurons.iter().map(|(_, neurons)| neurons.incoming.norm_l2().max(neurons.outgoing.norm_l2()));
+    Ok(sizes.into_iter().zip(norms).map(|(size, norm)| size * norm).collect())
+}
+
+/// The gradients of new neurons, summed over passages.
+struct GradientSums<'b> {
+    block: &'b Block,
+    neurons: &'b NewNeurons,
+    between: Vec<FreshAt>,
+    /// Gradients of the incoming weights that the initializer knows.
+    known: Option<&'b Matrix>,
+    /// Whether nothing has to be summed.
+    are_known: bool,
+    incoming: Matrix,
+    outgoing: Matrix,
+    bias: Vec<f64>,
+    fresh: BTreeMap<ParamId, Vec<f32>>,
+}
+
+impl<'b> GradientSums<'b> {
+    fn of(block: &'b Block, neurons: &'b NewNeurons) -> Self {
+        let (count, fan_in) = neurons.incoming.shape();
+        let between = fresh_between(&block.site);
+        let known = neurons.incoming_gradient.as_ref();
+        let known = known.filter(|_| neurons.are_silent() && block.site.neurons_are_independent());
+        // Silent neurons give their consumers nothing, and nothing to what multiplies them.
+        let are_known = known.is_some()
+            && block.site.producer.bias().is_none()
+            && between.iter().all(|at| at.fresh.role != Role::Summand);
+        let factors = between.iter().filter(|at| at.fresh.is_trained());
+        let fresh = match are_known {
+            true => factors.map(|at| (at.fresh.parameter, vec![0.0; at.length(count)])).collect(),
+            false => BTreeMap::new(),
+        };
+        Self {
+            block,
+            neurons,
+            known,
+            are_known,
+            incoming: Mat::zeros(count, fan_in),
+            outgoing: Mat::zeros(neurons.outgoing.nrows(), count),
+            bias: vec![0.0; count],
+            fresh,
+            between,
+        }
+    }
+
+    fn add(&mut self, passage: &Passage) {
+        let Self { block, neurons, .. } = *self;
+        let (device, count) = (passage.input.device(), neurons.count());
+        let weights = [&neurons.incoming, &neurons.outgoing];
+        let [incoming, outgoing] = weights.map(|matrix| to_tensor(matrix.as_ref(), &device));
+        let fresh = fresh_leaves(&self.between, neurons, block.first, &device);
+
+        let (path, producer) = (&block.site.paths[passage.consumer], &block.site.producer);
+        let silent = neurons.incoming.norm_l2() == 0.0;
+        let produced = match silent {
+            true => producer.produced_zeros(&passage.input, count),
+            false => producer.produce(passage.input.clone(), incoming),
+        };
+        let produced = map_tensor!(biased(produced, neurons), tensor => tensor.autodiff().require_grad());
+        let read = path.applied(produced.clone(), &fresh);
+        let (first, rows) = (block.first_row(passage.consumer), block.rows(passage.consumer));
+        let outgoing = outgoing.narrow(0, first, rows);
+        let upstream = path.consumer.consumer_input_gradient(&read.shape(), outgoing, passage.delta.clone());
+        let form = read.clone().inner_product(map_tensor!(upstream, tensor => tensor.autodiff()));
+        let gradients = form.backward();
+        let at_neurons = map_tensor!(produced, leaf => leaf.grad(&gradients).expect("the form depends on the neurons"));
+        let entries = |tensor: Tensor<1>| values(&tensor.into_data());
+        self.bias.iter_mut().zip(entries(at_neurons.sum_by_neuron())).for_each(|(total, entry)| *total += entry);
+        if self.known.is_none() {
+            self.incoming += from_tensor(producer.producer_gradient(passage.input.clone(), at_neurons));
+        }
+        let read = read.inner();
+        // Silent neurons give their consumers nothing.
+        if read.norm() > 0.0 {
+            let mut rows = self.outgoing.subrows_mut(first, rows);
+            rows += from_tensor(path.consumer.consumer_gradient(read, count, passage.delta.clone()));
+        }
+        for (parameter, leaf) in &fresh {
+            let gradient = leaf.grad(&gradients).unwrap_or_else(|| leaf.clone().inner().zeros_like());
+            let entries = entries(gradient);
+            let total = self.fresh.entry(*parameter).or_insert_with(|| vec![0.0; entries.len()]);
+            total.iter_mut().zip(entries).for_each(|(total, entry)| *total += entry as f32);
+        }
+    }
+
+    fn values(self) -> BlockValues {
+        let incoming = self.known.cloned().unwrap_or(self.incoming);
+        BlockValues::of_weights(incoming, self.outgoing, self.bias, self.fresh)
+    }
+}

@@ -1,0 +1,14 @@
+//! Widths of sites, by name.
+
+use serde::{Deserialize, Serialize};
+
+/// How wide a site is, and how wide it was in the seed network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteWidth {
+    /// The site's name.
+    pub site: String,
+    /// Its width in the seed network.
+    pub seed: usize,
+    /// Its width now.
+    pub width: usize,
+}

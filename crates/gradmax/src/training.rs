@@ -1,0 +1,25 @@
+//! A training run: steps, growth, evaluation, observers and checkpoints.
+
+pub mod checkpoint;
+pub(crate) mod data;
+pub(crate) mod evaluation;
+pub(crate) mod gradients;
+pub(crate) mod learning_rate;
+pub(crate) mod observer;
+pub(crate) mod ongoing;
+pub(crate) mod order;
+pub(crate) mod run;
+pub(crate) mod settings;
+pub(crate) mod task;
+pub(crate) mod trainer;
+
+pub use self::data::{Batch, Examples, InMemory};
+pub use self::evaluation::{Evaluation, evaluate};
+pub use self::gradients::{Decayed, WeightDecay};
+pub use self::learning_rate::{Decay, LearningRate};
+pub use self::observer::{Observer, ObserverError, Row, Split};
+pub use self::run::{Outcome, Progress, Run, Summary};
+pub use self::settings::{GrowthBatch, GrowthPolicy, OnFailure, Settings};
+pub use self::task::{Target, Task};
+pub use self::trainer::Trainer;
+pub use crate::draws::with_draws;

@@ -1,0 +1,88 @@
+//! A run while it is in the trainer's hands, with what is timed along the way.
+
+use std::time::Instant;
+
+use burn::optim::ModuleOptimizer;
+
+use crate::event::receipt::Receipt;
+use crate::site::growable::Growable;
+use crate::training::run::Run;
+
+/// A run, and what is known about it since it was started or resumed.
+pub(crate) struct Ongoing<N> {
+    pub(crate) run: Run<N>,
+    pub(crate) started: Instant,
+    step_seconds: Vec<f64>,
+    /// Of these, the seconds of forward and backward passes.
+    pass_seconds: Vec<f64>,
+    steps_since_growth: usize,
+}
+
+/// Steps that the median of a training step's time is taken over.
+const RECENT_STEPS: usize = 100;
+
+impl<N: Growable> Ongoing<N> {
+    pub(crate) fn new(run: Run<N>) -> Self {
+        Self { run, started: Instant::now(), step_seconds: Vec::new(), pass_seconds: Vec::new(), steps_since_growth: 0 }
+    }
+
+    /// Counts a whole step that took until now, of which its forward and backward pass took so many seconds.
+    pub(crate) fn took(&mut self, started: Instant, pass_seconds: f64) {
+        self.step_seconds.push(started.elapsed().as_secs_f64());
+        self.pass_seconds.push(pass_seconds);
+        self.steps_since_growth += 1;
+    }
+
+    /// Goes on with the grown network.
+    pub(crate) fn grew(&mut self, network: N, optimizer: ModuleOptimizer, receipt: &Receipt, started: Instant) {
+        (self.run.network, self.run.optimizer, self.steps_since_growth) = (network, optimizer, 0);
+        let progress = &mut self.run.progress;
+        progress.events += 1;
+        for site in &receipt.sites {
+            progress.sites.iter_mut().filter(|at| at.site == site.site).for_each(|at| at.width = site.width);
+        }
+        progress.growth_seconds += started.elapsed().as_secs_f64();
+    }
+
+    /// Adds the time since the last call to the run's.
+    pub(crate) fn count_seconds(&mut self) {
+        self.run.progress.seconds += self.started.elapsed().as_secs_f64();
+        self.started = Instant::now();
+    }
+
+    /// Median milliseconds of the last steps of the network as it is.
+    pub(crate) fn recent_step_milliseconds(&self) -> Option<f64> {
+        self.recent_milliseconds(&self.step_seconds)
+    }
+
+    /// Median milliseconds of the forward and backward passes of these steps.
+    pub(crate) fn recent_pass_milliseconds(&self) -> Option<f64> {
+        self.recent_milliseconds(&self.pass_seconds)
+    }
+
+    fn recent_milliseconds(&self, seconds: &[f64]) -> Option<f64> {
+        let recent = self.steps_since_growth.min(RECENT_STEPS).min(seconds.len());
+        median(&seconds[seconds.len() - recent..]).map(|seconds| seconds * 1e3)
+    }
+
+    /// Goes on without a growth event that was due.
+    pub(crate) fn passed_over_growth(&mut self) {
+        self.run.progress.events += 1;
+    }
+
+    /// Median seconds of all steps since the run was started or resumed.
+    pub(crate) fn step_seconds_median(&self) -> f64 {
+        median(&self.step_seconds).unwrap_or(0.0)
+    }
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        even if even % 2 == 0 => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+        _ => Some(sorted[middle]),
+    }
+}

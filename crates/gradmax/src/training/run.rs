@@ -1,0 +1,69 @@
+//! A run: its state between two steps, and how it ends.
+
+use burn::optim::ModuleOptimizer;
+use serde::{Deserialize, Serialize};
+
+use crate::site::growable::Growable;
+use crate::site::width::SiteWidth;
+use crate::training::evaluation::Evaluation;
+
+/// A run between two steps: all that a checkpoint holds.
+#[derive(Clone)]
+pub struct Run<N> {
+    /// The network.
+    pub network: N,
+    /// The optimizer, with its state.
+    pub optimizer: ModuleOptimizer,
+    /// How far the run is.
+    pub progress: Progress,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Gradient steps taken.
+    pub step: usize,
+    /// Growth events done.
+    pub events: usize,
+    /// Rows given to observers.
+    pub rows: usize,
+    /// Every site with its width in the seed network and now.
+    pub sites: Vec<SiteWidth>,
+    /// Floating-point operations spent on training steps.
+    pub training_flops: u64,
+    /// Seconds spent.
+    pub seconds: f64,
+    /// Of these, seconds spent on growth, verification included.
+    pub growth_seconds: f64,
+}
+
+impl<N: Growable> Run<N> {
+    /// The start of a run with a seed network.
+    pub fn new(network: N, optimizer: ModuleOptimizer) -> Self {
+        let sites = network.sites().into_iter().map(|site| {
+            let width = site.width();
+            SiteWidth { site: site.name, seed: width, width }
+        });
+        let progress = Progress { sites: sites.collect(), ..Progress::default() };
+        Self { network, optimizer, progress }
+    }
+}
+
+/// How a run ended.
+pub struct Outcome<N> {
+    /// The run as it is now.
+    pub run: Run<N>,
+    /// The final evaluation; none if the run was interrupted before its last step.
+    pub finished: Option<Summary>,
+}
+
+/// The final evaluation of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Loss over all training examples.
+    pub train: Evaluation,
+    /// Loss and score over all test examples, if there are any.
+    pub test: Option<Evaluation>,
+    /// Median seconds of a training step; of those since the last resume.
+    pub step_seconds_median: f64,
+}

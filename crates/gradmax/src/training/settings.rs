@@ -1,0 +1,91 @@
+//! What a run is told: how long, on what batches, and when it grows.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::grower::Grower;
+use crate::policies::schedule::Schedule;
+use crate::seed::Seed;
+use crate::training::gradients::WeightDecay;
+use crate::training::learning_rate::LearningRate;
+
+/// How long, on what batches, and what to log.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Gradient steps in all.
+    pub steps: usize,
+    /// Examples a step; none for all of them, in order.
+    pub batch_size: Option<usize>,
+    /// Learning rate of every step.
+    pub learning_rate: LearningRate,
+    /// How weights are drawn to zero.
+    pub weight_decay: Option<WeightDecay>,
+    /// The largest norm of all gradients together; larger ones are scaled down to it.
+    pub clip_gradients: Option<f64>,
+    /// The share of each class's probability that is spread over all classes, in training.
+    pub label_smoothing: f64,
+    /// Steps between two logged training losses.
+    pub log_every: usize,
+    /// Steps between two evaluations on the test examples; none for only one at the end.
+    pub evaluate_every: Option<usize>,
+    /// Steps between two checkpoints; none for only one at the end.
+    pub checkpoint_every: Option<usize>,
+    /// Examples that are evaluated together, and the most that a growth batch passes at once: a bound on memory.
+    pub evaluation_batch: usize,
+    /// The seed of the order of examples.
+    pub seed: Seed,
+}
+
+impl Settings {
+    /// So many steps at a learning rate, on all examples at once, logging every tenth and evaluating at the end.
+    pub fn new(steps: usize, learning_rate: impl Into<LearningRate>) -> Self {
+        Self {
+            steps,
+            batch_size: None,
+            learning_rate: learning_rate.into(),
+            weight_decay: None,
+            clip_gradients: None,
+            label_smoothing: 0.0,
+            log_every: 10,
+            evaluate_every: None,
+            checkpoint_every: None,
+            evaluation_batch: 1000,
+            seed: Seed::new(0),
+        }
+    }
+}
+
+/// When and how a run grows.
+pub struct GrowthPolicy {
+    /// When, where and how much.
+    pub schedule: Box<dyn Schedule>,
+    /// How.
+    pub grower: Grower,
+    /// On what.
+    pub batch: GrowthBatch,
+    /// What to do when an event fails.
+    pub on_failure: OnFailure,
+}
+
+/// What a run does when a growth event fails: a site that cannot grow, weights that are refused, a verification that finds
+/// something wrong. The network is then as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It is saved, and ends with the event's error.
+    #[default]
+    Stop,
+    /// It goes on without the event, which counts as one; the receipt says why it was refused.
+    Skip,
+}
+
+/// The examples that a growth event looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrowthBatch {
+    /// The batch of the training step at hand: growth then costs no pass of its own.
+    Training,
+    /// This many examples, drawn anew for each event.
+    Examples(usize),
+    /// All training examples ("full gradient estimation").
+    All,
+}

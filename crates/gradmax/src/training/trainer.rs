@@ -1,0 +1,465 @@
+//! Training: step, maybe grow, evaluate. Everything else happens in observers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::optim::GradientsParams;
+
+use crate::draws::with_draws;
+use crate::error::Error;
+use crate::event::context::EventContext;
+use crate::event::grower::Growth;
+use crate::event::pass::{Part, Pass, TrainingPass};
+use crate::event::receipt::Receipt;
+use crate::policies::schedule::Observed;
+use crate::seed::Seed;
+use crate::site::growable::{Growable, trainable_parameters, training_flops};
+use crate::site::probe::Probe;
+use crate::training::data::{Batch, Examples, class_range};
+use crate::training::evaluation::{Evaluation, evaluate};
+use crate::training::gradients::{clipped, gradient_norm};
+use crate::training::observer::{Observer, Row, Split};
+use crate::training::ongoing::Ongoing;
+use crate::training::order::Order;
+use crate::training::run::{Outcome, Run, Summary};
+use crate::training::settings::{GrowthBatch, GrowthPolicy, OnFailure, Settings};
+use crate::training::task::{Target, Task};
+
+/// Trains a network, growing it when its policy says so.
+///
+/// A run is a pure function of its settings, data and seed: stopped anywhere and resumed from its last checkpoint, it
+/// ends in the same weights, bit for bit, on a device that computes deterministically.
+///
+/// # Example
+/// ```
+/// use burn::optim::SgdConfig;
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use gradmax::Error;
+/// use gradmax::networks::MlpConfig;
+/// use gradmax::prelude::*;
+///
+/// let device = Device::flex();
+/// let inputs = Tensor::<2>::random([200, 4], Distribution::Default, &device);
+/// let data = InMemory::new(inputs.clone(), Target::Values(inputs.powi_scalar(2)));
+/// let config = MlpConfig::new(4, &[2], 4, Activation::Tanh);
+/// let network = config.init(Seed::new(0), &device.autodiff())?;
+///
+/// let schedule = Periodic { start: 50, every: 50, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
+/// let growth = GrowthPolicy {
+///     schedule: Box::new(schedule),
+///     grower: Grower::new(GradMax::default()),
+///     batch: GrowthBatch::Training,
+///     on_failure: OnFailure::Stop,
+/// };
+/// let settings = Settings { batch_size: Some(50), ..Settings::new(300, 0.1) };
+/// let trainer = Trainer::new(settings, Task::Regression, &data).with_growth(growth);
+/// let outcome = trainer.train(Run::new(network, SgdConfig::new().init()))?;
+/// assert_eq!(outcome.run.progress.sites[0].width, 2 + 3 * 2);
+/// # Ok::<(), Error>(())
+/// ```
+pub struct Trainer<'a, N: Growable> {
+    settings: Settings,
+    task: Task,
+    train: &'a dyn Examples<Input = N::Input>,
+    test: Option<&'a dyn Examples<Input = N::Input>>,
+    growth: Option<GrowthPolicy>,
+    observers: Vec<Box<dyn Observer<N> + 'a>>,
+    stop: Option<&'a AtomicBool>,
+    /// Outputs of the network, where labels have to be looked at batch by batch.
+    outputs: Option<usize>,
+}
+
+impl<'a, N: Growable> Trainer<'a, N> {
+    /// A trainer without growth, test examples or observers.
+    pub fn new(settings: Settings, task: Task, train: &'a dyn Examples<Input = N::Input>) -> Self {
+        Self { settings, task, train, test: None, growth: None, observers: Vec::new(), stop: None, outputs: None }
+    }
+
+    /// Adds examples to evaluate on.
+    #[must_use]
+    pub fn with_test(mut self, test: &'a dyn Examples<Input = N::Input>) -> Self {
+        self.test = Some(test);
+        self
+    }
+
+    /// Makes the network grow.
+    #[must_use]
+    pub fn with_growth(mut self, growth: GrowthPolicy) -> Self {
+        self.growth = Some(growth);
+        self
+    }
+
+    /// Adds an observer.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Observer<N> + 'a) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// Stops after the current step, with a checkpoint, once the flag is set.
+    #[must_use]
+    pub fn with_stop(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Trains to the last step, or until stopped.
+    ///
+    /// # Errors
+    /// [`Error::LossNotFinite`], [`Error::WeightsNotFinite`], [`Error::LabelOutOfRange`], any error of a growth event,
+    /// [`Error::Examples`], [`Error::Observer`].
+    pub fn train(mut self, run: Run<N>) -> Result<Outcome<N>, Error> {
+        self.check(&run)?;
+        self.outputs = self.checked_outputs(&run.network)?;
+        let mut ongoing = Ongoing::new(run);
+        let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
+        while ongoing.run.progress.step < self.settings.steps {
+            if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                self.checkpoint(&mut ongoing)?;
+                return Ok(Outcome { run: ongoing.run, finished: None });
+            }
+            let draws = self.settings.seed.fold("draws").at(ongoing.run.progress.step as u64);
+            ongoing = with_draws(draws, || self.step(ongoing, &mut order))?;
+        }
+        // Before the last rows: a run that is killed while it evaluates writes them anew when it is resumed.
+        self.checkpoint(&mut ongoing)?;
+        let summary = self.finish(&mut ongoing, &order)?;
+        ongoing.count_seconds();
+        Ok(Outcome { run: ongoing.run, finished: Some(summary) })
+    }
+
+    fn check(&self, run: &Run<N>) -> Result<(), Error> {
+        let bad = |option, remedy| Err(Error::BadOption { option, value: "0".into(), remedy });
+        self.settings.learning_rate.check()?;
+        match self.settings {
+            _ if self.train.count() == 0 => bad("examples", "there is nothing to train on"),
+            _ if self.test.is_some_and(|test| test.count() == 0) => {
+                bad("test examples", "there is nothing to evaluate on; leave the test set out")
+            }
+            Settings { batch_size: Some(0), .. } => bad("batch_size", "a batch needs at least one example"),
+            Settings { evaluation_batch: 0, .. } => {
+                bad("evaluation_batch", "evaluation looks at one example at least at a time")
+            }
+            Settings { log_every: 0, .. } => bad("log_every", "log at least every so many steps"),
+            Settings { evaluate_every: Some(0), .. } => {
+                bad("evaluate_every", "leave it out to evaluate at the end only")
+            }
+            Settings { checkpoint_every: Some(0), .. } => {
+                bad("checkpoint_every", "leave it out for one at the end only")
+            }
+            _ if self.growth.as_ref().is_some_and(|growth| growth.batch == GrowthBatch::Examples(0)) => {
+                bad("growth batch", "growth needs at least one example to look at")
+            }
+            _ => self.growth.as_ref().map_or(Ok(()), |growth| growth.grower.check(&run.network)),
+        }
+    }
+
+    /// Checks that there is an output for every class, by a pass over one example; outputs, where classes have to be looked
+    /// at batch by batch.
+    fn checked_outputs(&self, network: &N) -> Result<Option<usize>, Error> {
+        if self.task != Task::Classification {
+            return Ok(None);
+        }
+        let batch = self.train.batch(&[0])?;
+        if batch.target.count() == 0 {
+            return Ok(None);
+        }
+        let [_, outputs] = network.valid().forward(batch.input).dims();
+        for (set, examples) in [("training", Some(self.train)), ("test", self.test)] {
+            if let Some(label) = examples.and_then(Examples::largest_class).filter(|label| *label >= outputs) {
+                return Err(Error::LabelOutOfRange { set, label: label as i64, outputs });
+            }
+        }
+        Ok(Some(outputs).filter(|_| self.train.largest_class().is_none()))
+    }
+
+    fn step(&mut self, mut ongoing: Ongoing<N>, order: &mut Order) -> Result<Ongoing<N>, Error> {
+        let step = ongoing.run.progress.step;
+        if self.settings.evaluate_every.is_some_and(|every| step.is_multiple_of(every)) {
+            self.evaluate_test(&mut ongoing, order)?;
+        }
+        let batch = match order.batch(self.train, step, self.settings.steps) {
+            Ok(batch) => batch,
+            Err(unreadable) => return self.saved(ongoing, unreadable),
+        };
+        if batch.target.count() == 0 {
+            return self.saved(ongoing, Error::Examples("a batch has no examples that can be read".into()));
+        }
+        let grown = match self.grow_if_due(&mut ongoing, order, &batch) {
+            Ok(grown) => grown,
+            // Such a loss comes from weights that are not worth saving.
+            Err(error @ (Error::LossNotFinite { .. } | Error::Observer(_))) => return Err(error),
+            Err(error) => return self.saved(ongoing, error),
+        };
+
+        let (started, whole) = (Instant::now(), grown.is_none());
+        let TrainingPass { output, loss, gradients } = match grown {
+            Some(training_pass) => training_pass,
+            None => self.training_pass(&ongoing.run.network, &batch)?,
+        };
+        let pass_seconds = started.elapsed().as_secs_f64();
+        let [examples, _] = output.dims();
+        if step.is_multiple_of(self.settings.log_every) {
+            let loss = loss.into_scalar::<f64>();
+            check_finite(loss, step)?;
+            let score = self.task.correct(output, &batch.target).map(|correct| correct / examples as f64);
+            let gradient_norm = Some(gradient_norm(&ongoing.run.network, &gradients));
+            self.row(&mut ongoing, order, Split::Train, Evaluation { loss, score }, gradient_norm)?;
+        }
+        let Run { network, mut optimizer, mut progress } = ongoing.run;
+        progress.training_flops += training_flops(&network) * examples as u64;
+        let rate = self.settings.learning_rate.at(step, self.settings.steps);
+        let gradients = self.regularised(&network, gradients);
+        let network = match self.settings.weight_decay {
+            Some(decay) => decay.applied(network, rate),
+            None => network,
+        };
+        let network = optimizer.step(rate, network, gradients);
+        progress.step += 1;
+        ongoing.run = Run { network, optimizer, progress };
+        if whole {
+            ongoing.took(started, pass_seconds);
+        }
+        self.after_step(ongoing)
+    }
+
+    /// Saves the run as it is, so that it goes on from here once what went wrong is mended, and returns the error.
+    fn saved(&mut self, mut ongoing: Ongoing<N>, error: Error) -> Result<Ongoing<N>, Error> {
+        self.checkpoint(&mut ongoing)?;
+        Err(error)
+    }
+
+    fn training_pass(&self, network: &N, batch: &Batch<N::Input>) -> Result<TrainingPass, Error> {
+        self.outputs.map_or(Ok(()), |outputs| check_classes(&batch.target, outputs))?;
+        let Pass { output, loss } = pass(self.task, self.settings.label_smoothing, network, batch, &mut ());
+        let gradients = GradientsParams::from_grads(loss.backward(), network);
+        Ok(TrainingPass { output: output.inner(), loss: loss.inner(), gradients })
+    }
+
+    /// Gradients as the optimizer sees them.
+    fn regularised(&self, network: &N, gradients: GradientsParams) -> GradientsParams {
+        let gradients = match self.settings.clip_gradients {
+            Some(largest) => clipped(network, gradients, largest),
+            None => gradients,
+        };
+        match self.settings.weight_decay {
+            Some(decay) => decay.added(network, gradients),
+            None => gradients,
+        }
+    }
+
+    /// Tells the observers, and lets them save the run where a checkpoint is due.
+    fn after_step(&mut self, mut ongoing: Ongoing<N>) -> Result<Ongoing<N>, Error> {
+        let step = ongoing.run.progress.step;
+        self.observers.iter_mut().try_for_each(|observer| observer.stepped(step).map_err(Error::Observer))?;
+        let due = self.settings.checkpoint_every.is_some_and(|every| step.is_multiple_of(every));
+        if due && step < self.settings.steps {
+            self.checkpoint(&mut ongoing)?;
+        }
+        Ok(ongoing)
+    }
+
+    /// Grows the network if the schedule says so; returns the pass over the batch, if growth took it on the training
+    /// step's behalf.
+    fn grow_if_due(
+        &mut self,
+        ongoing: &mut Ongoing<N>,
+        order: &Order,
+        batch: &Batch<N::Input>,
+    ) -> Result<Option<TrainingPass>, Error> {
+        let Some(growth) = &self.growth else {
+            return Ok(None);
+        };
+        let progress = &ongoing.run.progress;
+        let plan = growth.schedule.plan(&Observed::new(progress.step, progress.events, &progress.sites));
+        if plan.is_empty() {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let which = match growth.batch {
+            GrowthBatch::All if order.is_whole() && !self.train.augments() => GrowthBatch::Training,
+            other => other,
+        };
+        let context = EventContext {
+            step: progress.step,
+            event: progress.events,
+            batch_is_training_step: which == GrowthBatch::Training,
+            training_step: ongoing.recent_step_milliseconds(),
+            training_pass: ongoing.recent_pass_milliseconds(),
+        };
+        let parts = self.growth_batch(which, batch, context.step)?;
+        let network = &ongoing.run.network;
+        let grown = growth.grower.grow_on(network, &ongoing.run.optimizer, &plan, &parts, context);
+        drop(parts);
+        let (receipt, training_pass) = match grown {
+            Ok(Growth { network, optimizer, training_pass, receipt }) => {
+                ongoing.grew(network, optimizer, &receipt, started);
+                (receipt, training_pass)
+            }
+            Err(error) if growth.on_failure == OnFailure::Skip && is_of_growth(&error) => {
+                let size = [trainable_parameters(network) as u64, network.flops()];
+                let receipt = Receipt::of_refused(context, growth.grower.method(), error.to_string(), size);
+                ongoing.passed_over_growth();
+                (receipt, None)
+            }
+            Err(error) => return Err(error),
+        };
+        self.observers.iter_mut().try_for_each(|observer| observer.grown(&receipt).map_err(Error::Observer))?;
+        Ok(training_pass)
+    }
+
+    /// The growth batch of a growth event at this step, as the trainer would look at it: for growing by hand.
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if an example cannot be read.
+    pub fn growth_parts(&self, which: GrowthBatch, step: usize) -> Result<Vec<Part<'a, N>>, Error>
+    where
+        N: 'a,
+    {
+        let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
+        let batch = order.batch(self.train, step, self.settings.steps)?;
+        self.growth_batch(which, &batch, step)
+    }
+
+    /// The examples that a growth event looks at, in parts with their shares.
+    fn growth_batch<'p>(
+        &self,
+        which: GrowthBatch,
+        batch: &Batch<N::Input>,
+        step: usize,
+    ) -> Result<Vec<Part<'p, N>>, Error>
+    where
+        'a: 'p,
+        N: 'p,
+    {
+        let (task, smoothing) = (self.task, self.settings.label_smoothing);
+        match which {
+            GrowthBatch::Training => {
+                let batch = batch.clone();
+                Ok(vec![Part::whole(move |network: &N, probe: &mut dyn Probe| {
+                    pass(task, smoothing, network, &batch, probe)
+                })])
+            }
+            GrowthBatch::Examples(count) => {
+                let seed = self.settings.seed.fold("growth batch").at(step as u64);
+                Ok(self.parts(self.drawn(count, seed), Some(seed.fold("augment")), step))
+            }
+            GrowthBatch::All => Ok(self.parts((0..self.train.count()).collect(), None, step)),
+        }
+    }
+
+    /// The examples with these indices, in parts of the evaluation's size, with their shares; each part is read when its
+    /// pass is taken, so that only one is in memory.
+    fn parts<'p>(&self, indices: Vec<usize>, augmentation: Option<Seed>, step: usize) -> Vec<Part<'p, N>>
+    where
+        'a: 'p,
+        N: 'p,
+    {
+        let (task, smoothing, train) = (self.task, self.settings.label_smoothing, self.train);
+        let draws = self.settings.seed.fold("draws of growth").at(step as u64);
+        let all = indices.len() as f64;
+        let part = |(number, indices): (usize, &[usize])| {
+            let indices = indices.to_vec();
+            let (weight, draws) = (indices.len() as f64 / all, draws.at(number as u64));
+            let taken = move |network: &N, probe: &mut dyn Probe| {
+                let batch = match augmentation {
+                    Some(seed) => train.augmented(&indices, seed),
+                    None => train.batch(&indices),
+                }?;
+                Ok(with_draws(draws, || pass(task, smoothing, network, &batch, probe)))
+            };
+            Part { weight, pass: Box::new(taken) }
+        };
+        indices.chunks(self.settings.evaluation_batch).enumerate().map(part).collect()
+    }
+
+    /// Examples for one growth event, without repetition.
+    fn drawn(&self, count: usize, seed: Seed) -> Vec<usize> {
+        let mut rng = seed.rng();
+        let available = self.train.count();
+        rand::seq::index::sample(&mut rng, available, count.min(available)).into_vec()
+    }
+
+    fn evaluate_test(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Option<Evaluation>, Error> {
+        let Some(test) = self.test else {
+            return Ok(None);
+        };
+        let evaluation = evaluate(&ongoing.run.network, self.task, test, self.settings.evaluation_batch)?;
+        check_finite(evaluation.loss, ongoing.run.progress.step)?;
+        self.row(ongoing, order, Split::Test, evaluation, None)?;
+        Ok(Some(evaluation))
+    }
+
+    fn finish(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Summary, Error> {
+        let train = evaluate(&ongoing.run.network, self.task, self.train, self.settings.evaluation_batch)?;
+        check_finite(train.loss, ongoing.run.progress.step)?;
+        self.row(ongoing, order, Split::Train, train, None)?;
+        let test = self.evaluate_test(ongoing, order)?;
+        Ok(Summary { train, test, step_seconds_median: ongoing.step_seconds_median() })
+    }
+
+    fn row(
+        &mut self,
+        ongoing: &mut Ongoing<N>,
+        order: &Order,
+        split: Split,
+        evaluation: Evaluation,
+        gradient_norm: Option<f64>,
+    ) -> Result<(), Error> {
+        let progress = &mut ongoing.run.progress;
+        progress.rows += 1;
+        let row = Row {
+            step: progress.step,
+            epoch: order.epochs(progress.step),
+            split,
+            loss: evaluation.loss,
+            score: evaluation.score,
+            learning_rate: self.settings.learning_rate.at(progress.step, self.settings.steps),
+            parameters: trainable_parameters(&ongoing.run.network),
+            flops: progress.training_flops,
+            gradient_norm,
+            seconds: progress.seconds + ongoing.started.elapsed().as_secs_f64(),
+        };
+        self.observers.iter_mut().try_for_each(|observer| observer.logged(&row).map_err(Error::Observer))
+    }
+
+    fn checkpoint(&mut self, ongoing: &mut Ongoing<N>) -> Result<(), Error> {
+        ongoing.count_seconds();
+        let run = &ongoing.run;
+        self.observers.iter_mut().try_for_each(|observer| observer.checkpoint(run).map_err(Error::Observer))
+    }
+}
+
+fn pass<N: Growable>(task: Task, smoothing: f64, network: &N, batch: &Batch<N::Input>, probe: &mut dyn Probe) -> Pass {
+    let output = network.forward_probed(batch.input.clone(), probe);
+    Pass { loss: task.smoothed_loss(output.clone(), &batch.target, smoothing), output }
+}
+
+fn check_finite(loss: f64, step: usize) -> Result<(), Error> {
+    match loss.is_finite() {
+        true => Ok(()),
+        false => Err(Error::LossNotFinite { step, loss }),
+    }
+}
+
+/// Checks that every class of a batch has an output.
+fn check_classes(target: &Target, outputs: usize) -> Result<(), Error> {
+    let Target::Classes(classes) = target else {
+        return Ok(());
+    };
+    let Some([least, largest]) = class_range(classes) else {
+        return Ok(());
+    };
+    match least < 0 || largest >= outputs as i64 {
+        true => {
+            let label = if least < 0 { least } else { largest };
+            Err(Error::LabelOutOfRange { set: "training", label, outputs })
+        }
+        false => Ok(()),
+    }
+}
+
+/// Whether an error says that a growth event failed, and not that data cannot be read or training has gone wrong.
+fn is_of_growth(error: &Error) -> bool {
+    !matches!(error, Error::Examples(_) | Error::Observer(_) | Error::LossNotFinite { .. } | Error::Checkpoint { .. })
+}
