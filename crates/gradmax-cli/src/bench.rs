@@ -63,16 +63,16 @@ impl<'a> Bench<'a> {
     /// over, to see what it costs: the receipt's cost is the median.
     pub fn grow(
         &self,
-        method: &str,
+        name: &str,
         repeat: u64,
         timed: u64,
         training_step: Option<f64>,
     ) -> Result<(Run<Network>, Receipt)> {
-        let Method::Grow(initializer) = method::named(method, &self.experiment.methods)? else {
-            bail!("the method `{method}` does not grow");
+        let Method::Grow(method) = method::named(name, &self.experiment.methods)? else {
+            bail!("the method `{name}` does not grow");
         };
         let seed = Seed::new(self.experiment.seed).fold("growth").fold("repeat").at(repeat);
-        let grower = experiment::grower(method, self.growth, initializer, seed);
+        let grower = experiment::grower(name, self.growth, method, seed);
         let Run { network, optimizer, progress } = self.start();
         let (step, event) = (progress.step, progress.events);
         let context = EventContext { step, event, training_step, ..EventContext::default() };

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use gradmax::event::Verification;
+use gradmax::methods::SidePolicy;
 use gradmax::methods::{Placement, Scale};
 use gradmax::policies::{Amount, Order, Periodic};
-use gradmax::site::ZeroSide;
 use gradmax::surgery::SecondMoments;
 use gradmax::training::{Decay, GrowthBatch, LearningRate, OnFailure};
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ pub struct GrowthConfig {
     #[serde(default)]
     pub order: Order,
     #[serde(default = "default_zero_side")]
-    pub zero_side: ZeroSide,
+    pub zero_side: SidePolicy,
     #[serde(default = "default_scale")]
     pub scale: Scale,
     /// Multiplies the norm that `scale` refers to.
@@ -166,7 +166,7 @@ fn default_log_every() -> usize {
     10
 }
 
-fn default_zero_side() -> ZeroSide {
+fn default_zero_side() -> SidePolicy {
     Placement::default().zero_side
 }
 

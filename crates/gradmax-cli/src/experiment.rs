@@ -7,7 +7,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use gradmax::Seed;
 use gradmax::event::Grower;
-use gradmax::methods::Initializer;
+use gradmax::methods::GrowthMethod;
 use gradmax::networks::Architecture;
 use gradmax::policies::target_widths;
 use gradmax::site::{Growable, SiteWidth, trainable_parameters};
@@ -243,7 +243,7 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
 
 /// When and how an experiment grows its network; none for baselines.
 pub fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPolicy>> {
-    let Method::Grow(initializer) = method else {
+    let Method::Grow(method) = method else {
         return Ok(None);
     };
     let Some(growth) = &experiment.growth else {
@@ -252,15 +252,15 @@ pub fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPo
             experiment.method
         )));
     };
-    let grower = grower(&experiment.method, growth, initializer, Seed::new(experiment.seed).fold("growth"));
+    let grower = grower(&experiment.method, growth, method, Seed::new(experiment.seed).fold("growth"));
     let (batch, on_failure) = (growth.batch, growth.on_failure);
     Ok(Some(GrowthPolicy { schedule: Box::new(growth.schedule()?), grower, batch, on_failure }))
 }
 
 /// The grower of a method.
-pub fn grower(method: &str, growth: &GrowthConfig, initializer: Box<dyn Initializer>, seed: Seed) -> Grower {
-    Grower::boxed(initializer)
-        .with_name(method)
+pub fn grower(name: &str, growth: &GrowthConfig, method: Box<dyn GrowthMethod>, seed: Seed) -> Grower {
+    Grower::boxed(method)
+        .with_name(name)
         .with_placement(growth.placement())
         .with_second_moments(growth.second_moments)
         .with_verification(growth.verify)

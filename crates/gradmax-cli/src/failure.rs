@@ -50,7 +50,7 @@ fn is_misuse(error: &gradmax::Error) -> bool {
             | UnevenGroups { .. }
             | ActivationNotZeroAtZero { .. }
             | ActivationFlatAtZero { .. }
-            | Initializer { .. }
+            | Method { .. }
     )
 }
 

@@ -1,10 +1,10 @@
-//! The methods that configurations can name: the baselines, the initializers, and variants of these with other options.
+//! The methods that configurations can name: the baselines, the growth methods, and variants of these with other options.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use gradmax::methods::{
-    Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Nest, Net2Wider, North, Random,
+    Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, GrowthMethod, Nest, Net2Wider, North, Random,
     RandomPositive, Sign, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
 };
 use serde::Serialize;
@@ -19,8 +19,8 @@ pub enum Method {
     Small,
     /// The target network from the start.
     Big,
-    /// The seed network, grown with an initializer.
-    Grow(Box<dyn Initializer>),
+    /// The seed network, grown with a growth method.
+    Grow(Box<dyn GrowthMethod>),
 }
 
 /// The options of methods, by their names, as `[methods.NAME]` gives them. A name that is no method's is a variant of
@@ -30,7 +30,7 @@ pub type MethodOptions = BTreeMap<String, Table>;
 /// A method's name, and how to make it with some of its options changed; its options come back in full.
 type Entry = (&'static str, fn(&Table) -> Result<(Method, Table), toml::de::Error>);
 
-/// Every method's name, and the method. To add an initializer, add a line.
+/// Every method's name, and the method. To add a growth method, add a line.
 const METHODS: [Entry; 19] = [
     ("small", |options| baseline(Method::Small, options)),
     ("big", |options| baseline(Method::Big, options)),
@@ -63,15 +63,15 @@ fn baseline(method: Method, options: &Table) -> Result<(Method, Table), toml::de
     }
 }
 
-/// The initializer with some of its options changed.
-fn growing<I: Initializer + Serialize + DeserializeOwned + 'static>(
-    initializer: I,
+/// The growth method with some of its options changed.
+fn growing<I: GrowthMethod + Serialize + DeserializeOwned + 'static>(
+    method: I,
     options: &Table,
 ) -> Result<(Method, Table), toml::de::Error> {
-    let mut all = Table::try_from(&initializer).expect("options are plain values");
+    let mut all = Table::try_from(&method).expect("options are plain values");
     all.extend(options.iter().map(|(key, value)| (key.clone(), value.clone())));
-    let initializer: I = all.clone().try_into()?;
-    Ok((Method::Grow(Box::new(initializer)), all))
+    let method: I = all.clone().try_into()?;
+    Ok((Method::Grow(Box::new(method)), all))
 }
 
 /// The names of all methods, in one line.

@@ -11,7 +11,7 @@ use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
 use gradmax::Seed;
 use gradmax::event::{Grower, Receipt, Timing};
-use gradmax::methods::{GradMax, Initializer, Random};
+use gradmax::methods::{GradMax, GrowthMethod, Random};
 use gradmax::networks::{Architecture, MlpConfig};
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::site::Activation;
@@ -27,7 +27,7 @@ struct Case {
     examples: usize,
     batch: Option<usize>,
     count: usize,
-    initializer: fn() -> Box<dyn Initializer>,
+    method: fn() -> Box<dyn GrowthMethod>,
     optimizer: fn() -> ModuleOptimizer,
 }
 
@@ -46,29 +46,29 @@ fn plain() -> ModuleOptimizer {
     SgdConfig::new().init()
 }
 
-fn gradmax() -> Box<dyn Initializer> {
+fn gradmax() -> Box<dyn GrowthMethod> {
     Box::new(GradMax::default())
 }
 
-fn random() -> Box<dyn Initializer> {
+fn random() -> Box<dyn GrowthMethod> {
     Box::new(Random {})
 }
 
 fn main() {
-    let mlp = |name, initializer, optimizer| Case {
+    let mlp = |name, method, optimizer| Case {
         name,
         hidden: &[128, 128],
         inputs: 784,
         examples: 2048,
         batch: Some(128),
         count: 16,
-        initializer,
+        method,
         optimizer,
     };
     let cases = [
         mlp(
             "784:128:128:10 gradmax, sgd-momentum",
-            gradmax as fn() -> Box<dyn Initializer>,
+            gradmax as fn() -> Box<dyn GrowthMethod>,
             momentum as fn() -> ModuleOptimizer,
         ),
         mlp("784:128:128:10 gradmax, adam", gradmax, adam),
@@ -80,7 +80,7 @@ fn main() {
             examples: 1000,
             batch: None,
             count: 1,
-            initializer: gradmax,
+            method: gradmax,
             optimizer: plain,
         },
     ];
@@ -129,7 +129,7 @@ fn timing(case: &Case, repeat: u64) -> Timing {
     };
     let policy = GrowthPolicy {
         schedule: Box::new(schedule),
-        grower: Grower::boxed((case.initializer)()),
+        grower: Grower::boxed((case.method)()),
         batch: GrowthBatch::Training,
         on_failure: OnFailure::Stop,
     };

@@ -218,21 +218,21 @@ pub enum Error {
         /// The name.
         site: String,
     },
-    /// An initializer was given something that it cannot work with.
-    #[error("`{initializer}` cannot initialize site `{site}`: {reason}")]
-    Initializer {
-        /// The initializer's name.
-        initializer: String,
+    /// A growth method was given something that it cannot work with.
+    #[error("`{method}` cannot initialize site `{site}`: {reason}")]
+    Method {
+        /// The growth method's name.
+        method: String,
         /// The site's name.
         site: String,
         /// What is wrong and what to do.
         reason: String,
     },
-    /// An initializer returned matrices of the wrong shape, or with entries that are not finite.
-    #[error("`{initializer}` returned unusable neurons for site `{site}`: {reason}")]
+    /// A growth method returned matrices of the wrong shape, or with entries that are not finite.
+    #[error("`{method}` returned unusable neurons for site `{site}`: {reason}")]
     UnusableNeurons {
-        /// The initializer's name.
-        initializer: String,
+        /// The growth method's name.
+        method: String,
         /// The site's name.
         site: String,
         /// What is wrong.

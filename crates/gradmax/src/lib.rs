@@ -5,7 +5,7 @@
 //! Neural Networks using Gradient Information*, ICLR 2022).
 //!
 //! - Make a network [`Growable`]: list its [`Site`]s, and show each to the [`Probe`] in its forward pass; or take an [`Mlp`].
-//! - Grow it with a [`Grower`], which asks an [`Initializer`] ([`GradMax`], [`GradMaxRectified`], [`Random`], one of many others, or your
+//! - Grow it with a [`Grower`], which asks an [`GrowthMethod`] ([`GradMax`], [`GradMaxRectified`], [`Random`], one of many others, or your
 //!   own) for weights, widens the module, carries the optimizer's state, verifies the event and returns a [`Receipt`].
 //! - Or let a [`Trainer`] do it all, with a [`Schedule`], observers and [checkpoints](checkpoint).
 //!

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use faer::{Mat, MatRef};
 
-/// A matrix on the host in double precision: the currency of initializers and solvers.
+/// A matrix on the host in double precision: the currency of growth methods and solvers.
 pub type Matrix = Mat<f64>;
 
 /// The matrix as a tensor `[rows, columns]` on a device, in the device's default float type.

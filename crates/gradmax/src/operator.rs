@@ -7,6 +7,7 @@ pub(crate) mod growth_operator;
 pub(crate) mod linear_operator;
 pub(crate) mod seen;
 
+pub use self::branch::Branch;
 pub use self::directions::{Directions, Solver, alignment, leading_directions, leading_directions_by};
 pub use self::growth_operator::GrowthOperator;
 pub use self::linear_operator::LinearOperator;

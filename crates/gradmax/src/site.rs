@@ -18,6 +18,6 @@ pub use self::extension::Extension;
 pub use self::growable::{Growable, trainable_parameters, training_flops};
 pub use self::layer::Layer;
 pub use self::probe::{Evidence, Probe, Recorder};
-pub use self::side::ZeroSide;
+pub use self::side::Side;
 pub use self::signal::{Activations, Signal};
 pub use self::width::SiteWidth;

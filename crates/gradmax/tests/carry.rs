@@ -13,7 +13,7 @@ use common::{Batch, everywhere, mlp, state, values};
 use faer::Mat;
 use gradmax::Error;
 use gradmax::event::Grower;
-use gradmax::methods::{GradMax, Initializer, Needs, Request};
+use gradmax::methods::{GradMax, GrowthMethod, Need, Request};
 use gradmax::networks::Mlp;
 use gradmax::site::{Activation, Growable};
 use gradmax::surgery::{NewNeurons, SecondMoments};
@@ -114,12 +114,12 @@ fn state_of_another_shape_is_dropped_and_the_receipt_says_so() {
 /// Both sides zero: the new neurons do nothing and learn nothing, so the old weights must go on as if nothing happened.
 struct Zeros;
 
-impl Initializer for Zeros {
+impl GrowthMethod for Zeros {
     fn name(&self) -> &str {
         "zeros"
     }
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[]
     }
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         Ok(NewNeurons::unbiased(Mat::zeros(request.count, request.fan_in), Mat::zeros(request.fan_out, request.count)))

@@ -9,17 +9,18 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::Tensor;
 use common::{Images, device, everywhere};
 use gradmax::event::{EventContext, Grower, Part, Planned};
+use gradmax::methods::SidePolicy;
 use gradmax::methods::{GradMax, Placement, Random};
 use gradmax::modules::{DepthwiseConv2d, NormKind};
 use gradmax::networks::{Architecture, ConvNetConfig, MlpConfig, Stage, WideResNetConfig};
 use gradmax::operator::{GrowthOperator, LinearOperator};
-use gradmax::site::{Activation, Between, Growable, OutputChange, Probe, Recorder, Site, ZeroSide, global_average};
+use gradmax::site::{Activation, Between, Growable, OutputChange, Probe, Recorder, Site, global_average};
 use gradmax::{Error, Seed};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
 fn incoming() -> Placement {
-    Placement { zero_side: ZeroSide::Incoming, ..Placement::default() }
+    Placement { zero_side: SidePolicy::Incoming, ..Placement::default() }
 }
 
 /// Gradients below this are what cancellation leaves where the true one is 0, as where a kernel of 1 reads nothing but padding.
@@ -169,7 +170,7 @@ fn everything() -> ConvNetConfig {
     ConvNetConfig { input: [2, 9, 10], stages }
 }
 
-fn zero(zero_side: ZeroSide) -> Placement {
+fn zero(zero_side: SidePolicy) -> Placement {
     Placement { zero_side, ..Placement::default() }
 }
 
@@ -192,7 +193,7 @@ fn all_gradients<N: Growable>(network: &N, gradients: &GradientsParams) -> Vec<(
 fn the_training_step_after_growth_has_every_gradient_of_the_grown_network() {
     let network = everything().init(Seed::new(1), &device()).unwrap();
     let images = Images::new(7, [2, 9, 10], 3, Seed::new(2));
-    for zero_side in [ZeroSide::Incoming, ZeroSide::Outgoing, ZeroSide::Automatic] {
+    for zero_side in [SidePolicy::Incoming, SidePolicy::Outgoing, SidePolicy::Automatic] {
         let grower = Grower::new(Random {}).with_placement(zero(zero_side));
         let parts = [Part::whole(|n: &_, probe: &mut dyn Probe| images.pass(n, probe))];
         let context = EventContext { batch_is_training_step: true, ..EventContext::default() };
@@ -221,9 +222,9 @@ fn zero_outgoing_weights_preserve_the_function_through_everything() {
     let network = everything().init(Seed::new(3), &device()).unwrap();
     let images = Images::new(6, [2, 9, 10], 3, Seed::new(4));
     for (grower, side) in [
-        (Grower::new(Random {}), ZeroSide::Outgoing),
-        (Grower::new(GradMax::default()), ZeroSide::Outgoing),
-        (Grower::new(GradMax::default()), ZeroSide::Automatic),
+        (Grower::new(Random {}), SidePolicy::Outgoing),
+        (Grower::new(GradMax::default()), SidePolicy::Outgoing),
+        (Grower::new(GradMax::default()), SidePolicy::Automatic),
     ] {
         let growth = images.grow(&grower.with_placement(zero(side)), &network, &everywhere(&network, 2)).unwrap();
         assert!(growth.receipt.output_change.unwrap() <= 1e-6);

@@ -6,11 +6,12 @@ mod common;
 use common::{Images, device, everywhere};
 use faer::Mat;
 use gradmax::event::{Grower, Pass};
+use gradmax::methods::SidePolicy;
 use gradmax::methods::{GradMax, Placement, Scale};
 use gradmax::modules::NormKind;
 use gradmax::networks::{Architecture, ConvNetConfig, MlpConfig, Stage, WideResNetConfig};
 use gradmax::operator::{GrowthOperator, LinearOperator, Solver, leading_directions_by};
-use gradmax::site::{Activation, Evidence, Growable, Recorder, ZeroSide};
+use gradmax::site::{Activation, Evidence, Growable, Recorder};
 use gradmax::training::{Batch, Examples, InMemory};
 use gradmax::{Error, Matrix, Seed};
 use rand::RngExt;
@@ -173,10 +174,7 @@ fn growth_where_no_gradient_arrives_says_so_and_goes_on() {
         // With nothing to divide by, scale `joint` is refused with what to do instead.
         let joint = Placement { scale: Scale::Joint, ..Placement::default() };
         let error = grow(Grower::new(GradMax::default()).with_placement(joint)).map(|_| ()).unwrap_err();
-        assert!(
-            matches!(error, Error::Initializer { .. }) && error.to_string().contains("use scale `mean`"),
-            "{error}"
-        );
+        assert!(matches!(error, Error::Method { .. }) && error.to_string().contains("use scale `mean`"), "{error}");
     }
 }
 
@@ -194,7 +192,8 @@ fn a_gradient_that_is_only_rounding_is_not_blamed_on_the_sites() {
     ];
     let config = ConvNetConfig { input: [2, 8, 8], stages };
     let mut found = 0;
-    for (seed, zero_side) in (0..12).flat_map(|seed| [ZeroSide::Incoming, ZeroSide::Outgoing].map(|side| (seed, side)))
+    for (seed, zero_side) in
+        (0..12).flat_map(|seed| [SidePolicy::Incoming, SidePolicy::Outgoing].map(|side| (seed, side)))
     {
         let network = config.init(Seed::new(seed), &device()).unwrap();
         let images = Images::new(10, [2, 8, 8], 3, Seed::new(seed).fold("images"));

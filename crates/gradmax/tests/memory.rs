@@ -9,14 +9,15 @@ use burn::optim::SgdConfig;
 use burn::tensor::Tensor;
 use common::{Batch, Images, device, mlp};
 use gradmax::event::{EventContext, Grower, Look, Part, Pass, Planned};
+use gradmax::methods::SidePolicy;
 use gradmax::methods::{
-    Firefly, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Nest, North, Placement, Random, Scale, Sign,
+    Firefly, GradMax, GradMaxOpt, GradMaxRectified, GrowthMethod, Nest, North, Placement, Random, Scale, Sign,
     SplittingSteepestDescent, Tiny,
 };
 use gradmax::modules::NormKind;
 use gradmax::networks::{Architecture, ConvNetConfig, Mlp, Stage};
 use gradmax::policies::Periodic;
-use gradmax::site::{Activation, Growable, Probe, ZeroSide};
+use gradmax::site::{Activation, Growable, Probe};
 use gradmax::training::{
     Examples, GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Target, Task, Trainer,
 };
@@ -33,7 +34,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-type Make = fn() -> Box<dyn Initializer>;
+type Make = fn() -> Box<dyn GrowthMethod>;
 
 /// Methods that look at evidence in every way that there is.
 const METHODS: [(&str, Make); 11] = [
@@ -106,7 +107,7 @@ fn evidence_that_is_seen_again_gives_every_method_the_same_neurons() {
         pass: Box::new(|network: &Mlp, probe: &mut dyn Probe| Ok(batch.pass(network, probe))),
     });
     let parts = parts.collect::<Vec<_>>();
-    for zero_side in [ZeroSide::Incoming, ZeroSide::Outgoing] {
+    for zero_side in [SidePolicy::Incoming, SidePolicy::Outgoing] {
         for scale in [Scale::Mean, Scale::Joint] {
             check("mlp", &network, &parts, Placement { zero_side, scale, ..Placement::default() });
         }

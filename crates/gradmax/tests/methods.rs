@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 use common::{Images, Keep, Seen, device, weights};
 use gradmax::event::Grower;
 use gradmax::methods::{
-    Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, Initializer, Nest, Net2Wider, North, Random,
+    Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, GrowthMethod, Nest, Net2Wider, North, Random,
     RandomPositive, Sign, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
 };
 use gradmax::modules::NormKind;
@@ -28,14 +28,14 @@ use gradmax::{Error, Seed};
 /// A method, and what it promises.
 struct Method {
     name: &'static str,
-    make: fn() -> Box<dyn Initializer>,
+    make: fn() -> Box<dyn GrowthMethod>,
     /// Whether the network's output stays as it is.
     preserves: bool,
     /// Whether the neurons need biases.
     biases: bool,
 }
 
-const fn method(name: &'static str, preserves: bool, make: fn() -> Box<dyn Initializer>) -> Method {
+const fn method(name: &'static str, preserves: bool, make: fn() -> Box<dyn GrowthMethod>) -> Method {
     Method { name, make, preserves, biases: false }
 }
 
@@ -121,7 +121,7 @@ fn check<A: Architecture>(
     let before = parameters(&network);
     let outcome = train(Run::new(network.clone(), optimizer.clone()), &mut whole, None, None);
     if method.biases && network.sites().iter().any(|site| site.producer.bias().is_none()) {
-        let Err(Error::Initializer { reason, .. }) = outcome else { panic!("{what}: grown without biases") };
+        let Err(Error::Method { reason, .. }) = outcome else { panic!("{what}: grown without biases") };
         assert!(reason.contains("biases"), "{what}: {reason}");
         return;
     }

@@ -9,9 +9,10 @@ use burn::tensor::{Tensor, activation};
 use common::{Batch, device, everywhere, mlp};
 use gradmax::Error;
 use gradmax::event::{Grower, Planned};
-use gradmax::methods::{GradMax, Initializer, Needs, Placement, Random, Request, Scale};
+use gradmax::methods::SidePolicy;
+use gradmax::methods::{GradMax, GrowthMethod, Need, Placement, Random, Request, Scale};
 use gradmax::networks::Mlp;
-use gradmax::site::{Activation, Between, Growable, Probe, Site, ZeroSide};
+use gradmax::site::{Activation, Between, Growable, Probe, Site};
 use gradmax::surgery::{Changes, NewNeurons};
 
 fn grow<N: Growable<Input = Tensor<2>>>(grower: &Grower, network: &N, batch: &Batch) -> Result<(), Error> {
@@ -33,7 +34,7 @@ fn activations_that_are_not_zero_at_zero_are_refused() {
 
 #[test]
 fn with_zero_outgoing_weights_any_activation_can_grow() {
-    let inverse = Placement { zero_side: ZeroSide::Outgoing, ..Placement::default() };
+    let inverse = Placement { zero_side: SidePolicy::Outgoing, ..Placement::default() };
     let network = mlp(5, &[4, 3], 2, Activation::Sigmoid, true);
     let batch = Batch::new(30, 5, 2);
     for grower in [Grower::new(Random {}), Grower::new(GradMax::default())].map(|grower| grower.with_placement(inverse))
@@ -139,7 +140,7 @@ fn a_mean_scale_needs_neurons_with_weights() {
     let mut network = mlp(5, &[4], 2, Activation::Relu, true);
     network = network.map(&mut Zeroed);
     let batch = Batch::new(9, 5, 2);
-    assert!(matches!(grow(&Grower::new(Random {}), &network, &batch), Err(Error::Initializer { .. })));
+    assert!(matches!(grow(&Grower::new(Random {}), &network, &batch), Err(Error::Method { .. })));
     let fixed = Placement { scale: Scale::Fixed, ..Placement::default() };
     grow(&Grower::new(Random {}).with_placement(fixed), &network, &batch).unwrap();
 }
@@ -155,12 +156,12 @@ impl burn::module::ModuleMapper for Zeroed {
 /// Returns something of the wrong shape, or not finite, or asks for what it did not say it needs.
 struct Broken(&'static str);
 
-impl Initializer for Broken {
+impl GrowthMethod for Broken {
     fn name(&self) -> &str {
         "broken"
     }
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[]
     }
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let drawn = request.draw(|_| 1.0);
@@ -190,7 +191,7 @@ fn broken_initializers_are_caught() {
     for how in ["shape", "finite", "parent", "parents", "changes", "change"] {
         assert!(matches!(refused(how), Error::UnusableNeurons { .. }), "{how}");
     }
-    assert!(refused("loss").to_string().contains("Needs::Loss"));
+    assert!(refused("loss").to_string().contains("Need::Loss"));
     assert!(refused("needs").to_string().contains("needs()"));
 }
 

@@ -9,10 +9,11 @@ use common::{Batch, device, everywhere, mlp, normal, values};
 use faer::Mat;
 use gradmax::Seed;
 use gradmax::event::{EventContext, Grower, Part};
+use gradmax::methods::SidePolicy;
 use gradmax::methods::{GradMax, GradMaxRectified, Placement, Random, RandomPositive, Scale, Sign};
 use gradmax::networks::{Architecture, Mlp, MlpConfig};
 use gradmax::operator::{GrowthOperator, LinearOperator, Solver, alignment, leading_directions_by};
-use gradmax::site::{Activation, Growable, Probe, Recorder, ZeroSide};
+use gradmax::site::{Activation, Growable, Probe, Recorder};
 use gradmax::training::Target;
 
 const GROWABLE: [Activation; 6] =
@@ -39,7 +40,7 @@ fn new_weights_receive_exactly_the_predicted_gradient() {
 
 #[test]
 fn the_training_step_after_growth_uses_the_gradients_of_the_grown_network() {
-    for placement in [Placement::default(), Placement { zero_side: ZeroSide::Outgoing, ..Placement::default() }] {
+    for placement in [Placement::default(), Placement { zero_side: SidePolicy::Outgoing, ..Placement::default() }] {
         let network = mlp(6, &[5, 4], 3, Activation::Gelu, true);
         let batch = Batch::new(50, 6, 3);
         let grower = Grower::new(Random {}).with_placement(placement);
@@ -160,7 +161,7 @@ fn with_zero_outgoing_weights_no_incoming_directions_do_better_in_a_linear_netwo
     let network = mlp(7, &[4], 9, Activation::Identity, false);
     let batch = Batch::new(60, 7, 9);
     let placement =
-        Placement { zero_side: ZeroSide::Outgoing, scale: Scale::Fixed, factor: 1.0, ..Placement::default() };
+        Placement { zero_side: SidePolicy::Outgoing, scale: Scale::Fixed, factor: 1.0, ..Placement::default() };
     let site = |grower: Grower| {
         let growth = grower
             .with_placement(placement)
@@ -397,7 +398,7 @@ fn what_is_predicted_is_measured_at_sites_of_any_size() {
 fn epsilon_changes_the_output_a_little_and_the_receipt_says_so() {
     let network = mlp(6, &[5], 4, Activation::Tanh, false);
     let batch = Batch::new(40, 6, 4);
-    for zero_side in [ZeroSide::Incoming, ZeroSide::Outgoing] {
+    for zero_side in [SidePolicy::Incoming, SidePolicy::Outgoing] {
         let placement = Placement { epsilon: 1e-2, zero_side, ..Placement::default() };
         let growth = Grower::new(Random {})
             .with_placement(placement)

@@ -1,4 +1,4 @@
-//! Training with growth: every initializer, network depth and optimizer; and resuming, bit for bit.
+//! Training with growth: every growth method, network depth and optimizer; and resuming, bit for bit.
 
 mod common;
 
@@ -12,7 +12,7 @@ use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use common::{Images, Keep, Seen, device, normal, values, weights};
 use gradmax::event::{Grower, Planned, Receipt};
-use gradmax::methods::{GradMax, GradMaxRectified, Initializer, Random, RandomPositive};
+use gradmax::methods::{GradMax, GradMaxRectified, GrowthMethod, Random, RandomPositive};
 use gradmax::modules::NormKind;
 use gradmax::networks::{Architecture, Mlp, MlpConfig, WideResNetConfig};
 use gradmax::policies::{Amount, Order, Periodic};
@@ -53,13 +53,13 @@ fn config(hidden: &[usize]) -> MlpConfig {
     MlpConfig::new(6, hidden, 3, Activation::Relu)
 }
 
-fn policy(initializer: Box<dyn Initializer>, batch: GrowthBatch) -> GrowthPolicy {
+fn policy(method: Box<dyn GrowthMethod>, batch: GrowthBatch) -> GrowthPolicy {
     let schedule = Periodic { start: 10, every: 10, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
-    let grower = Grower::boxed(initializer).with_seed(Seed::new(8));
+    let grower = Grower::boxed(method).with_seed(Seed::new(8));
     GrowthPolicy { schedule: Box::new(schedule), grower, batch, on_failure: OnFailure::Stop }
 }
 
-type Choice = (&'static str, fn() -> Box<dyn Initializer>);
+type Choice = (&'static str, fn() -> Box<dyn GrowthMethod>);
 
 const INITIALIZERS: [Choice; 4] = [
     ("random", || Box::new(Random {})),
@@ -71,7 +71,7 @@ const INITIALIZERS: [Choice; 4] = [
 #[test]
 fn every_initializer_grows_every_depth_under_every_optimizer() {
     let data = data();
-    for (name, initializer) in INITIALIZERS {
+    for (name, method) in INITIALIZERS {
         for hidden in [&[3][..], &[3, 4], &[4, 3, 3]] {
             for optimizer in [sgd, adam] {
                 for batch in [GrowthBatch::Training, GrowthBatch::Examples(40), GrowthBatch::All] {
@@ -79,7 +79,7 @@ fn every_initializer_grows_every_depth_under_every_optimizer() {
                     let run = Run::new(config(hidden).init(Seed::new(1), &device()).unwrap(), optimizer());
                     let outcome = Trainer::new(settings(80), Task::Classification, &data)
                         .with_test(&data)
-                        .with_growth(policy(initializer(), batch))
+                        .with_growth(policy(method(), batch))
                         .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
                         .train(run)
                         .unwrap();
@@ -101,14 +101,14 @@ fn every_initializer_grows_every_depth_under_every_optimizer() {
 fn a_run_stopped_anywhere_resumes_to_the_same_weights() {
     let data = data();
     let folder = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("resume").join(name);
-    for (name, initializer) in INITIALIZERS {
+    for (name, method) in INITIALIZERS {
         for (kind, optimizer) in [("sgd", sgd as fn() -> ModuleOptimizer), ("adam", adam)] {
             let fresh = || Run::new(config(&[3, 3]).init(Seed::new(1), &device()).unwrap(), optimizer());
             let train = |run, seen: &mut Seen, folder: Option<PathBuf>, stop: Option<usize>| {
                 let flag = AtomicBool::new(false);
                 Trainer::new(settings(45), Task::Classification, &data)
                     .with_test(&data)
-                    .with_growth(policy(initializer(), GrowthBatch::Training))
+                    .with_growth(policy(method(), GrowthBatch::Training))
                     .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
                     .with_stop(&flag)
                     .train(run)
@@ -422,11 +422,11 @@ fn data_that_is_not_finite_is_noticed_at_the_first_step() {
 #[test]
 fn the_order_of_examples_does_not_depend_on_the_method() {
     let data = data();
-    let first_losses = INITIALIZERS.map(|(_, initializer)| {
+    let first_losses = INITIALIZERS.map(|(_, method)| {
         let mut seen = Seen::default();
         let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
         Trainer::new(settings(12), Task::Classification, &data)
-            .with_growth(policy(initializer(), GrowthBatch::Training))
+            .with_growth(policy(method(), GrowthBatch::Training))
             .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
             .train(run)
             .unwrap();
@@ -495,12 +495,12 @@ fn weights_and_states_that_are_not_finite_are_never_saved() {
 /// Refuses to grow at its second event.
 struct Moody;
 
-impl Initializer for Moody {
+impl GrowthMethod for Moody {
     fn name(&self) -> &str {
         "moody"
     }
-    fn needs(&self) -> gradmax::methods::Needs {
-        gradmax::methods::Needs::Nothing
+    fn needs(&self) -> &'static [gradmax::methods::Need] {
+        &[]
     }
     fn neurons(&self, request: &gradmax::methods::Request<'_>) -> Result<gradmax::surgery::NewNeurons, Error> {
         match request.width {

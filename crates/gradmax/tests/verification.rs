@@ -9,7 +9,7 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use common::{Batch, Images, device, everywhere, mlp, values};
 use gradmax::event::{EventContext, Grower, Part, Pass, Planned, Verification};
-use gradmax::methods::{Firefly, GradMax, Initializer, Needs, Net2Wider, Random, Request};
+use gradmax::methods::{Firefly, GradMax, GrowthMethod, Need, Net2Wider, Random, Request};
 use gradmax::networks::{Architecture, ConvNetConfig, Mlp, Stage};
 use gradmax::policies::Periodic;
 use gradmax::site::{Activation, Growable, Probe, Site};
@@ -110,12 +110,12 @@ fn wrong_activations_are_caught_under_a_negative_loss() {
 /// GradMax whose gradients are stated in another order than they come in.
 struct Permuted;
 
-impl Initializer for Permuted {
+impl GrowthMethod for Permuted {
     fn name(&self) -> &str {
         "permuted"
     }
-    fn needs(&self) -> Needs {
-        Needs::Operator
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Operator]
     }
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let neurons = GradMax::default().neurons(request)?;
@@ -208,12 +208,12 @@ impl Growable for Grouped {
 /// Plain neurons in the first block it is asked about, and splits in the second one.
 struct PlainThenSplit;
 
-impl Initializer for PlainThenSplit {
+impl GrowthMethod for PlainThenSplit {
     fn name(&self) -> &str {
         "plain_then_split"
     }
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[]
     }
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         // Blocks are told apart by their weights: the first one has the larger first weight, as the test sees to.

@@ -130,8 +130,8 @@ fn refuse_other_folders(folder: &Path) -> Result<()> {
 fn growing(experiment: &Experiment) -> Result<Vec<(String, bool)>> {
     let mut methods = Vec::new();
     for name in &experiment.compare.methods {
-        if let Method::Grow(initializer) = method::named(name, &experiment.methods)? {
-            methods.push((name.clone(), initializer.draws()));
+        if let Method::Grow(method) = method::named(name, &experiment.methods)? {
+            methods.push((name.clone(), method.draws()));
         }
     }
     match methods.is_empty() {

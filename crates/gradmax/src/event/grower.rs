@@ -17,7 +17,7 @@ use crate::event::receipt::{Receipt, SiteReceipt, Timing};
 use crate::event::verify::{Before, Grown, ONLY_ROUNDING, Verification, Verified, gradient_rounding, verify};
 use crate::matrix::Matrix;
 use crate::methods::growth_loss::{AtBlock, GrowthLoss, NetworkLoss};
-use crate::methods::initializer::{Initializer, Needs, Request};
+use crate::methods::method::{GrowthMethod, Need, Request};
 use crate::methods::placement::{Placement, Scale};
 use crate::operator::branch::{Branch, gradients_of};
 use crate::operator::growth_operator::GrowthOperator;
@@ -28,16 +28,16 @@ use crate::site::declaration::unknown_site;
 use crate::site::growable::device_of;
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::probe::Probe;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::addition::Addition;
 use crate::surgery::carry::{Carried, KnownParameters, SecondMoments, carry_by, paths_of};
 use crate::surgery::index_map::IndexMaps;
 use crate::surgery::new_neurons::{Changes, NewNeurons};
 use crate::surgery::widen::{shift, widen_by, widen_gradients};
 
-/// Grows networks with one initializer.
+/// Grows networks with one growth method.
 pub struct Grower {
-    initializer: Box<dyn Initializer>,
+    method: Box<dyn GrowthMethod>,
     name: Option<String>,
     placement: Placement,
     second_moments: SecondMoments,
@@ -64,14 +64,14 @@ pub struct Growth<N> {
 
 impl Grower {
     /// A grower with the default placement, full verification, and carried optimizer state.
-    pub fn new(initializer: impl Initializer + 'static) -> Self {
-        Self::boxed(Box::new(initializer))
+    pub fn new(method: impl GrowthMethod + 'static) -> Self {
+        Self::boxed(Box::new(method))
     }
 
-    /// As [`new`](Self::new), for an initializer chosen at run time.
-    pub fn boxed(initializer: Box<dyn Initializer>) -> Self {
+    /// As [`new`](Self::new), for a growth method chosen at run time.
+    pub fn boxed(method: Box<dyn GrowthMethod>) -> Self {
         Self {
-            initializer,
+            method,
             name: None,
             placement: Placement::default(),
             second_moments: SecondMoments::default(),
@@ -119,14 +119,14 @@ impl Grower {
         self
     }
 
-    /// Sets the seed of what initializers draw; events and sites fold it.
+    /// Sets the seed of what growth methods draw; events and sites fold it.
     #[must_use]
     pub fn with_seed(mut self, seed: Seed) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Sets the name that receipts and messages call the method by; the initializer's own if not set.
+    /// Sets the name that receipts and messages call the method by; the growth method's own if not set.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -135,7 +135,7 @@ impl Grower {
 
     /// The method's name.
     pub fn method(&self) -> &str {
-        self.name.as_deref().unwrap_or(self.initializer.name())
+        self.name.as_deref().unwrap_or(self.method.name())
     }
 
     /// Checks, before any training, that the network can be grown by this grower.
@@ -145,7 +145,7 @@ impl Grower {
     /// [`Error::SharedProducer`], [`Error::SharedParameter`] and [`Error::FloatType`]; [`Error::BadOption`].
     pub fn check<N: Growable>(&self, network: &N) -> Result<(), Error> {
         self.placement.check()?;
-        self.initializer.check()?;
+        self.method.check()?;
         let (sites, device) = (network.sites(), device_of(network));
         check_sites(network, &sites)?;
         sites.iter().try_for_each(|site| self.check_site(site, &device))
@@ -153,22 +153,22 @@ impl Grower {
 
     fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
         site.check()?;
-        self.initializer.check_site(site)?;
+        self.method.check_site(site)?;
         match self.zero_side_of(site) {
-            Some(ZeroSide::Incoming | ZeroSide::Automatic) => site.slopes_at_zero(device).map(|_| ()),
-            Some(ZeroSide::Outgoing) | None => Ok(()),
+            Some(Side::Incoming) => site.slopes_at_zero(device).map(|_| ()),
+            Some(Side::Outgoing) | None => Ok(()),
         }
     }
 
-    /// The side that the initializer leaves zero at a site.
-    fn zero_side_of(&self, site: &Site) -> Option<ZeroSide> {
-        self.initializer.zero_side(self.placement.zero_side_of(site))
+    /// The side that the growth method leaves zero at a site.
+    fn zero_side_of(&self, site: &Site) -> Option<Side> {
+        self.method.zero_side(self.placement.zero_side.at(site))
     }
 
     /// Grows a network on one growth batch; `pass` computes output and mean loss, showing the sites to the probe.
     ///
     /// # Errors
-    /// Any [`Error`] of the sites, the initializer or the verification. The network and the optimizer are only read, so a
+    /// Any [`Error`] of the sites, the growth method or the verification. The network and the optimizer are only read, so a
     /// failed event loses nothing.
     pub fn grow<N: Growable>(
         &self,
@@ -243,7 +243,7 @@ impl Grower {
         }
         let replay = looked.replay(looking, parts);
         let loss = OnGrowthBatch { network, parts };
-        let loss = (self.initializer.needs() == Needs::Loss).then_some(&loss as &dyn NetworkLoss);
+        let loss = self.method.needs().contains(&Need::Loss).then_some(&loss as &dyn NetworkLoss);
         let one_by_one = |seen, loss| {
             let sites = planned.iter().cloned();
             sites.map(|one| self.choose(vec![one], seen, seed, loss)).collect::<Result<Vec<_>, _>>()
@@ -338,8 +338,8 @@ impl Grower {
     fn check_gradient<N: Growable>(&self, site: &Site, network: &N, parts: &[Part<'_, N>]) -> Result<(), Error> {
         match gradient_rounding(&site.name, network, parts)? > ONLY_ROUNDING {
             false => Ok(()),
-            true => Err(Error::Initializer {
-                initializer: self.method().to_string(),
+            true => Err(Error::Method {
+                method: self.method().to_string(),
                 site: site.name.clone(),
                 reason:
                     "the gradient that arrives at it is no more than rounding, so scale `joint` has nothing to divide \
@@ -350,7 +350,7 @@ impl Grower {
     }
 
     fn needs_operator(&self) -> bool {
-        self.initializer.needs() >= Needs::Operator || self.placement.scale == Scale::Joint
+        self.method.needs().contains(&Need::Operator) || self.placement.scale == Scale::Joint
     }
 
     /// The weights of new neurons at these sites, block by block, and the gradients they will receive.
@@ -361,17 +361,14 @@ impl Grower {
         seed: Seed,
         loss: Option<&dyn NetworkLoss>,
     ) -> Result<Vec<Chosen>, Error> {
-        let placement = |site: &Site| {
-            let zero_side = self.zero_side_of(site).unwrap_or(ZeroSide::Outgoing);
-            Placement { zero_side, ..self.placement }
-        };
+        let zero_side = |site: &Site| self.zero_side_of(site).unwrap_or(Side::Outgoing);
         let blocks =
             planned.iter().flat_map(|(site, count)| (0..site.blocks()).map(move |block| (site, *count, block)));
         let branches = blocks.clone().map(|(site, _, block)| Branch::new(site, block, seen));
         let branches = branches.collect::<Result<Vec<_>, _>>()?;
         let operators = match self.needs_operator() {
             true => {
-                let placed = branches.iter().map(|branch| (branch, placement(&branch.block.site).zero_side));
+                let placed = branches.iter().map(|branch| (branch, zero_side(&branch.block.site)));
                 GrowthOperator::of_branches(&placed.collect::<Vec<_>>())?.into_iter().map(Some).collect()
             }
             false => branches.iter().map(|_| None).collect::<Vec<_>>(),
@@ -385,16 +382,18 @@ impl Grower {
                 width: site.width() / blocks,
                 fan_in: site.fan_in(),
                 fan_out: site.fan_out(),
-                placement: placement(site),
+                zero_side: zero_side(site),
+                placement: self.placement,
                 seed: if blocks == 1 { seed } else { seed.at(block as u64) },
-                initializer: self.method(),
+                method: self.method(),
                 layers: site,
                 block,
+                needs: self.method.needs(),
                 branch,
                 operator: operator.as_ref(),
                 loss: loss.as_ref().map(|loss| loss as &dyn GrowthLoss),
             };
-            let neurons = self.initializer.neurons(&request)?;
+            let neurons = self.method.neurons(&request)?;
             check_neurons(&neurons, &request)?;
             Ok(neurons)
         });
@@ -467,7 +466,7 @@ fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
 
 fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Error> {
     let unusable = |reason: String| {
-        Err(Error::UnusableNeurons { initializer: request.initializer.into(), site: request.site.into(), reason })
+        Err(Error::UnusableNeurons { method: request.method.into(), site: request.site.into(), reason })
     };
     let (incoming, outgoing) = (neurons.incoming.shape(), neurons.outgoing.shape());
     let wanted = ((request.count, request.fan_in), (request.fan_out, request.count), request.count);

@@ -15,7 +15,7 @@ use crate::operator::seen::{Again, Seen};
 use crate::site::declaration::unknown_site;
 use crate::site::growable::{Growable, device_of};
 use crate::site::probe::Evidence;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 
 /// Bytes of evidence of a growth batch in several parts that are kept, unless [something else](crate::event::Grower::with_evidence_memory)
 /// is said: 1 GiB.
@@ -79,7 +79,7 @@ impl<'p, N: Growable> Look<'p, N> {
             None => Err(unknown_site(name, &known)),
         };
         let branches = sites.iter().map(|name| branch(name.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        GrowthOperator::of_branches(&branches.iter().map(|branch| (branch, ZeroSide::Incoming)).collect::<Vec<_>>())
+        GrowthOperator::of_branches(&branches.iter().map(|branch| (branch, Side::Incoming)).collect::<Vec<_>>())
     }
 
     /// Milliseconds that the pass took.

@@ -11,7 +11,7 @@ pub struct Receipt {
     pub step: usize,
     /// The event's number, from 0.
     pub event: usize,
-    /// The initializer's name.
+    /// The growth method's name.
     pub method: String,
     /// Loss on the growth batch before growing; not a number for an event that was refused.
     #[serde(deserialize_with = "number")]

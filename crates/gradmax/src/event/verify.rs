@@ -22,6 +22,7 @@ use crate::panics::caught;
 use crate::seed::Seed;
 use crate::site::growable::Growable;
 use crate::site::probe::Recorder;
+use crate::site::side::Side;
 use crate::surgery::addition::Addition;
 use crate::surgery::index_map::IndexMaps;
 
@@ -354,12 +355,6 @@ struct NewRange {
     /// The measured gradient, flat, and the predicted one in the same form.
     sum: Option<Tensor<1>>,
     predicted: Option<Tensor<1>>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Side {
-    Incoming,
-    Outgoing,
 }
 
 /// Norms of the gradients of a site's new weights, and of their difference.

@@ -1,4 +1,4 @@
-//! Adam on host matrices, for initializers that train new neurons (Kingma and Ba 2015).
+//! Adam on host matrices, for growth methods that train new neurons (Kingma and Ba 2015).
 
 use faer::Mat;
 

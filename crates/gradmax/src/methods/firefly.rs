@@ -3,13 +3,13 @@
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request, rows_of_norm, standard_normal};
+use super::method::{GrowthMethod, Need, Request, rows_of_norm, standard_normal};
 use super::split::{offsets, split};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::methods::adam::Adam;
 use crate::site::declaration::Site;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::existing::Existing;
 use crate::surgery::new_neurons::{Changes, NewNeurons};
 
@@ -40,26 +40,26 @@ impl Default for Firefly {
     }
 }
 
-impl Initializer for Firefly {
+impl GrowthMethod for Firefly {
     fn name(&self) -> &str {
         "firefly"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Loss
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Loss]
     }
 
-    fn zero_side(&self, _: ZeroSide) -> Option<ZeroSide> {
+    fn zero_side(&self, _: Side) -> Option<Side> {
         None
     }
 
     fn check(&self) -> Result<(), Error> {
-        super::initializer::check_positive("learning_rate", self.learning_rate)?;
-        super::initializer::check_positive("epsilon", self.epsilon)
+        super::method::check_positive("learning_rate", self.learning_rate)?;
+        super::method::check_positive("epsilon", self.epsilon)
     }
 
     fn check_site(&self, site: &Site) -> Result<(), Error> {
-        super::initializer::check_parents(self.name(), site)
+        super::method::check_parents(self.name(), site)
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
@@ -105,7 +105,7 @@ impl Candidates {
         let mut rng = request.rng();
         let mut drawn = |rows: usize, columns: usize| Mat::from_fn(rows, columns, |_, _| standard_normal(&mut rng));
         let new = (firefly.candidates * request.count).max(request.count.saturating_sub(existing.count()));
-        let norms = [request.norm(ZeroSide::Outgoing)?, firefly.epsilon * request.norm(ZeroSide::Incoming)?];
+        let norms = [request.norm(Side::Outgoing)?, firefly.epsilon * request.norm(Side::Incoming)?];
         let mut candidates = Self {
             offsets: drawn(existing.count(), request.fan_in),
             incoming: drawn(new, request.fan_in),

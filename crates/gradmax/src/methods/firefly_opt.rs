@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request, rows_of_norm, standard_normal};
+use super::method::{GrowthMethod, Need, Request, rows_of_norm, standard_normal};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::methods::adam::Adam;
@@ -31,18 +31,18 @@ impl Default for FireflyOpt {
     }
 }
 
-impl Initializer for FireflyOpt {
+impl GrowthMethod for FireflyOpt {
     fn name(&self) -> &str {
         "firefly_opt"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Loss
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Loss]
     }
 
     fn check(&self) -> Result<(), Error> {
-        super::initializer::check_positive("learning_rate", self.learning_rate)?;
-        super::initializer::check_positive("epsilon", self.epsilon)
+        super::method::check_positive("learning_rate", self.learning_rate)?;
+        super::method::check_positive("epsilon", self.epsilon)
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {

@@ -4,12 +4,12 @@
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request};
+use super::method::{GrowthMethod, Need, Request};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::operator::directions::leading_directions;
-use crate::operator::linear_operator::{LinearOperator, Transposed};
-use crate::site::side::ZeroSide;
+use crate::operator::linear_operator::Transposed;
+use crate::site::side::Side;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// Zero incoming weights, and the outgoing weights that give them the largest gradient.
@@ -43,7 +43,7 @@ pub enum Sign {
     OneSided,
 }
 
-impl Initializer for GradMax {
+impl GrowthMethod for GradMax {
     fn name(&self) -> &str {
         match self.sign {
             Sign::Fixed => "gradmax",
@@ -51,8 +51,11 @@ impl Initializer for GradMax {
         }
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Operator
+    fn needs(&self) -> &'static [Need] {
+        match self.sign {
+            Sign::Fixed => &[Need::Operator],
+            Sign::OneSided => &[Need::Operator, Need::Branch],
+        }
     }
 
     fn draws(&self) -> bool {
@@ -61,8 +64,8 @@ impl Initializer for GradMax {
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let operator = request.operator()?;
-        match request.placement.zero_side {
-            ZeroSide::Outgoing => {
+        match request.zero_side {
+            Side::Outgoing => {
                 let found = leading_directions(&Transposed(operator), self.skip + request.count)?;
                 let mut rows = found.without_first(self.skip).vectors.transpose().to_owned();
                 if self.sign == Sign::OneSided {
@@ -74,8 +77,8 @@ impl Initializer for GradMax {
                 }
                 request.place(rows.as_ref())
             }
-            ZeroSide::Incoming | ZeroSide::Automatic => {
-                let mut directions = operator.directions(self.skip + request.count)?.without_first(self.skip);
+            Side::Incoming => {
+                let mut directions = leading_directions(operator, self.skip + request.count)?.without_first(self.skip);
                 if self.sign == Sign::OneSided {
                     let first_step = -&directions.images;
                     let first = one_sided_gains(request, &first_step, &directions.vectors)?;
@@ -102,7 +105,7 @@ impl Initializer for GradMax {
 /// What each neuron gives in the direction in which it will go, relative to the norms of both its sides.
 fn one_sided_gains(request: &Request<'_>, incoming: &Matrix, outgoing: &Matrix) -> Result<Vec<f64>, Error> {
     let neurons = NewNeurons::unbiased(incoming.clone(), outgoing.clone());
-    let towards = request.branch.gradients(&neurons)?.neurons.outgoing;
+    let towards = request.branch()?.gradients(&neurons)?.outgoing;
     Ok((0..outgoing.ncols()).map(|j| -(towards.col(j).transpose() * outgoing.col(j))).collect())
 }
 

@@ -3,12 +3,11 @@
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request, rows_of_norm, standard_normal};
+use super::method::{GrowthMethod, Need, Request, rows_of_norm, standard_normal};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::methods::adam::Adam;
-use crate::operator::linear_operator::LinearOperator;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// The weights of norm 1 that give the zero side the largest gradient, sought step by step from a random start.
@@ -60,18 +59,18 @@ impl GradMaxOpt {
     }
 }
 
-impl Initializer for GradMaxOpt {
+impl GrowthMethod for GradMaxOpt {
     fn name(&self) -> &str {
         if *self == Self::authors() { "gradmax_opt_authors" } else { "gradmax_opt" }
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Operator
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Operator, Need::Branch]
     }
 
     fn check(&self) -> Result<(), Error> {
         match self.ascent {
-            Ascent::Adam { learning_rate } => super::initializer::check_positive("learning_rate", learning_rate),
+            Ascent::Adam { learning_rate } => super::method::check_positive("learning_rate", learning_rate),
             Ascent::Power => Ok(()),
         }
     }
@@ -115,18 +114,16 @@ impl GradMaxOpt {
 /// The norm of the gradient that the zero side receives, and the gradient of half its square at the other side, a
 /// neuron a row.
 fn objective(request: &Request<'_>, rows: &Matrix) -> Result<(f64, Matrix), Error> {
-    match request.placement.zero_side {
-        ZeroSide::Incoming | ZeroSide::Automatic => {
+    match request.zero_side {
+        Side::Incoming => {
             let operator = request.operator()?;
             let received = operator.apply(rows.transpose());
             Ok((received.norm_l2(), operator.adjoint(received.as_ref()).transpose().to_owned()))
         }
-        ZeroSide::Outgoing => {
+        Side::Outgoing => {
             let none = Mat::zeros(request.fan_out, request.count);
-            let of = |outgoing| {
-                let values = request.branch.gradients(&NewNeurons::unbiased(rows.clone(), outgoing))?;
-                Ok::<_, Error>(values.neurons)
-            };
+            let branch = request.branch()?;
+            let of = |outgoing| branch.gradients(&NewNeurons::unbiased(rows.clone(), outgoing));
             // The form is linear in the outgoing weights: its gradient at the incoming ones, with the received gradient
             // as outgoing weights, is that of half the received gradient's square.
             let received = of(none)?.outgoing;

@@ -4,13 +4,12 @@ use faer::{Mat, MatRef};
 
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request};
+use super::method::{GrowthMethod, Need, Request};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::operator::branch::Branch;
-use crate::operator::growth_operator::GrowthOperator;
 use crate::operator::linear_operator::LinearOperator;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// How many leading singular directions, each with both signs, compete for the start.
@@ -36,13 +35,13 @@ const CONVERGED: f64 = 1e-4;
 #[serde(deny_unknown_fields, default)]
 pub struct GradMaxRectified {}
 
-impl Initializer for GradMaxRectified {
+impl GrowthMethod for GradMaxRectified {
     fn name(&self) -> &str {
         "gradmax_rectified"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Operator
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Branch]
     }
 
     fn draws(&self) -> bool {
@@ -50,16 +49,16 @@ impl Initializer for GradMaxRectified {
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        let mut branch = request.branch.clone();
-        let mut directions = match request.placement.zero_side {
-            ZeroSide::Outgoing => Mat::zeros(request.count, request.fan_in),
-            ZeroSide::Incoming | ZeroSide::Automatic => Mat::zeros(request.count, request.fan_out),
+        let mut branch = request.branch()?.clone();
+        let mut directions = match request.zero_side {
+            Side::Outgoing => Mat::zeros(request.count, request.fan_in),
+            Side::Incoming => Mat::zeros(request.count, request.fan_out),
         };
         for neuron in 0..request.count {
             let found = best_start(&branch, request)?.improved(&branch)?;
-            let side = match request.placement.zero_side {
-                ZeroSide::Outgoing => found.incoming.as_ref(),
-                ZeroSide::Incoming | ZeroSide::Automatic => found.outgoing.transpose(),
+            let side = match request.zero_side {
+                Side::Outgoing => found.incoming.as_ref(),
+                Side::Incoming => found.outgoing.transpose(),
             };
             directions.row_mut(neuron).copy_from(side.row(0));
             branch = branch.without(&block(&found.incoming, &found.outgoing))?;
@@ -80,14 +79,14 @@ struct Candidate {
 /// The leading singular direction and sign whose gain is largest, each with the direction of its first step as incoming
 /// weights.
 fn best_start(branch: &Branch<'_>, request: &Request<'_>) -> Result<Candidate, Error> {
-    let operator = GrowthOperator::of_branch(branch, request.placement.zero_side)?;
+    let operator = branch.operator(request.zero_side)?;
     let leading = operator.directions(STARTS.min(request.fan_out))?;
     let outgoing = Mat::from_fn(request.fan_out, 2 * leading.values.len(), |i, j| {
         let sign = if j % 2 == 0 { 1.0 } else { -1.0 };
         sign * leading.vectors[(i, j / 2)]
     });
     let incoming = descent(operator.apply(outgoing.as_ref()).as_ref());
-    let towards = branch.gradients(&block(&incoming, &outgoing))?.neurons.outgoing;
+    let towards = branch.gradients(&block(&incoming, &outgoing))?.outgoing;
     let gain = |j: usize| -(0..request.fan_out).map(|i| towards[(i, j)] * outgoing[(i, j)]).sum::<f64>();
     let gains = (0..outgoing.ncols()).map(gain).collect::<Vec<_>>();
     let best = (0..gains.len()).max_by(|a, b| gains[*a].total_cmp(&gains[*b])).expect("a site has outgoing weights");
@@ -104,7 +103,7 @@ impl Candidate {
         let mut best = self;
         let (mut incoming, mut outgoing) = (best.incoming.clone(), best.outgoing.clone());
         for _ in 0..ITERATIONS {
-            let towards = branch.gradients(&block(&incoming, &outgoing))?.neurons.outgoing;
+            let towards = branch.gradients(&block(&incoming, &outgoing))?.outgoing;
             // The form is linear in the outgoing weights: its gradient is the best direction, and its length the gain.
             let gain = towards.norm_l2();
             if gain == 0.0 {
@@ -118,7 +117,7 @@ impl Candidate {
             if gained.abs() <= CONVERGED * gain {
                 break;
             }
-            incoming = descent(branch.gradients(&block(&incoming, &outgoing))?.neurons.incoming.as_ref());
+            incoming = descent(branch.gradients(&block(&incoming, &outgoing))?.incoming.as_ref());
         }
         Ok(best)
     }

@@ -1,4 +1,4 @@
-//! The loss on the growth batch as a function of new neurons' weights, for initializers that train them.
+//! The loss on the growth batch as a function of new neurons' weights, for growth methods that train them.
 
 use crate::error::Error;
 use crate::matrix::Matrix;

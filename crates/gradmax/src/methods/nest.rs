@@ -4,10 +4,9 @@ use faer::Mat;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request, rows_of_norm};
+use super::method::{GrowthMethod, Need, Request, rows_of_norm};
 use crate::error::Error;
-use crate::operator::linear_operator::LinearOperator;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// Neurons that bridge the pairs of an input and an output between which the gradient is largest.
@@ -28,21 +27,21 @@ impl Default for Nest {
     }
 }
 
-impl Initializer for Nest {
+impl GrowthMethod for Nest {
     fn name(&self) -> &str {
         "nest"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Operator
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Operator]
     }
 
-    fn zero_side(&self, _: ZeroSide) -> Option<ZeroSide> {
+    fn zero_side(&self, _: Side) -> Option<Side> {
         None
     }
 
     fn check(&self) -> Result<(), Error> {
-        super::initializer::check_positive("share", self.share)
+        super::method::check_positive("share", self.share)
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
@@ -69,8 +68,8 @@ impl Initializer for Nest {
                 outgoing[(neuron, output)] -= weight * gradient.signum();
             }
         }
-        let incoming = rows_of_norm(incoming.as_ref(), request.norm(ZeroSide::Outgoing)?);
-        let outgoing = rows_of_norm(outgoing.as_ref(), request.norm(ZeroSide::Incoming)?);
+        let incoming = rows_of_norm(incoming.as_ref(), request.norm(Side::Outgoing)?);
+        let outgoing = rows_of_norm(outgoing.as_ref(), request.norm(Side::Incoming)?);
         Ok(NewNeurons::unbiased(incoming, outgoing.transpose().to_owned()))
     }
 }

@@ -1,13 +1,13 @@
 //! NORTH: neurons whose responses are orthogonal to those of the existing ones (Maile et al. 2022).
 
 use faer::linalg::solvers::Solve;
-use faer::{Mat, Side};
+use faer::{Mat, Side as Triangle};
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request, standard_normal};
+use super::method::{GrowthMethod, Need, Request, standard_normal};
 use crate::error::Error;
 use crate::matrix::Matrix;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// Random incoming weights with the part taken off that existing neurons respond to alike, on the growth batch, before
@@ -24,17 +24,17 @@ pub struct North {}
 /// `t`, relative to the mean square of the existing neurons' responses.
 const DAMPING: f64 = 1e-3;
 
-impl Initializer for North {
+impl GrowthMethod for North {
     fn name(&self) -> &str {
         "north"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Moments]
     }
 
-    fn zero_side(&self, _: ZeroSide) -> Option<ZeroSide> {
-        Some(ZeroSide::Outgoing)
+    fn zero_side(&self, _: Side) -> Option<Side> {
+        Some(Side::Outgoing)
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
@@ -45,7 +45,7 @@ impl Initializer for North {
             false => drawn[(i - request.width, j)],
         });
         let mut weights = rows.clone();
-        let mut moments = request.branch.input_moments(rows.as_ref())?;
+        let mut moments = request.input_moments(rows.as_ref())?;
         for neuron in request.width..request.width + request.count {
             if neuron == 0 {
                 continue;
@@ -56,7 +56,7 @@ impl Initializer for North {
             (0..neuron).for_each(|i| gram[(i, i)] += DAMPING * mean + f64::MIN_POSITIVE);
             // Responses of this neuron times those before it.
             let overlap = in_moments * weights.row(neuron).transpose();
-            let shares = match gram.llt(Side::Lower) {
+            let shares = match gram.llt(Triangle::Lower) {
                 Ok(factor) => factor.solve(overlap),
                 // Nothing responds: there is nothing to be orthogonal to.
                 Err(_) => continue,

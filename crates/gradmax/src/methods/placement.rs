@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::site::declaration::Site;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 
-/// Zero side, scale and epsilon: what all initializers have in common.
+/// Zero side, scale and epsilon: what all growth methods have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Placement {
     /// The side whose weights are zero, so that the output does not change.
-    pub zero_side: ZeroSide,
+    pub zero_side: SidePolicy,
     /// What the other side's norm refers to.
     pub scale: Scale,
     /// Multiplies that norm.
@@ -24,7 +24,7 @@ impl Default for Placement {
     /// The authors' settings for image networks: half the mean norm of the existing neurons; zero incoming weights, or
     /// zero outgoing ones where a norm follows the producer.
     fn default() -> Self {
-        Self { zero_side: ZeroSide::Automatic, scale: Scale::Mean, factor: 0.5, epsilon: 0.0 }
+        Self { zero_side: SidePolicy::Automatic, scale: Scale::Mean, factor: 0.5, epsilon: 0.0 }
     }
 }
 
@@ -50,13 +50,30 @@ impl Placement {
         }
         Ok(())
     }
+}
 
+/// Which side of new neurons is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SidePolicy {
+    /// Outgoing where a norm follows the producer, incoming elsewhere. A norm divides a neuron by its spread: with zero
+    /// incoming weights it multiplies the first gradient by `1/sqrt(epsilon)`, and after the first step blows the
+    /// neuron up to unit variance, while its outgoing weights are not trained yet (Evci et al. 2022, appendix C).
+    Automatic,
+    /// Incoming weights are zero; the paper's default. Needs `f(0) = 0`.
+    Incoming,
+    /// Outgoing weights are zero ("inverse"); works under any activation.
+    Outgoing,
+}
+
+impl SidePolicy {
     /// The side that is zero at a site.
-    pub(crate) fn zero_side_of(&self, site: &Site) -> ZeroSide {
-        match self.zero_side {
-            ZeroSide::Automatic if site.has_norm() => ZeroSide::Outgoing,
-            ZeroSide::Automatic => ZeroSide::Incoming,
-            chosen => chosen,
+    pub fn at(self, site: &Site) -> Side {
+        match self {
+            Self::Automatic if site.has_norm() => Side::Outgoing,
+            Self::Automatic | Self::Incoming => Side::Incoming,
+            Self::Outgoing => Side::Outgoing,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request, standard_normal, unit_uniform};
+use super::method::{GrowthMethod, Need, Request, standard_normal, unit_uniform};
 use crate::error::Error;
 use crate::surgery::new_neurons::NewNeurons;
 
@@ -13,13 +13,13 @@ use crate::surgery::new_neurons::NewNeurons;
 #[serde(deny_unknown_fields, default)]
 pub struct Random {}
 
-impl Initializer for Random {
+impl GrowthMethod for Random {
     fn name(&self) -> &str {
         "random"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[]
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
@@ -34,13 +34,13 @@ impl Initializer for Random {
 #[serde(deny_unknown_fields, default)]
 pub struct RandomPositive {}
 
-impl Initializer for RandomPositive {
+impl GrowthMethod for RandomPositive {
     fn name(&self) -> &str {
         "random_positive"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[]
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {

@@ -4,11 +4,11 @@ use faer::Mat;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request, rows_of_norm, standard_normal};
+use super::method::{GrowthMethod, Need, Request, rows_of_norm, standard_normal};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::site::declaration::Site;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::existing::Existing;
 use crate::surgery::new_neurons::{Changes, NewNeurons};
 
@@ -30,25 +30,25 @@ impl Default for Net2Wider {
     }
 }
 
-impl Initializer for Net2Wider {
+impl GrowthMethod for Net2Wider {
     fn name(&self) -> &str {
         "split"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[]
     }
 
-    fn zero_side(&self, _: ZeroSide) -> Option<ZeroSide> {
+    fn zero_side(&self, _: Side) -> Option<Side> {
         None
     }
 
     fn check(&self) -> Result<(), Error> {
-        super::initializer::check_not_negative("noise", self.noise)
+        super::method::check_not_negative("noise", self.noise)
     }
 
     fn check_site(&self, site: &Site) -> Result<(), Error> {
-        super::initializer::check_parents(self.name(), site)
+        super::method::check_parents(self.name(), site)
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {

@@ -1,17 +1,17 @@
 //! Splitting steepest descent: split neurons along which the loss curves down (Liu, Wu and Wang 2019; signed: Wu et al.
 //! 2020b).
 
-use faer::{Mat, Side};
+use faer::{Mat, Side as Triangle};
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request, rows_of_norm};
+use super::method::{GrowthMethod, Need, Request, rows_of_norm};
 use super::split::{offsets, split};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::operator::branch::Branch;
 use crate::operator::directions::random_signs;
 use crate::site::declaration::Site;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::existing::Existing;
 use crate::surgery::new_neurons::{Changes, NewNeurons};
 
@@ -55,27 +55,27 @@ impl SplittingSteepestDescent {
     }
 }
 
-impl Initializer for SplittingSteepestDescent {
+impl GrowthMethod for SplittingSteepestDescent {
     fn name(&self) -> &str {
         if self.signed { "signed_splitting_descent" } else { "splitting_steepest_descent" }
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Branch]
     }
 
-    fn zero_side(&self, _: ZeroSide) -> Option<ZeroSide> {
+    fn zero_side(&self, _: Side) -> Option<Side> {
         None
     }
 
     fn check(&self) -> Result<(), Error> {
-        super::initializer::check_positive("epsilon", self.epsilon)?;
-        super::initializer::check_positive("distance", self.distance)?;
-        super::initializer::check_positive("iterations", self.iterations as f64)
+        super::method::check_positive("epsilon", self.epsilon)?;
+        super::method::check_positive("distance", self.distance)?;
+        super::method::check_positive("iterations", self.iterations as f64)
     }
 
     fn check_site(&self, site: &Site) -> Result<(), Error> {
-        super::initializer::check_parents(self.name(), site)
+        super::method::check_parents(self.name(), site)
     }
 
     fn draws(&self) -> bool {
@@ -84,7 +84,7 @@ impl Initializer for SplittingSteepestDescent {
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let existing = request.existing();
-        let extremes = extreme_curvatures(request.branch, &existing, self.distance, self.iterations)?;
+        let extremes = extreme_curvatures(request.branch()?, &existing, self.distance, self.iterations)?;
         let mut splits = Vec::new();
         for (parent, [smallest, largest]) in extremes.into_iter().enumerate() {
             let scale = existing.incoming.row(parent).norm_l2().powi(2);
@@ -192,7 +192,7 @@ fn extreme_curvatures(
             let product = |a: usize, b: usize| -> f64 { vectors[a].row(neuron) * images[b].row(neuron).transpose() };
             (product(i, j) + product(j, i)) / 2.0
         });
-        let eigen = inside.self_adjoint_eigen(Side::Lower).expect("the eigenvalues of a finite matrix converge");
+        let eigen = inside.self_adjoint_eigen(Triangle::Lower).expect("the eigenvalues of a finite matrix converge");
         [0, depth - 1].map(|at| {
             let vector: Matrix = &basis * eigen.U().subcols(at, 1);
             Curvature { value: eigen.S().column_vector()[at], vector: vector.col(0).iter().copied().collect() }
@@ -212,7 +212,7 @@ fn curvature_along(branch: &Branch<'_>, existing: &Existing, distance: f64, vect
         let parents = (0..width).map(Some).collect();
         let moved =
             NewNeurons { parents, ..NewNeurons::new(incoming, existing.outgoing.clone(), existing.bias.clone()) };
-        Ok::<_, Error>(branch.gradients(&moved)?.neurons.incoming)
+        Ok::<_, Error>(branch.gradients(&moved)?.incoming)
     };
     let (ahead, behind) = (gradients(1.0)?, gradients(-1.0)?);
     Ok(Mat::from_fn(width, fan_in, |i, j| (ahead[(i, j)] - behind[(i, j)]) / (2.0 * reaches[i])))
@@ -285,7 +285,7 @@ mod tests {
         }
         // The extreme eigenvalues are those of the exact matrices.
         for (extremes, matrix) in extreme_curvatures(&branch, &existing, 1e-2, 20).unwrap().iter().zip(&matrices) {
-            let exact = matrix.self_adjoint_eigenvalues(Side::Lower).unwrap();
+            let exact = matrix.self_adjoint_eigenvalues(Triangle::Lower).unwrap();
             for (found, exact) in extremes.iter().zip([exact[0], exact[inputs - 1]]) {
                 assert!((found.value - exact).abs() <= 1e-2 * matrix.norm_l2());
             }

@@ -1,15 +1,14 @@
 //! TINY: the growth operator whitened by the second moments of the input (Verbockhaven et al. 2024).
 
-use faer::{Mat, MatRef, Side};
+use faer::{Mat, MatRef, Side as Triangle};
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request};
+use super::method::{GrowthMethod, Need, Request};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::operator::directions::leading_directions;
-use crate::operator::growth_operator::GrowthOperator;
 use crate::operator::linear_operator::{LinearOperator, Transposed};
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// The neurons that best make up for what the layers cannot express: the leading directions of `G S^-1/2`, where `G` is
@@ -37,13 +36,16 @@ impl Default for Tiny {
 /// Second moments below this share of the largest are rounding: such directions do not occur in the input.
 const NOISE: f64 = 1e-6;
 
-impl Initializer for Tiny {
+impl GrowthMethod for Tiny {
     fn name(&self) -> &str {
         "tiny"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Operator
+    fn needs(&self) -> &'static [Need] {
+        match self.project {
+            true => &[Need::Moments, Need::Branch],
+            false => &[Need::Operator, Need::Moments],
+        }
     }
 
     fn draws(&self) -> bool {
@@ -51,7 +53,7 @@ impl Initializer for Tiny {
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        let zero_side = request.placement.zero_side;
+        let zero_side = request.zero_side;
         let whitened = match self.project && request.width > 0 {
             false => Whitened::new(request.operator()?, request)?,
             true => {
@@ -59,7 +61,7 @@ impl Initializer for Tiny {
                 let parents = (0..request.width).map(Some).collect();
                 let existing =
                     NewNeurons { parents, ..NewNeurons::new(existing.incoming, existing.outgoing, existing.bias) };
-                let operator = GrowthOperator::of_branch(&request.branch.beyond(&existing)?, zero_side)?;
+                let operator = request.branch()?.beyond(&existing)?.operator(zero_side)?;
                 return Whitened::new(&operator, request)?.place(request);
             }
         };
@@ -69,19 +71,19 @@ impl Initializer for Tiny {
 
 /// The operator with `S^-1/2` on the side of the incoming weights.
 struct Whitened<'a> {
-    operator: &'a GrowthOperator,
+    operator: &'a dyn LinearOperator,
     /// `[fan_in, fan_in]`
     root: Matrix,
 }
 
 impl<'a> Whitened<'a> {
-    fn new(operator: &'a GrowthOperator, request: &Request<'_>) -> Result<Self, Error> {
+    fn new(operator: &'a dyn LinearOperator, request: &Request<'_>) -> Result<Self, Error> {
         let size = request.fan_in;
-        let moments = request.branch.input_moments(Mat::identity(size, size).as_ref())?;
+        let moments = request.input_moments(Mat::identity(size, size).as_ref())?;
         if !moments.is_all_finite() {
             return Err(Error::OperatorNotFinite);
         }
-        let eigen = moments.self_adjoint_eigen(Side::Lower).expect("the eigenvalues of a finite matrix converge");
+        let eigen = moments.self_adjoint_eigen(Triangle::Lower).expect("the eigenvalues of a finite matrix converge");
         let (vectors, values) = (eigen.U(), eigen.S().column_vector());
         let largest = values.iter().fold(0.0_f64, |largest, value| largest.max(*value));
         // Relative to the largest, so that the scale of the input does not matter.
@@ -91,11 +93,9 @@ impl<'a> Whitened<'a> {
     }
 
     fn place(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        match request.placement.zero_side {
-            ZeroSide::Incoming | ZeroSide::Automatic => {
-                request.place(leading_directions(self, request.count)?.vectors.transpose())
-            }
-            ZeroSide::Outgoing => {
+        match request.zero_side {
+            Side::Incoming => request.place(leading_directions(self, request.count)?.vectors.transpose()),
+            Side::Outgoing => {
                 let directions = leading_directions(&Transposed(self), request.count)?;
                 request.place((directions.vectors.transpose() * &self.root).as_ref())
             }

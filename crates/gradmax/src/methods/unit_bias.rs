@@ -3,31 +3,31 @@
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request};
+use super::method::{GrowthMethod, Need, Request};
 use crate::error::Error;
 use crate::site::declaration::Site;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// Neurons that are 1 everywhere, and that nothing reads yet.
 ///
-/// Needs a producer with biases. All neurons of one event are the same, and receive the same gradient: only weight
+/// Need a producer with biases. All neurons of one event are the same, and receive the same gradient: only weight
 /// decay, dropout or noise that comes later tells them apart. A baseline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UnitBias {}
 
-impl Initializer for UnitBias {
+impl GrowthMethod for UnitBias {
     fn name(&self) -> &str {
         "unit_bias"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[]
     }
 
-    fn zero_side(&self, _: ZeroSide) -> Option<ZeroSide> {
-        Some(ZeroSide::Outgoing)
+    fn zero_side(&self, _: Side) -> Option<Side> {
+        Some(Side::Outgoing)
     }
 
     fn draws(&self) -> bool {
@@ -37,7 +37,7 @@ impl Initializer for UnitBias {
     fn check_site(&self, site: &Site) -> Result<(), Error> {
         match site.producer.bias() {
             Some(_) => Ok(()),
-            None => Err(super::initializer::refused(
+            None => Err(super::method::refused(
                 self.name(),
                 &site.name,
                 "it needs biases, and the layer that computes the neurons has none; use another method",

@@ -4,11 +4,11 @@
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 
-use super::initializer::{Initializer, Needs, Request, standard_normal};
+use super::method::{GrowthMethod, Need, Request, standard_normal};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::site::declaration::Site;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::new_neurons::{Changes, NewNeurons};
 
 /// Random weights on both sides, as large as the existing ones, and all outgoing weights times `sqrt(width / new
@@ -20,21 +20,21 @@ use crate::surgery::new_neurons::{Changes, NewNeurons};
 #[serde(deny_unknown_fields, default)]
 pub struct VarianceTransfer {}
 
-impl Initializer for VarianceTransfer {
+impl GrowthMethod for VarianceTransfer {
     fn name(&self) -> &str {
         "variance_transfer"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[]
     }
 
-    fn zero_side(&self, _: ZeroSide) -> Option<ZeroSide> {
+    fn zero_side(&self, _: Side) -> Option<Side> {
         None
     }
 
     fn check_site(&self, site: &Site) -> Result<(), Error> {
-        super::initializer::check_parents(self.name(), site)
+        super::method::check_parents(self.name(), site)
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {

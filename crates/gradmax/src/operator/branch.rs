@@ -27,7 +27,7 @@ pub(crate) const ROUNDING: f64 = 1e-6;
 /// The branch of one block of a site on the growth batch: `<delta, branch(h, w_in, w_out)>` for weights of your choice,
 /// where `h` is the producer's input and `delta` the gradient of the loss at the consumer's output.
 #[derive(Clone)]
-pub(crate) struct Branch<'a> {
+pub struct Branch<'a> {
     pub(crate) block: Block,
     pub(crate) device: Device,
     /// The consumer whose passages show every producer input once.
@@ -95,7 +95,10 @@ impl<'a> Branch<'a> {
 
     /// The branch with the part of `delta` taken off that changes of these neurons' outgoing weights explain, by least
     /// squares.
-    pub(crate) fn beyond(&self, neurons: &NewNeurons) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if the growth batch is read again and cannot be.
+    pub fn beyond(&self, neurons: &NewNeurons) -> Result<Self, Error> {
         let (block, between) = (&self.block, fresh_between(&self.block.site));
         let read = |passage: &Passage| {
             block.read(passage, &fresh_leaves(&between, neurons, block.first, &self.device), neurons).inner()
@@ -146,7 +149,10 @@ impl<'a> Branch<'a> {
     }
 
     /// The branch with the least-squares share of `delta` taken off that this neuron can explain.
-    pub(crate) fn without(&self, neuron: &NewNeurons) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if the growth batch is read again and cannot be.
+    pub fn without(&self, neuron: &NewNeurons) -> Result<Self, Error> {
         let between = fresh_between(&self.block.site);
         let product = |a: &Signal, b: &Signal| a.clone().inner_product(b.clone()).into_scalar::<f64>();
         let (mut along, mut squared) = (0.0, 0.0);
@@ -179,12 +185,14 @@ impl<'a> Branch<'a> {
         Ok(magnitudes_of(&[(self, neurons)])?[0])
     }
 
-    /// The gradients that new neurons with these weights will receive, of the same shapes, and those of their entries
-    /// between.
+    /// The gradients that new neurons with these weights will receive, of the same shapes.
     ///
     /// Exact where the neurons leave the output unchanged, since `delta` is then unchanged too.
-    pub(crate) fn gradients(&self, neurons: &NewNeurons) -> Result<BlockValues, Error> {
-        Ok(gradients_of(&[(self, neurons)])?.remove(0))
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if the growth batch is read again and cannot be.
+    pub fn gradients(&self, neurons: &NewNeurons) -> Result<NewNeurons, Error> {
+        Ok(gradients_of(&[(self, neurons)])?.remove(0).neurons)
     }
 }
 
@@ -222,7 +230,7 @@ fn less(block: &Block, passage: &Passage, neurons: &NewNeurons) -> Passage {
     Passage { delta: passage.delta.clone().plus(added.scaled(-1.0)), ..passage.clone() }
 }
 
-/// The gradients that new neurons at several branches of one network will receive, as [`Branch::gradients`].
+/// The gradients that new neurons at several branches of one network will receive, and those of their entries between.
 pub(crate) fn gradients_of(neurons: &[(&Branch<'_>, &NewNeurons)]) -> Result<Vec<BlockValues>, Error> {
     let mut sums = neurons.iter().map(|(branch, neurons)| GradientSums::of(&branch.block, neurons)).collect::<Vec<_>>();
     if sums.iter().any(|sums| !sums.are_known) {
@@ -250,7 +258,7 @@ struct GradientSums<'b> {
     block: &'b Block,
     neurons: &'b NewNeurons,
     between: Vec<FreshAt>,
-    /// Gradients of the incoming weights that the initializer knows.
+    /// Gradients of the incoming weights that the growth method knows.
     known: Option<&'b Matrix>,
     /// Whether nothing has to be summed.
     are_known: bool,

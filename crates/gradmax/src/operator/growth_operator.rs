@@ -12,7 +12,7 @@ use crate::operator::linear_operator::LinearOperator;
 use crate::operator::seen::Seen;
 use crate::site::declaration::Site;
 use crate::site::probe::Evidence;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 
 /// The growth operator of a site on a growth batch.
 ///
@@ -56,19 +56,19 @@ impl GrowthOperator {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_block(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
-        Self::of_branch(&Branch::new(site, block, Seen::Kept(evidence))?, ZeroSide::Incoming)
+        Self::of_branch(&Branch::new(site, block, Seen::Kept(evidence))?, Side::Incoming)
     }
 
     /// The operator of a branch; with zero outgoing weights, its activations need not be zero at zero.
-    pub(crate) fn of_branch(branch: &Branch<'_>, zero_side: ZeroSide) -> Result<Self, Error> {
+    pub(crate) fn of_branch(branch: &Branch<'_>, zero_side: Side) -> Result<Self, Error> {
         Ok(Self::of_branches(&[(branch, zero_side)])?.remove(0))
     }
 
     /// The operators of several branches of one network.
-    pub(crate) fn of_branches(branches: &[(&Branch<'_>, ZeroSide)]) -> Result<Vec<Self>, Error> {
+    pub(crate) fn of_branches(branches: &[(&Branch<'_>, Side)]) -> Result<Vec<Self>, Error> {
         let slopes = branches.iter().map(|(branch, zero_side)| match zero_side {
-            ZeroSide::Outgoing => Ok(branch.block.site.slopes_for_directions(&branch.device)),
-            ZeroSide::Incoming | ZeroSide::Automatic => branch.block.site.slopes_at_zero(&branch.device),
+            Side::Outgoing => Ok(branch.block.site.slopes_for_directions(&branch.device)),
+            Side::Incoming => branch.block.site.slopes_at_zero(&branch.device),
         });
         let slopes = slopes.collect::<Result<Vec<_>, _>>()?;
         let branches = branches.iter().map(|(branch, _)| *branch).collect::<Vec<_>>();
@@ -96,6 +96,17 @@ impl GrowthOperator {
     /// [`Error::OperatorNotFinite`], if the gradients on the growth batch overflowed.
     pub fn directions(&self, count: usize) -> Result<Directions, Error> {
         leading_directions(self, count)
+    }
+}
+
+impl Branch<'_> {
+    /// Its growth operator. With zero outgoing weights, activations need not be zero at zero.
+    ///
+    /// # Errors
+    /// [`Site::slopes_at_zero`]'s, if the site cannot grow with zero incoming weights; [`Error::Examples`], if the growth batch
+    /// is read again and cannot be.
+    pub fn operator(&self, zero_side: Side) -> Result<GrowthOperator, Error> {
+        GrowthOperator::of_branch(self, zero_side)
     }
 }
 

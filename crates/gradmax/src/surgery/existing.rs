@@ -1,4 +1,4 @@
-//! The weights of the existing neurons of a site, as initializers see them.
+//! The weights of the existing neurons of a site, as growth methods see them.
 
 use crate::matrix::{Matrix, from_tensor, values};
 use crate::site::declaration::Site;

@@ -1,4 +1,4 @@
-//! What an initializer answers: the weights of new neurons, and what they take over from existing ones.
+//! What a growth method answers: the weights of new neurons, and what they take over from existing ones.
 
 use crate::matrix::Matrix;
 

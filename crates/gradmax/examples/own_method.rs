@@ -1,12 +1,13 @@
 //! A growth method of one's own, in one file, compared with GradMax.
 //!
-//! `cargo run --release --example own_initializer`
+//! `cargo run --release --example own_method`
 
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Distribution, Tensor};
 use gradmax::event::{Grower, Pass, Planned};
-use gradmax::methods::{GradMax, Initializer, Needs, Request};
+use gradmax::methods::{GradMax, GrowthMethod, Need, Request};
 use gradmax::networks::{Architecture, Mlp, MlpConfig};
+use gradmax::operator::leading_directions;
 use gradmax::site::{Activation, Growable, Probe};
 use gradmax::surgery::NewNeurons;
 use gradmax::training::{Target, Task};
@@ -16,17 +17,17 @@ use gradmax::{Error, Matrix, Seed};
 /// every input of a rectifier. Fewer directions than GradMax takes, but the best ones, twice.
 struct Twins;
 
-impl Initializer for Twins {
+impl GrowthMethod for Twins {
     fn name(&self) -> &str {
         "twins"
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Operator
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Operator]
     }
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
-        let leading = request.operator()?.directions(request.count.div_ceil(2))?.vectors;
+        let leading = leading_directions(request.operator()?, request.count.div_ceil(2))?.vectors;
         let sign = |neuron: usize| if neuron.is_multiple_of(2) { 1.0 } else { -1.0 };
         let rows = Matrix::from_fn(request.count, request.fan_out, |neuron, j| sign(neuron) * leading[(j, neuron / 2)]);
         request.place(rows.as_ref())

@@ -1,4 +1,4 @@
-//! How new neurons get their weights: the contract of initializers, and what they may ask for.
+//! How new neurons get their weights: the contract of growth methods, and what they may ask for.
 
 use faer::{Mat, MatRef};
 use rand::RngExt;
@@ -15,24 +15,24 @@ use crate::operator::growth_operator::GrowthOperator;
 use crate::operator::linear_operator::LinearOperator;
 use crate::seed::Seed;
 use crate::site::declaration::Site;
-use crate::site::side::ZeroSide;
+use crate::site::side::Side;
 use crate::surgery::existing::Existing;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// Chooses the weights of new neurons at one site.
 ///
-/// An initializer sees matrices and operators; never a network, an optimizer or a data set. A new growth method is one
+/// A growth method sees matrices and operators; never a network, an optimizer or a data set. A new growth method is one
 /// type that implements this trait.
-pub trait Initializer: Send + Sync {
+pub trait GrowthMethod: Send + Sync {
     /// The name used in configurations, receipts and messages.
     fn name(&self) -> &str;
 
-    /// What has to be measured before [`neurons`](Initializer::neurons) is called; nothing else is.
-    fn needs(&self) -> Needs;
+    /// What it looks at in [`neurons`](GrowthMethod::neurons); nothing else is measured for it, or shown to it.
+    fn needs(&self) -> &'static [Need];
 
-    /// The side of the new neurons that it leaves zero, given the one that the placement asks for at a site (never
-    /// [`ZeroSide::Automatic`]); none if it leaves neither.
-    fn zero_side(&self, asked: ZeroSide) -> Option<ZeroSide> {
+    /// The side of the new neurons that it leaves zero, given the one that the placement asks for at a site; none
+    /// if it leaves neither.
+    fn zero_side(&self, asked: Side) -> Option<Side> {
         Some(asked)
     }
 
@@ -47,7 +47,7 @@ pub trait Initializer: Send + Sync {
     /// Checks that it can grow a site, before any training.
     ///
     /// # Errors
-    /// [`Error::Initializer`].
+    /// [`Error::Method`].
     fn check_site(&self, _site: &Site) -> Result<(), Error> {
         Ok(())
     }
@@ -60,23 +60,25 @@ pub trait Initializer: Send + Sync {
     /// The weights of `request.count` new neurons.
     ///
     /// # Errors
-    /// [`Error::Initializer`], if the site or the placement is one that the method has no answer for.
+    /// [`Error::Method`], if the site or the placement is one that the method has no answer for.
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error>;
 }
 
-/// The evidence that an initializer needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A kind of evidence that a growth method may look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Needs {
-    /// None: it draws weights without looking.
-    Nothing,
-    /// The growth operator of the site, on the growth batch.
+pub enum Need {
+    /// The growth operator of the site, on the growth batch: [`Request::operator`].
     Operator,
-    /// The loss on the growth batch as a function of the new neurons' weights, as often as it likes; and the operator.
+    /// Second moments of the producer's input: [`Request::input_moments`].
+    Moments,
+    /// The branch of new neurons, and so the gradients at neurons of one's choice: [`Request::branch`].
+    Branch,
+    /// The loss on the growth batch as a function of the new neurons' weights: [`Request::loss`].
     Loss,
 }
 
-/// What an initializer is asked, and what it may look at.
+/// What a growth method is asked, and what it may look at.
 pub struct Request<'a> {
     /// The site's name.
     pub site: &'a str,
@@ -88,13 +90,16 @@ pub struct Request<'a> {
     pub fan_in: usize,
     /// Outgoing weights of each.
     pub fan_out: usize,
-    /// Which side is zero (never [`ZeroSide::Automatic`]), and how large the other one is.
+    /// Which side is zero.
+    pub zero_side: Side,
+    /// How large the other one is.
     pub placement: Placement,
     /// The seed of this growth of this site.
     pub seed: Seed,
-    pub(crate) initializer: &'a str,
+    pub(crate) method: &'a str,
     pub(crate) layers: &'a Site,
     pub(crate) block: usize,
+    pub(crate) needs: &'static [Need],
     pub(crate) branch: &'a Branch<'a>,
     pub(crate) operator: Option<&'a GrowthOperator>,
     pub(crate) loss: Option<&'a dyn GrowthLoss>,
@@ -104,18 +109,45 @@ impl Request<'_> {
     /// The growth operator of the site.
     ///
     /// # Errors
-    /// [`Error::Initializer`], if the initializer did not say that it [needs](Initializer::needs) it.
-    pub fn operator(&self) -> Result<&GrowthOperator, Error> {
-        self.operator
-            .ok_or_else(|| self.refuse("it asked for the growth operator; `needs()` must return `Needs::Operator`"))
+    /// [`Error::Method`], if the growth method did not say that it [needs](GrowthMethod::needs) it.
+    pub fn operator(&self) -> Result<&dyn LinearOperator, Error> {
+        self.check_need(Need::Operator)?;
+        Ok(self.operator.expect("what a growth method needs is measured before"))
+    }
+
+    /// The second moments of what the producer reads, times `incoming` `[n, fan_in]`: the sums over examples and positions
+    /// of a neuron's response times that of each incoming weight, `[n, fan_in]`.
+    ///
+    /// # Errors
+    /// As [`operator`](Self::operator); [`Error::Examples`].
+    pub fn input_moments(&self, incoming: MatRef<'_, f64>) -> Result<Matrix, Error> {
+        self.check_need(Need::Moments)?;
+        self.branch.input_moments(incoming)
+    }
+
+    /// The branch that new neurons add, for gradients at neurons of one's choice.
+    ///
+    /// # Errors
+    /// As [`operator`](Self::operator).
+    pub fn branch(&self) -> Result<&Branch<'_>, Error> {
+        self.check_need(Need::Branch)?;
+        Ok(self.branch)
     }
 
     /// The loss on the growth batch, as a function of the new neurons.
     ///
     /// # Errors
-    /// [`Error::Initializer`], if the initializer did not say that it [needs](Initializer::needs) it.
+    /// As [`operator`](Self::operator).
     pub fn loss(&self) -> Result<&dyn GrowthLoss, Error> {
-        self.loss.ok_or_else(|| self.refuse("it asked for the loss; `needs()` must return `Needs::Loss`"))
+        self.check_need(Need::Loss)?;
+        Ok(self.loss.expect("what a growth method needs is measured before"))
+    }
+
+    fn check_need(&self, need: Need) -> Result<(), Error> {
+        match self.needs.contains(&need) {
+            true => Ok(()),
+            false => Err(self.refuse(format!("it looks at evidence that `needs()` does not name: `Need::{need:?}`"))),
+        }
     }
 
     /// The weights of the existing neurons.
@@ -138,16 +170,16 @@ impl Request<'_> {
         self.seed.rng()
     }
 
-    /// An error of this initializer at this site, with what is wrong and what to do.
+    /// An error of this growth method at this site, with what is wrong and what to do.
     pub fn refuse(&self, reason: impl Into<String>) -> Error {
-        refused(self.initializer, self.site, reason)
+        refused(self.method, self.site, reason)
     }
 
     /// Weights drawn entry by entry for the side that is not zero, a neuron a row: `[count, fan]`.
     pub fn draw(&self, mut entry: impl FnMut(&mut ChaCha8Rng) -> f64) -> Matrix {
-        let fan = match self.placement.zero_side {
-            ZeroSide::Incoming | ZeroSide::Automatic => self.fan_out,
-            ZeroSide::Outgoing => self.fan_in,
+        let fan = match self.zero_side {
+            Side::Incoming => self.fan_out,
+            Side::Outgoing => self.fan_in,
         };
         let mut rng = self.rng();
         let mut weights = Mat::zeros(self.count, fan);
@@ -161,7 +193,7 @@ impl Request<'_> {
     /// the other side zero (or of norm epsilon) and zero biases.
     ///
     /// # Errors
-    /// [`Error::Initializer`], if the scale has nothing to refer to.
+    /// [`Error::Method`], if the scale has nothing to refer to.
     pub fn place(&self, directions: MatRef<'_, f64>) -> Result<NewNeurons, Error> {
         self.place_with(directions, self.placement.epsilon)
     }
@@ -177,9 +209,9 @@ impl Request<'_> {
             let drawn = Mat::from_fn(self.count, fan, |_, _| StandardNormal.sample(&mut rng));
             rows_of_norm(drawn.as_ref(), epsilon)
         };
-        let (incoming, outgoing) = match self.placement.zero_side {
-            ZeroSide::Incoming | ZeroSide::Automatic => (small(self.fan_in), weights.transpose().to_owned()),
-            ZeroSide::Outgoing => (weights, small(self.fan_out).transpose().to_owned()),
+        let (incoming, outgoing) = match self.zero_side {
+            Side::Incoming => (small(self.fan_in), weights.transpose().to_owned()),
+            Side::Outgoing => (weights, small(self.fan_out).transpose().to_owned()),
         };
         Ok(NewNeurons::unbiased(incoming, outgoing))
     }
@@ -187,12 +219,12 @@ impl Request<'_> {
     /// The norm that a new neuron's weights get on the side that is not zero (or, on the other side, would).
     ///
     /// # Errors
-    /// [`Error::Initializer`], if the scale has nothing to refer to.
-    pub fn norm(&self, zero_side: ZeroSide) -> Result<f64, Error> {
+    /// [`Error::Method`], if the scale has nothing to refer to.
+    pub fn norm(&self, zero_side: Side) -> Result<f64, Error> {
         let reference = match (self.placement.scale, zero_side) {
             (Scale::Fixed, _) => 1.0,
-            (_, ZeroSide::Incoming | ZeroSide::Automatic) => self.mean_outgoing_norm(),
-            (_, ZeroSide::Outgoing) => self.mean_incoming_norm(),
+            (_, Side::Incoming) => self.mean_outgoing_norm(),
+            (_, Side::Outgoing) => self.mean_incoming_norm(),
         };
         if reference == 0.0 {
             return Err(self.refuse(
@@ -204,7 +236,7 @@ impl Request<'_> {
     }
 
     fn scaled(&self, directions: MatRef<'_, f64>) -> Result<Matrix, Error> {
-        let norm = self.norm(self.placement.zero_side)?;
+        let norm = self.norm(self.zero_side)?;
         match self.placement.scale {
             Scale::Mean | Scale::Fixed => Ok(rows_of_norm(directions, norm)),
             Scale::Joint => self.scaled_jointly(rows_of_norm(directions, 1.0), norm),
@@ -213,17 +245,15 @@ impl Request<'_> {
 
     /// Unit rows times `c / ||gradient||`, so that the new weights' gradient has norm `c`.
     fn scaled_jointly(&self, unit: Matrix, c: f64) -> Result<Matrix, Error> {
-        let operator = self.operator()?;
-        let gradient = match self.placement.zero_side {
-            ZeroSide::Incoming | ZeroSide::Automatic => operator.apply(unit.transpose()),
-            ZeroSide::Outgoing => operator.adjoint(unit.as_ref()),
+        let operator = self.operator.expect("it is measured for this scale");
+        let gradient = match self.zero_side {
+            Side::Incoming => operator.apply(unit.transpose()),
+            Side::Outgoing => operator.adjoint(unit.as_ref()),
         };
         let norm = gradient.norm_l2();
-        let neurons = match self.placement.zero_side {
-            ZeroSide::Incoming | ZeroSide::Automatic => {
-                NewNeurons::unbiased(Mat::zeros(self.count, self.fan_in), unit.transpose().to_owned())
-            }
-            ZeroSide::Outgoing => NewNeurons::unbiased(unit.clone(), Mat::zeros(self.fan_out, self.count)),
+        let neurons = match self.zero_side {
+            Side::Incoming => NewNeurons::unbiased(Mat::zeros(self.count, self.fan_in), unit.transpose().to_owned()),
+            Side::Outgoing => NewNeurons::unbiased(unit.clone(), Mat::zeros(self.fan_out, self.count)),
         };
         // A gradient that is only rounding would be blown up to norm `c`.
         if norm <= ROUNDING * self.branch.magnitude(&neurons)? {
@@ -247,20 +277,20 @@ pub(crate) fn rows_of_norm(rows: MatRef<'_, f64>, norm: f64) -> Matrix {
 
 /// Checks that a site has neurons to start from, which no further layers take part in: new ones would have to share
 /// these.
-pub(crate) fn check_parents(initializer: &str, site: &Site) -> Result<(), Error> {
+pub(crate) fn check_parents(method: &str, site: &Site) -> Result<(), Error> {
     if site.width() == 0 {
         let reason = "it starts from existing neurons, and there are none; grow new layers by another method";
-        return Err(refused(initializer, &site.name, reason));
+        return Err(refused(method, &site.name, reason));
     }
     if !site.is_seen_whole() {
         let reason = "further layers add to its neurons, or read them unseen, so that a neuron cannot be split in two; use another method";
-        return Err(refused(initializer, &site.name, reason));
+        return Err(refused(method, &site.name, reason));
     }
     Ok(())
 }
 
-pub(crate) fn refused(initializer: &str, site: &str, reason: impl Into<String>) -> Error {
-    Error::Initializer { initializer: initializer.to_string(), site: site.to_string(), reason: reason.into() }
+pub(crate) fn refused(method: &str, site: &str, reason: impl Into<String>) -> Error {
+    Error::Method { method: method.to_string(), site: site.to_string(), reason: reason.into() }
 }
 
 pub(crate) fn check_positive(option: &'static str, value: f64) -> Result<(), Error> {

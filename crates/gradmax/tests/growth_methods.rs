@@ -8,17 +8,18 @@ use burn::tensor::{Tensor, TensorData};
 use common::{Batch, device, everywhere, mlp, normal, values};
 use faer::Mat;
 use gradmax::event::{Grower, Growth};
+use gradmax::methods::SidePolicy;
 use gradmax::methods::{
-    Firefly, FireflyOpt, GradMax, GradMaxOpt, Initializer, Needs, Nest, Net2Wider, North, Placement, Random,
+    Firefly, FireflyOpt, GradMax, GradMaxOpt, GrowthMethod, Need, Nest, Net2Wider, North, Placement, Random,
     RandomPositive, Request, Scale, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
 };
 use gradmax::networks::Mlp;
-use gradmax::site::{Activation, Growable, Layer, Site, ZeroSide};
+use gradmax::site::{Activation, Growable, Layer, Site};
 use gradmax::surgery::NewNeurons;
 use gradmax::training::Target;
 use gradmax::{Error, Seed};
 
-fn unit(zero_side: ZeroSide) -> Placement {
+fn unit(zero_side: SidePolicy) -> Placement {
     Placement { zero_side, scale: Scale::Fixed, factor: 1.0, ..Placement::default() }
 }
 
@@ -28,11 +29,11 @@ fn grown(network: &Mlp, batch: &Batch, grower: &Grower, count: usize) -> Growth<
 }
 
 /// The gradient norm that new neurons of norm 1 receive at their zero side.
-fn received(network: &Mlp, batch: &Batch, grower: Grower, zero_side: ZeroSide, count: usize) -> f64 {
+fn received(network: &Mlp, batch: &Batch, grower: Grower, zero_side: SidePolicy, count: usize) -> f64 {
     let growth = grown(network, batch, &grower.with_placement(unit(zero_side)), count);
     let site = &growth.receipt.sites[0];
     match zero_side {
-        ZeroSide::Outgoing => site.outgoing_gradient_norm.unwrap(),
+        SidePolicy::Outgoing => site.outgoing_gradient_norm.unwrap(),
         _ => site.gradient_norm.unwrap(),
     }
 }
@@ -52,12 +53,12 @@ fn site(network: &Mlp) -> Site {
 /// Random outgoing directions, orthonormal.
 struct Orthonormal;
 
-impl Initializer for Orthonormal {
+impl GrowthMethod for Orthonormal {
     fn name(&self) -> &str {
         "orthonormal"
     }
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> &'static [Need] {
+        &[]
     }
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         use rand::RngExt;
@@ -69,7 +70,7 @@ impl Initializer for Orthonormal {
 #[test]
 fn no_orthogonal_neurons_of_equal_norm_receive_more_than_gradmax_gives() {
     let (network, batch) = (mlp(12, &[6], 8, Activation::Relu, false), Batch::new(60, 12, 8));
-    let norm = |grower: Grower, count| received(&network, &batch, grower, ZeroSide::Incoming, count);
+    let norm = |grower: Grower, count| received(&network, &batch, grower, SidePolicy::Incoming, count);
     for count in [1, 3, 8] {
         let best = norm(Grower::new(GradMax::default()), count) * (1.0 + 1e-6);
         for seed in 0..30 {
@@ -80,7 +81,7 @@ fn no_orthogonal_neurons_of_equal_norm_receive_more_than_gradmax_gives() {
     }
     // Alone, any neuron is orthogonal to the others.
     let best = norm(Grower::new(GradMax::default()), 1) * (1.0 + 1e-6);
-    let others: [Box<dyn Initializer>; 4] = [
+    let others: [Box<dyn GrowthMethod>; 4] = [
         Box::new(Random {}),
         Box::new(RandomPositive {}),
         Box::new(GradMaxOpt::authors()),
@@ -99,9 +100,9 @@ fn gradmax_opt_converges_and_the_authors_settings_hardly_move() {
         };
         let network = gradmax::networks::Architecture::init(&network, Seed::new(seed), &device()).unwrap();
         let batch = Batch::new(100, 20, 10);
-        let norm = |initializer: Box<dyn Initializer>| {
-            let grower = Grower::boxed(initializer).with_seed(Seed::new(seed));
-            received(&network, &batch, grower, ZeroSide::Incoming, 1)
+        let norm = |method: Box<dyn GrowthMethod>| {
+            let grower = Grower::boxed(method).with_seed(Seed::new(seed));
+            received(&network, &batch, grower, SidePolicy::Incoming, 1)
         };
         let best = norm(Box::<GradMax>::default());
         assert!(norm(Box::<GradMaxOpt>::default()) >= 0.999 * best);
@@ -115,8 +116,8 @@ fn gradmax_opt_converges_and_the_authors_settings_hardly_move() {
 #[test]
 fn gradmax_opt_finds_incoming_directions_too() {
     let batch = Batch::new(60, 7, 9);
-    let norm = |network: &Mlp, initializer: Box<dyn Initializer>, seed: u64| {
-        received(network, &batch, Grower::boxed(initializer).with_seed(Seed::new(seed)), ZeroSide::Outgoing, 1)
+    let norm = |network: &Mlp, method: Box<dyn GrowthMethod>, seed: u64| {
+        received(network, &batch, Grower::boxed(method).with_seed(Seed::new(seed)), SidePolicy::Outgoing, 1)
     };
     // In a linear network the right singular directions are the optimum.
     let linear = mlp(7, &[4], 9, Activation::Identity, false);
@@ -138,12 +139,12 @@ fn tiny_is_gradmax_where_inputs_are_white() {
     let input = Tensor::<2>::from_data(TensorData::new(entries, [40, 6]), &device().inner());
     let batch = Batch { input, target: Target::Values(normal([40, 5], 2)) };
     let network = mlp(6, &[4], 5, Activation::Tanh, false);
-    for zero_side in [ZeroSide::Incoming, ZeroSide::Outgoing] {
-        let weights = |initializer: Box<dyn Initializer>| {
-            let grower = Grower::boxed(initializer).with_placement(unit(zero_side));
+    for zero_side in [SidePolicy::Incoming, SidePolicy::Outgoing] {
+        let weights = |method: Box<dyn GrowthMethod>| {
+            let grower = Grower::boxed(method).with_placement(unit(zero_side));
             let site = site(&grown(&network, &batch, &grower, 3).network);
             match zero_side {
-                ZeroSide::Outgoing => weight(&site.producer).subcols(4, 3).transpose().to_owned(),
+                SidePolicy::Outgoing => weight(&site.producer).subcols(4, 3).transpose().to_owned(),
                 _ => weight(&site.paths[0].consumer).subrows(4, 3).to_owned(),
             }
         };
@@ -163,9 +164,9 @@ fn tiny_leaves_to_existing_weights_what_they_can_do() {
     let beyond = normal([40, 5], 2);
     let batch = |target: Tensor<2>| Batch { input: input.clone(), target: Target::Values(target) };
     let (alone, both) = (batch(beyond.clone()), batch(beyond + reachable));
-    let difference = |initializer: fn() -> Box<dyn Initializer>| {
+    let difference = |method: fn() -> Box<dyn GrowthMethod>| {
         let outgoing = |batch: &Batch| {
-            let grown = grown(&network, batch, &Grower::boxed(initializer()), 1).network;
+            let grown = grown(&network, batch, &Grower::boxed(method()), 1).network;
             weight(&site(&grown).paths[0].consumer).subrows(4, 1).to_owned()
         };
         let (alone, both) = (outgoing(&alone), outgoing(&both));
@@ -232,8 +233,8 @@ fn at_rest(activation: Activation) -> (Mlp, Batch) {
 #[test]
 fn steepest_splits_lower_the_loss_at_rest_where_random_ones_do_not() {
     let (network, batch) = at_rest(Activation::Tanh);
-    let change = |initializer: Box<dyn Initializer>, seed: u64| {
-        let grower = Grower::boxed(initializer).with_seed(Seed::new(seed));
+    let change = |method: Box<dyn GrowthMethod>, seed: u64| {
+        let grower = Grower::boxed(method).with_seed(Seed::new(seed));
         let receipt = grown(&network, &batch, &grower, 1).receipt;
         receipt.loss_after.unwrap() - receipt.loss_before
     };
@@ -313,7 +314,7 @@ fn neurons_with_a_unit_bias_are_read_first() {
 #[test]
 fn options_that_make_no_sense_are_refused_before_training() {
     let network = mlp(6, &[5], 4, Activation::Relu, true);
-    let wrong: [Box<dyn Initializer>; 6] = [
+    let wrong: [Box<dyn GrowthMethod>; 6] = [
         Box::new(Net2Wider { noise: -1.0 }),
         Box::new(Nest { share: 0.0 }),
         Box::new(FireflyOpt { learning_rate: f64::NAN, ..FireflyOpt::default() }),
@@ -321,9 +322,9 @@ fn options_that_make_no_sense_are_refused_before_training() {
         Box::new(SplittingSteepestDescent { iterations: 0, ..SplittingSteepestDescent::default() }),
         Box::new(GradMaxOpt { ascent: gradmax::methods::Ascent::Adam { learning_rate: 0.0 }, ..GradMaxOpt::default() }),
     ];
-    for initializer in wrong {
-        let name = initializer.name().to_string();
-        assert!(matches!(Grower::boxed(initializer).check(&network), Err(Error::BadOption { .. })), "{name}");
+    for method in wrong {
+        let name = method.name().to_string();
+        assert!(matches!(Grower::boxed(method).check(&network), Err(Error::BadOption { .. })), "{name}");
     }
 }
 
