@@ -4,21 +4,21 @@
 //! singular value decomposition, without changing what the network already computes (Evci et al., *GradMax: Growing
 //! Neural Networks using Gradient Information*, ICLR 2022).
 //!
-//! - Make a network [`Growable`]: list its [`Site`]s, and show each to the [`Probe`] in its forward pass; or take an [`Mlp`].
-//! - Grow it with a [`Grower`], which asks an [`GrowthMethod`] ([`GradMax`], [`GradMaxRectified`], [`Random`], one of many others, or your
-//!   own) for weights, widens the module, carries the optimizer's state, verifies the event and returns a [`Receipt`].
-//! - Or let a [`Trainer`] do it all, with a [`Schedule`], observers and [checkpoints](checkpoint).
+//! - Make a network [`Growable`](site::Growable): list its [`Site`](site::Site)s, and show each to the
+//!   [`Probe`](site::Probe) in its forward pass; or take an [`Mlp`](networks::Mlp).
+//! - Grow it with a [`Grower`](event::Grower), which asks a [`GrowthMethod`](methods::GrowthMethod)
+//!   ([`GradMax`](methods::GradMax), [`GradMaxRectified`](methods::GradMaxRectified), one of many others, or your own) for
+//!   weights, widens the module, carries the optimizer's state, verifies the event and returns a
+//!   [`Receipt`](event::Receipt).
+//! - Or let a [`Trainer`](training::Trainer) do it all, with a [`Schedule`](policies::Schedule), observers and
+//!   [checkpoints](training::checkpoint).
 //!
 //! # Example
 //! ```
 //! use burn::optim::SgdConfig;
 //! use burn::tensor::{Device, Tensor};
-//! use gradmax::site::{Activation, Growable};
-//! use gradmax::networks::{Architecture, MlpConfig};
-//! use gradmax::methods::GradMax;
-//! use gradmax::event::{Grower, Pass, Planned};
-//! use gradmax::Seed;
-//! use gradmax::training::{Target, Task};
+//! use gradmax::networks::MlpConfig;
+//! use gradmax::prelude::*;
 //!
 //! let device = Device::flex();
 //! let (input, target) = (Tensor::<2>::ones([4, 3], &device), Target::Values(Tensor::ones([4, 2], &device)));
@@ -60,12 +60,11 @@ pub mod prelude {
     pub use crate::event::{Grower, Pass, Planned};
     pub use crate::methods::GradMax;
     pub use crate::networks::Architecture;
-    pub use crate::policies::{Amount, Order, Periodic};
     pub use crate::site::{Activation, Growable, Probe, Site};
-    pub use crate::training::{GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Target, Task, Trainer};
+    pub use crate::training::{Run, Settings, Target, Task, Trainer};
 }
 
-/// The README's code is compiled and run with the tests.
+/// The code of docs/library.md is compiled and run with the tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+#[doc = include_str!("../../../docs/library.md")]
+struct Library;

@@ -10,4 +10,4 @@ pub(crate) mod seen;
 pub use self::branch::Branch;
 pub use self::directions::{Directions, Solver, alignment, leading_directions, leading_directions_by};
 pub use self::growth_operator::GrowthOperator;
-pub use self::linear_operator::LinearOperator;
+pub use self::linear_operator::{LinearOperator, Transposed};

@@ -44,7 +44,7 @@ fn captured(operator: &dyn LinearOperator, count: usize) -> f64 {
     norm(Solver::BlockKrylov) / norm(Solver::Explicit)
 }
 
-/// The README's floor.
+/// The floor that docs/exactness.md states.
 const FLOOR: f64 = 0.99;
 
 #[test]

@@ -38,7 +38,7 @@ impl LinearOperator for Matrix {
 }
 
 /// An operator with incoming and outgoing weights exchanged: its left singular directions are the other's right ones.
-pub(crate) struct Transposed<'a>(pub(crate) &'a dyn LinearOperator);
+pub struct Transposed<'a>(pub &'a dyn LinearOperator);
 
 impl LinearOperator for Transposed<'_> {
     fn fan_in(&self) -> usize {

@@ -36,7 +36,9 @@ use crate::training::task::{Target, Task};
 /// use burn::tensor::{Device, Distribution, Tensor};
 /// use gradmax::Error;
 /// use gradmax::networks::MlpConfig;
+/// use gradmax::policies::{Amount, Order, Periodic};
 /// use gradmax::prelude::*;
+/// use gradmax::training::{GrowthBatch, GrowthPolicy, InMemory, OnFailure};
 ///
 /// let device = Device::flex();
 /// let inputs = Tensor::<2>::random([200, 4], Distribution::Default, &device);
