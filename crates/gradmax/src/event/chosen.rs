@@ -83,7 +83,7 @@ impl Chosen {
 /// For each site, what the gradients of its new weights are sums of, in size.
 pub(crate) fn magnitudes(chosen: &[Chosen], seen: Seen<'_>) -> Result<Vec<f64>, Error> {
     let branches = chosen.iter().map(|chosen| {
-        let branches = (0..chosen.blocks.len()).map(|block| Branch::new(&chosen.site, block, seen));
+        let branches = (0..chosen.blocks.len()).map(|block| Branch::of_checked(&chosen.site, block, seen));
         branches.collect::<Result<Vec<_>, _>>()
     });
     let branches = branches.collect::<Result<Vec<_>, _>>()?;

@@ -244,22 +244,18 @@ impl Grower {
         let replay = looked.replay(looking, parts);
         let loss = OnGrowthBatch { network, parts };
         let loss = self.method.needs().contains(&Need::Loss).then_some(&loss as &dyn NetworkLoss);
-        let one_by_one = |seen, loss| {
-            let sites = planned.iter().cloned();
-            sites.map(|one| self.choose(vec![one], seen, seed, loss)).collect::<Result<Vec<_>, _>>()
-        };
         let chosen = match looked.seen(&replay) {
             // Each pass over the growth batch shows all sites.
             Seen::Again(again) => self.choose(planned, Seen::Again(again), seed, loss)?,
             Seen::Kept(evidence) => {
-                let chosen = match loss.is_none() && computes_on_threads(&device) {
-                    true => {
-                        let choose = |one| self.choose(vec![one], Seen::Kept(evidence), seed, None);
-                        map_side_by_side(planned, choose).into_iter().collect::<Result<Vec<_>, _>>()?
+                let choose = |one, loss| self.choose(vec![one], Seen::Kept(evidence), seed, loss);
+                let chosen = match loss {
+                    None if computes_on_threads(&device) => {
+                        map_side_by_side(planned, |one| choose(one, None)).into_iter().collect()
                     }
-                    false => one_by_one(Seen::Kept(evidence), loss)?,
+                    _ => planned.into_iter().map(|one| choose(one, loss)).collect::<Result<Vec<_>, _>>(),
                 };
-                chosen.into_iter().flatten().collect()
+                chosen?.into_iter().flatten().collect()
             }
         };
         let initialize = clock.lap();

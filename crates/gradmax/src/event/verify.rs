@@ -15,13 +15,12 @@ use crate::draws::with_draws;
 use crate::error::Error;
 use crate::event::chosen::Chosen;
 use crate::event::look::Looked;
-use crate::event::pass::{Part, Pass};
+use crate::event::pass::{Part, Pass, probed};
 use crate::matrix::{norm, values};
 use crate::operator::branch::ROUNDING;
 use crate::panics::caught;
 use crate::seed::Seed;
 use crate::site::growable::Growable;
-use crate::site::probe::Recorder;
 use crate::site::side::Side;
 use crate::surgery::addition::Addition;
 use crate::surgery::index_map::IndexMaps;
@@ -323,11 +322,7 @@ fn check_gradient<N: Growable>(
 /// By how much the gradients at a site's consumers change, relative to their size, when the weights of the network before
 /// growth are turned by a last digit or two.
 pub(crate) fn gradient_rounding<N: Growable>(site: &str, network: &N, parts: &[Part<'_, N>]) -> Result<f64, Error> {
-    let evidence = |network: &N| {
-        let mut recorder = Recorder::new();
-        let loss = parts[0].run(network, &mut recorder)?.loss;
-        Ok::<_, Error>(recorder.into_evidence(&mut loss.backward()))
-    };
+    let evidence = |network: &N| Ok::<_, Error>(probed(network, &parts[0])?.evidence);
     let as_it_is = evidence(&network.valid().train())?;
     let mut rounding = 0.0_f64;
     for draw in 0..ROUNDING_DRAWS {

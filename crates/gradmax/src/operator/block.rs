@@ -32,8 +32,8 @@ pub(crate) struct LinearPassage {
     slopes: Vec<f64>,
 }
 
-/// Neurons at a time, where the form's matrix is computed.
-const AT_ONCE: usize = 64;
+/// Neurons at a time, where there is one for each weight: their responses at all positions must not fill the memory.
+pub(crate) const AT_ONCE: usize = 64;
 
 impl Block {
     pub(crate) fn of(site: &Site, index: usize) -> Self {
@@ -56,13 +56,12 @@ impl Block {
     }
 
     /// Runs the branch on one example: what it adds must have the shape of what the consumer computes.
-    pub(crate) fn check_shapes(&self, passage: &Passage) -> Result<(), Error> {
+    pub(crate) fn check_shapes(&self, example: &Passage) -> Result<(), Error> {
         let count = self.site.growth_unit() / self.site.blocks();
-        let example = passage.first_example();
         let neurons =
             NewNeurons::unbiased(Mat::zeros(count, self.site.fan_in()), Mat::zeros(self.site.fan_out(), count));
         let fresh = fresh_leaves(&fresh_between(&self.site), &neurons, self.first, &example.input.device());
-        let (branch, consumer) = (self.added(&example, &fresh, &neurons).shape(), example.delta.shape());
+        let (branch, consumer) = (self.added(example, &fresh, &neurons).shape(), example.delta.shape());
         match branch == consumer {
             true => Ok(()),
             false => Err(Error::BranchMismatch { site: self.site.name.clone(), branch, consumer }),

@@ -8,7 +8,7 @@ use faer::{Mat, MatRef};
 
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor, values};
-use crate::operator::block::{Block, biased};
+use crate::operator::block::{AT_ONCE, Block, biased};
 use crate::operator::seen::{Again, Seen};
 use crate::site::between::Role;
 use crate::site::declaration::Site;
@@ -46,13 +46,20 @@ enum Passages<'a> {
 }
 
 impl<'a> Branch<'a> {
-    /// The branch of the block with this index.
+    /// The branch of the block with this index, which must fit what the network shows.
     pub(crate) fn new(site: &Site, index: usize, seen: Seen<'a>) -> Result<Self, Error> {
         site.check()?;
         let block = Block::of(site, index);
+        let shown = seen.sample().passages(site)?;
+        shown.into_iter().try_for_each(|passage| block.check_shapes(&block.part_of(&passage.first_example())))?;
+        Self::of_checked(site, index, seen)
+    }
+
+    /// As [`new`](Self::new), of a site that is known to fit.
+    pub(crate) fn of_checked(site: &Site, index: usize, seen: Seen<'a>) -> Result<Self, Error> {
+        let block = Block::of(site, index);
         let known = seen.sample().passages(site)?;
         let known = known.into_iter().map(|passage| block.part_of(passage)).collect::<Vec<_>>();
-        known.iter().try_for_each(|passage| block.check_shapes(passage))?;
         let (device, shows_inputs) = (known[0].input.device(), known[0].consumer);
         let passages = match seen {
             Seen::Kept(_) => Passages::Kept(known),
@@ -74,8 +81,6 @@ impl<'a> Branch<'a> {
     /// The second moments of what the producer reads, times `incoming` `[n, fan_in]`: the sums over examples and
     /// positions of a neuron's response times that of each incoming weight, `[n, fan_in]`.
     pub(crate) fn input_moments(&self, incoming: MatRef<'_, f64>) -> Result<Matrix, Error> {
-        // So many neurons at a time that responses of all positions do not fill the memory.
-        const AT_ONCE: usize = 64;
         let producer = &self.block.site.producer;
         let mut total = Mat::zeros(incoming.nrows(), incoming.ncols());
         self.each(|passage| {

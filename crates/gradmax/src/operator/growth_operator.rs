@@ -56,12 +56,7 @@ impl GrowthOperator {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_block(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
-        Self::of_branch(&Branch::new(site, block, Seen::Kept(evidence))?, Side::Incoming)
-    }
-
-    /// The operator of a branch; with zero outgoing weights, its activations need not be zero at zero.
-    pub(crate) fn of_branch(branch: &Branch<'_>, zero_side: Side) -> Result<Self, Error> {
-        Ok(Self::of_branches(&[(branch, zero_side)])?.remove(0))
+        Branch::new(site, block, Seen::Kept(evidence))?.operator(Side::Incoming)
     }
 
     /// The operators of several branches of one network.
@@ -106,7 +101,7 @@ impl Branch<'_> {
     /// [`Site::slopes_at_zero`]'s, if the site cannot grow with zero incoming weights; [`Error::Examples`], if the growth batch
     /// is read again and cannot be.
     pub fn operator(&self, zero_side: Side) -> Result<GrowthOperator, Error> {
-        GrowthOperator::of_branch(self, zero_side)
+        Ok(GrowthOperator::of_branches(&[(self, zero_side)])?.remove(0))
     }
 }
 

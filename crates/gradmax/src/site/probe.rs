@@ -59,15 +59,26 @@ impl Passage {
         self.input.shape()[0] > 0 && self.delta.shape()[0] > 0
     }
 
-    /// The first example, in memory of its own.
+    fn map(&self, of: impl Fn(Signal) -> Signal) -> Self {
+        Self { consumer: self.consumer, input: of(self.input.clone()), delta: of(self.delta.clone()) }
+    }
+
+    /// The first example, if there is one.
     pub(crate) fn first_example(&self) -> Self {
-        let first = |signal: &Signal| {
-            map_tensor!(signal.clone(), tensor => {
-                let first = tensor.clone().narrow(0, 0, tensor.dims()[0].min(1));
-                Tensor::from_data(first.into_data(), (&tensor.device(), tensor.dtype()))
+        self.map(|signal| {
+            let examples = signal.shape()[0].min(1);
+            map_tensor!(signal, tensor => tensor.narrow(0, 0, examples))
+        })
+    }
+
+    /// The same in memory of its own: a part of a tensor keeps the whole one alive.
+    fn apart(&self) -> Self {
+        self.map(|signal| {
+            map_tensor!(signal, tensor => {
+                let place = (&tensor.device(), tensor.dtype());
+                Tensor::from_data(tensor.into_data(), place)
             })
-        };
-        Self { consumer: self.consumer, input: first(&self.input), delta: first(&self.delta) }
+        })
     }
 }
 
@@ -155,7 +166,7 @@ impl Evidence {
                     *earlier = passage;
                 }
             }
-            kept.into_values().map(Passage::first_example).collect()
+            kept.into_values().map(|passage| passage.first_example().apart()).collect()
         };
         Self { sites: self.sites.iter().map(|(site, passages)| (site.clone(), of_site(passages))).collect() }
     }
