@@ -47,18 +47,32 @@ pub enum Error {
         /// Features that the layers before it give.
         offered: usize,
     },
-    /// A layer of a site is given maps where it reads vectors, or the other way round.
+    /// A layer of a site takes another number of axes of positions than reach it: maps have two, plain features none.
     #[error(
-        "site `{site}` does not fit together: its {layer} reads {reads}; name the pooling or `Between::Flatten` that makes vectors \
-         of maps where the forward pass does so, and nowhere else"
+        "site `{site}` does not fit together: its {layer} reads {} but {} reach it; name the pooling or `Flatten` that makes \
+         vectors of maps where the forward pass does so, and nowhere else",
+        activations(*takes), activations(*offered)
     )]
     SiteRank {
         /// The site's name.
         site: String,
         /// The layer.
         layer: String,
-        /// What it reads.
-        reads: &'static str,
+        /// Axes of positions that it takes.
+        takes: usize,
+        /// Axes of positions that reach it.
+        offered: usize,
+    },
+    /// A layer of a site does away with positions where there are none.
+    #[error(
+        "site `{site}` does not fit together: its {layer} reads maps or sequences, but vectors reach it; leave it out, or name \
+         the layers in the forward pass's order"
+    )]
+    NoPositions {
+        /// The site's name.
+        site: String,
+        /// The layer.
+        layer: String,
     },
     /// A site's neurons, or those it should gain, do not fall evenly into groups.
     #[error(
@@ -76,7 +90,7 @@ pub enum Error {
     /// New neurons change the statistics of a layer norm, and so the output.
     #[error(
         "site `{site}` has a layer norm over its neurons: new ones change its statistics and so the output; use batch norm or \
-         group norm, or accept the change with `OutputChange::Accepted`"
+         group norm, or accept the change with `ChangingLayerNorm`"
     )]
     LayerNormAcrossNeurons {
         /// The site's name.
@@ -183,21 +197,32 @@ pub enum Error {
     },
     /// A site was shown with tensors that do not fit its layers.
     #[error(
-        "site `{site}` was shown a producer input of width {input} and a consumer output of width {output}, but its layers \
-         have {inputs} and {outputs}; show the input of the producer and the output of the consumer (maps of convolutions, \
-         vectors of dense layers)"
+        "site `{site}`: {what} was shown with shape {shape:?}, but has {features} features or channels by the layers that \
+         `sites()` names; show the input of the writer and the output of the reader (channels second at convolutions, features \
+         last at dense layers, indices at embeddings)"
     )]
     ShownWrongTensors {
         /// The site's name.
         site: String,
-        /// Width of the tensor shown as the producer's input.
-        input: usize,
-        /// Width of the tensor shown as the consumer's output.
-        output: usize,
-        /// Inputs of the producer layer.
-        inputs: usize,
-        /// Outputs of the consumer layer.
-        outputs: usize,
+        /// What was shown.
+        what: String,
+        /// The shape that was shown.
+        shape: Vec<usize>,
+        /// Features that the layer has there.
+        features: usize,
+    },
+    /// The forward pass showed a reader of a residual stream before one of the writers whose sum it reads.
+    #[error(
+        "site `{site}`: consumer {consumer} was shown before writer {writer}, counted from 0; call `probe.write` for each writer \
+         that `sites()` names before the consumer"
+    )]
+    WriterNotShown {
+        /// The site's name.
+        site: String,
+        /// The writer.
+        writer: usize,
+        /// The consumer shown.
+        consumer: usize,
     },
     /// Growing by no neurons.
     #[error("site `{site}` was asked to grow by 0 neurons; ask for at least 1, or leave the site out of the plan")]
@@ -363,4 +388,14 @@ pub enum Error {
     /// An observer failed.
     #[error("{0}")]
     Observer(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What activations with so many axes of positions are called.
+fn activations(axes: usize) -> String {
+    match axes {
+        0 => "vectors".into(),
+        1 => "sequences".into(),
+        2 => "maps".into(),
+        axes => format!("activations with {axes} axes of positions"),
+    }
 }

@@ -6,18 +6,24 @@ pub(crate) mod declaration;
 pub(crate) mod extension;
 pub(crate) mod growable;
 pub(crate) mod layer;
+pub(crate) mod layers;
 pub(crate) mod probe;
+pub(crate) mod shown;
 pub(crate) mod side;
 pub(crate) mod signal;
 pub(crate) mod width;
 
 pub use self::activation::Activation;
-pub use self::between::{AtZero, Between, IntoBetween, OutputChange, global_average};
+pub use self::between::{
+    AtZero, Between, BetweenLayer, Gain, Gained, IntoBetween, OutputChange, Positions, Role, Traits,
+};
 pub use self::declaration::{Path, Site};
 pub use self::extension::Extension;
 pub use self::growable::{Growable, trainable_parameters, training_flops};
-pub use self::layer::Layer;
+pub use self::layer::{Consumer, EntriesOf, Layer, Producer};
+pub use self::layers::{Beside, ChangingLayerNorm, Elementwise, Flatten, GlobalAverage, global_average};
 pub use self::probe::{Evidence, Probe, Recorder};
+pub use self::shown::{Showable, Shown};
 pub use self::side::Side;
-pub use self::signal::{Activations, Signal};
+pub use self::signal::{Indices, Input, Layout, Signal, SignalShape};
 pub use self::width::SiteWidth;

@@ -15,7 +15,7 @@ use gradmax::Error;
 use gradmax::event::Grower;
 use gradmax::methods::{GradMax, GrowthMethod, Need, Request};
 use gradmax::networks::Mlp;
-use gradmax::site::{Activation, Growable};
+use gradmax::site::{Activation, EntriesOf, Growable, Site};
 use gradmax::surgery::{NewNeurons, SecondMoments};
 
 fn momentum() -> ModuleOptimizer {
@@ -92,7 +92,7 @@ fn second_moments_can_start_at_zero() {
         .with_second_moments(SecondMoments::Zeros)
         .grow(&network, &optimizer, &everywhere(&network, 1), |n, probe| batch.pass(n, probe))
         .unwrap();
-    let first = network.sites()[0].producer.weight().val();
+    let first = network.sites()[0].producer().weight().val();
     let state = state(&growth.optimizer);
     let (_, _, moment) = state.iter().find(|(id, field, _)| *id == first && field == "moment_2").unwrap();
     let (rows, columns, values) = entries(moment);
@@ -140,13 +140,11 @@ fn old_weights_follow_the_trajectory_of_the_ungrown_network() {
             grown = batch.step(grown, &mut of_grown, 1e-2);
         }
         for (old, new) in small.sites().iter().zip(grown.sites()) {
-            for (old, new) in [(&old.producer, &new.producer), (&old.paths[0].consumer, &new.paths[0].consumer)] {
-                let (gradmax::site::Layer::Dense(old), gradmax::site::Layer::Dense(new)) = (old, new) else {
-                    unreachable!("the network is dense")
-                };
-                let [rows, columns] = old.weight.val().dims();
-                let new = values(new.weight.val().inner().slice([0..rows, 0..columns]));
-                let old = values(old.weight.val().inner());
+            let incoming = |site: &Site| site.producer().incoming(EntriesOf::Values).unwrap();
+            let outgoing = |site: &Site| site.paths[0].consumer.outgoing(EntriesOf::Values).unwrap();
+            for (old, new) in [(incoming(old), incoming(&new)), (outgoing(old), outgoing(&new))] {
+                let [rows, columns] = old.dims();
+                let (new, old) = (values(new.slice([0..rows, 0..columns])), values(old));
                 let largest = old.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
                 assert!(old.iter().zip(&new).all(|(a, b)| (a - b).abs() <= 1e-6 * largest));
             }
@@ -161,6 +159,6 @@ fn parameters_keep_their_ids() {
     let growth = Grower::new(GradMax::default())
         .grow(&network, &optimizer, &everywhere(&network, 2), |n, probe| batch.pass(n, probe))
         .unwrap();
-    let ids = |network: &Mlp| network.sites().iter().map(|site| site.producer.weight()).collect::<Vec<ParamId>>();
+    let ids = |network: &Mlp| network.sites().iter().map(|site| site.producer().weight()).collect::<Vec<ParamId>>();
     assert_eq!(ids(&network), ids(&growth.network));
 }

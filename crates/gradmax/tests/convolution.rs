@@ -14,7 +14,10 @@ use gradmax::methods::{GradMax, Placement, Random};
 use gradmax::modules::{DepthwiseConv2d, NormKind};
 use gradmax::networks::{Architecture, ConvNetConfig, MlpConfig, Stage, WideResNetConfig};
 use gradmax::operator::{GrowthOperator, LinearOperator};
-use gradmax::site::{Activation, Between, Growable, OutputChange, Probe, Recorder, Site, global_average};
+use gradmax::site::{
+    Activation, Beside, BetweenLayer, ChangingLayerNorm, Flatten, GlobalAverage, Growable, OutputChange, Probe,
+    Recorder, Site, global_average,
+};
 use gradmax::{Error, Seed};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -43,7 +46,7 @@ fn check_growth<N: Growable<Input = Tensor<4>>>(network: &N, images: &Images, pl
     for (site, planned) in network.sites().iter().zip(plan) {
         let grown = growth.network.sites().into_iter().find(|grown| grown.name == site.name).unwrap();
         assert_eq!(grown.width(), site.width() + planned.count, "{case}");
-        assert_eq!(grown.producer.weight(), site.producer.weight(), "{case}");
+        assert_eq!(grown.producer().weight(), site.producer().weight(), "{case}");
     }
     growth.receipt.sites.iter().filter(|site| site.predicted_gradient_norm >= SILENT).count()
 }
@@ -379,7 +382,7 @@ impl Growable for Branching {
 
     fn sites(&self) -> Vec<Site> {
         let [left, right] = self.widths();
-        let joined = |before, after| (Activation::Relu, Between::Beside { before, after }, &self.norm, &self.depthwise);
+        let joined = |before, after| (Activation::Relu, Beside { before, after }, &self.norm, &self.depthwise);
         vec![
             Site::new("left", &self.left, joined(0, right), &self.join).and([Activation::Relu], &self.side),
             Site::new("right", &self.right, joined(left, 0), &self.join),
@@ -420,16 +423,17 @@ struct Declared {
     norm: LayerNorm,
     second: Conv2d,
     #[module(skip)]
-    between: Vec<Between>,
+    between: Vec<BetweenLayer>,
 }
 
 impl Growable for Declared {
     type Input = Tensor<4>;
 
     fn sites(&self) -> Vec<Site> {
-        let between = self.between.iter().map(|between| match between {
-            Between::LayerNorm(_, change) => Between::LayerNorm(self.norm.clone(), *change),
-            other => other.clone(),
+        let between = self.between.iter().map(|between| match between.traits().output_change {
+            Some(OutputChange::Refused) => (&self.norm).into(),
+            Some(OutputChange::Accepted) => ChangingLayerNorm(self.norm.clone()).into(),
+            None => between.clone(),
         });
         vec![Site::new("first", &self.first, between.collect::<Vec<_>>(), &self.second)]
     }
@@ -442,7 +446,7 @@ impl Growable for Declared {
     }
 }
 
-fn declared(between: impl FnOnce(LayerNorm) -> Vec<Between>) -> Declared {
+fn declared(between: impl FnOnce(LayerNorm) -> Vec<BetweenLayer>) -> Declared {
     let device = device();
     let conv = |channels| Conv2dConfig::new(channels, [3, 3]).init(&device);
     let norm = LayerNormConfig::new(4).init(&device);
@@ -452,12 +456,12 @@ fn declared(between: impl FnOnce(LayerNorm) -> Vec<Between>) -> Declared {
 #[test]
 fn a_layer_norm_over_neurons_is_refused_unless_the_change_is_accepted() {
     let images = Images::new(5, [2, 6, 6], 2, Seed::new(1));
-    let grow = |change: OutputChange| {
-        let network = declared(|norm| vec![Between::LayerNorm(norm, change), Activation::Relu.into()]);
+    let grow = |declare: fn(LayerNorm) -> BetweenLayer| {
+        let network = declared(|norm| vec![declare(norm), Activation::Relu.into()]);
         images.grow(&Grower::new(GradMax::default()), &network, &everywhere(&network, 2))
     };
-    assert!(matches!(grow(OutputChange::Refused).map(|_| ()), Err(Error::LayerNormAcrossNeurons { .. })));
-    let growth = grow(OutputChange::Accepted).unwrap();
+    assert!(matches!(grow(|norm| (&norm).into()).map(|_| ()), Err(Error::LayerNormAcrossNeurons { .. })));
+    let growth = grow(|norm| ChangingLayerNorm(norm).into()).unwrap();
     assert_eq!(growth.network.first.weight.dims()[0], 6);
     assert_eq!(growth.receipt.tolerance, None);
     assert!(growth.receipt.output_change.unwrap() > 1e-3);
@@ -466,17 +470,17 @@ fn a_layer_norm_over_neurons_is_refused_unless_the_change_is_accepted() {
 #[test]
 fn sites_that_do_not_fit_together_are_refused_with_the_layer_that_does_not() {
     let images = Images::new(5, [2, 6, 6], 2, Seed::new(1));
-    let refused = |between: Vec<Between>| {
+    let refused = |between: Vec<BetweenLayer>| {
         let network = declared(|_| between);
         images.grow(&Grower::new(GradMax::default()), &network, &everywhere(&network, 2)).map(|_| ()).unwrap_err()
     };
     let pool = burn::nn::pool::AvgPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
     let norm = BatchNormConfig::new(9).init(&device());
     let cases = [
-        (vec![Between::Flatten], "consumer reads maps"),
-        (vec![Between::GlobalAverage, (&pool).into()], "average pool reads maps"),
+        (vec![Flatten.into()], "consumer reads maps"),
+        (vec![GlobalAverage.into(), (&pool).into()], "average pool reads maps"),
         (vec![(&norm).into()], "batch norm is made for 9 features, but 4 reach it"),
-        (vec![Between::Beside { before: 1, after: 0 }], "consumer is made for 4 features, but 5 reach it"),
+        (vec![Beside { before: 1, after: 0 }.into()], "consumer is made for 4 features, but 5 reach it"),
         (vec![(&pool).into()], "outputs of shape"),
     ];
     for (between, says) in cases {

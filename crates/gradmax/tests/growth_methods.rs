@@ -14,7 +14,7 @@ use gradmax::methods::{
     RandomPositive, Request, Scale, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
 };
 use gradmax::networks::Mlp;
-use gradmax::site::{Activation, Growable, Layer, Site};
+use gradmax::site::{Activation, EntriesOf, Growable, Site};
 use gradmax::surgery::NewNeurons;
 use gradmax::training::Target;
 use gradmax::{Error, Seed};
@@ -38,12 +38,20 @@ fn received(network: &Mlp, batch: &Batch, grower: Grower, zero_side: SidePolicy,
     }
 }
 
-/// A dense layer's weight, `[inputs, outputs]`.
-fn weight(layer: &Layer) -> Mat<f64> {
-    let Layer::Dense(linear) = layer else { panic!("the networks are dense") };
-    let [inputs, outputs] = linear.weight.dims();
-    let entries = values(linear.weight.val());
-    Mat::from_fn(inputs, outputs, |i, j| f64::from(entries[i * outputs + j]))
+/// The weight of the dense layer that computes the neurons, `[inputs, outputs]`.
+fn incoming(site: &Site) -> Mat<f64> {
+    matrix(site.producer().incoming(EntriesOf::Values).unwrap().transpose())
+}
+
+/// The weight of the dense layer that reads the neurons, `[inputs, outputs]`.
+fn outgoing(site: &Site) -> Mat<f64> {
+    matrix(site.paths[0].consumer.outgoing(EntriesOf::Values).unwrap())
+}
+
+fn matrix(tensor: Tensor<2>) -> Mat<f64> {
+    let [rows, columns] = tensor.dims();
+    let entries = values(tensor);
+    Mat::from_fn(rows, columns, |i, j| f64::from(entries[i * columns + j]))
 }
 
 fn site(network: &Mlp) -> Site {
@@ -144,8 +152,8 @@ fn tiny_is_gradmax_where_inputs_are_white() {
             let grower = Grower::boxed(method).with_placement(unit(zero_side));
             let site = site(&grown(&network, &batch, &grower, 3).network);
             match zero_side {
-                SidePolicy::Outgoing => weight(&site.producer).subcols(4, 3).transpose().to_owned(),
-                _ => weight(&site.paths[0].consumer).subrows(4, 3).to_owned(),
+                SidePolicy::Outgoing => incoming(&site).subcols(4, 3).transpose().to_owned(),
+                _ => outgoing(&site).subrows(4, 3).to_owned(),
             }
         };
         let tiny = weights(Box::new(Tiny { project: false }));
@@ -158,18 +166,18 @@ fn tiny_leaves_to_existing_weights_what_they_can_do() {
     // What the existing neurons can make by other outgoing weights does not count, however large it is.
     let network = mlp(6, &[4], 5, Activation::Tanh, false);
     let input = normal([40, 6], 3);
-    let Layer::Dense(producer) = site(&network).producer else { panic!("the networks are dense") };
-    let hidden = input.clone().matmul(producer.weight.val().inner()).tanh();
+    let weight = site(&network).producer().incoming(EntriesOf::Values).unwrap().transpose();
+    let hidden = input.clone().matmul(weight).tanh();
     let reachable = hidden.matmul(normal([4, 5], 8)).mul_scalar(3.0);
     let beyond = normal([40, 5], 2);
     let batch = |target: Tensor<2>| Batch { input: input.clone(), target: Target::Values(target) };
     let (alone, both) = (batch(beyond.clone()), batch(beyond + reachable));
     let difference = |method: fn() -> Box<dyn GrowthMethod>| {
-        let outgoing = |batch: &Batch| {
+        let chosen = |batch: &Batch| {
             let grown = grown(&network, batch, &Grower::boxed(method()), 1).network;
-            weight(&site(&grown).paths[0].consumer).subrows(4, 1).to_owned()
+            outgoing(&site(&grown)).subrows(4, 1).to_owned()
         };
-        let (alone, both) = (outgoing(&alone), outgoing(&both));
+        let (alone, both) = (chosen(&alone), chosen(&both));
         (&alone - &both).norm_l2() / alone.norm_l2()
     };
     let tiny = difference(|| Box::<Tiny>::default());
@@ -254,7 +262,7 @@ fn neurons_of_north_respond_to_what_the_others_do_not() {
     let growth = grown(&network, &batch, &Grower::new(North {}), 3);
     let input = values(batch.input.clone());
     let input = Mat::from_fn(80, 9, |i, j| f64::from(input[i * 9 + j]));
-    let responses = input * weight(&site(&growth.network).producer);
+    let responses = input * incoming(&site(&growth.network));
     for new in 4..7 {
         for other in (0..7).filter(|other| *other != new) {
             let cosine = responses.col(new).transpose() * responses.col(other)
@@ -269,7 +277,7 @@ fn neurons_of_north_respond_to_what_the_others_do_not() {
 fn north_goes_on_where_the_others_respond_to_everything() {
     let (network, batch) = (mlp(3, &[8], 3, Activation::Relu, false), Batch::new(80, 3, 3));
     let growth = grown(&network, &batch, &Grower::new(North {}), 4);
-    let new = weight(&site(&growth.network).producer).subcols(8, 4).to_owned();
+    let new = incoming(&site(&growth.network)).subcols(8, 4).to_owned();
     assert!((0..4).all(|j| new.col(j).norm_l2() > 0.0 && new.col(j).norm_l2().is_finite()));
 }
 
@@ -277,7 +285,7 @@ fn north_goes_on_where_the_others_respond_to_everything() {
 fn variance_transfer_makes_room_for_the_new_neurons() {
     let (network, batch) = (mlp(6, &[8], 4, Activation::Relu, false), Batch::new(50, 6, 4));
     let growth = grown(&network, &batch, &Grower::new(VarianceTransfer {}), 8);
-    let [before, after] = [&network, &growth.network].map(|network| weight(&site(network).paths[0].consumer));
+    let [before, after] = [&network, &growth.network].map(|network| outgoing(&site(network)));
     let kept = after.subrows(0, 8) - before * faer::Scale(0.5_f64.sqrt());
     assert!(kept.norm_max() <= 1e-6);
     assert!(growth.receipt.tolerance.is_none() && growth.receipt.output_change.unwrap() > 1e-3);
@@ -291,8 +299,8 @@ fn nest_wires_the_largest_gradients_so_that_they_lower_the_loss() {
     let growth = grown(&network, &batch, &grower, 1);
     let site = site(&growth.network);
     let wired = |entries: Vec<f64>| entries.iter().filter(|entry| **entry != 0.0).count();
-    assert_eq!(wired(weight(&site.producer).col(5).iter().copied().collect()), 1);
-    assert_eq!(wired(weight(&site.paths[0].consumer).row(5).iter().copied().collect()), 1);
+    assert_eq!(wired(incoming(&site).col(5).iter().copied().collect()), 1);
+    assert_eq!(wired(outgoing(&site).row(5).iter().copied().collect()), 1);
     assert!(growth.receipt.loss_after.unwrap() < growth.receipt.loss_before);
 }
 
@@ -341,7 +349,7 @@ fn signed_splits_use_positive_curvature_where_it_is_the_stronger() {
             let batch = Batch { input: input.clone(), target: Target::Values(target) };
             let grown_by = |signed| {
                 let split = SplittingSteepestDescent { signed, ..SplittingSteepestDescent::default() };
-                weight(&site(&grown(&network, &batch, &Grower::new(split), 1).network).paths[0].consumer)
+                outgoing(&site(&grown(&network, &batch, &Grower::new(split), 1).network))
             };
             used += usize::from((grown_by(true) - grown_by(false)).norm_max() > 0.0);
         }

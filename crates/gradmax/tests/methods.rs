@@ -120,7 +120,7 @@ fn check<A: Architecture>(
     let network = fresh();
     let before = parameters(&network);
     let outcome = train(Run::new(network.clone(), optimizer.clone()), &mut whole, None, None);
-    if method.biases && network.sites().iter().any(|site| site.producer.bias().is_none()) {
+    if method.biases && network.sites().iter().any(|site| site.producer().bias().is_none()) {
         let Err(Error::Method { reason, .. }) = outcome else { panic!("{what}: grown without biases") };
         assert!(reason.contains("biases"), "{what}: {reason}");
         return;

@@ -12,7 +12,7 @@ use gradmax::event::{Grower, Planned};
 use gradmax::methods::SidePolicy;
 use gradmax::methods::{GradMax, GrowthMethod, Need, Placement, Random, Request, Scale};
 use gradmax::networks::Mlp;
-use gradmax::site::{Activation, Between, Growable, Probe, Site};
+use gradmax::site::{Activation, BetweenLayer, Elementwise, Growable, Probe, Site};
 use gradmax::surgery::{Changes, NewNeurons};
 
 fn grow<N: Growable<Input = Tensor<2>>>(grower: &Grower, network: &N, batch: &Batch) -> Result<(), Error> {
@@ -81,8 +81,8 @@ impl Growable for Mistaken {
 
     fn sites(&self) -> Vec<Site> {
         let declared = match self.mistake {
-            Mistake::DeclaresBurnsRelu => Between::Elementwise { name: "relu", function: activation::relu },
-            _ => Activation::Relu.into(),
+            Mistake::DeclaresBurnsRelu => Elementwise { name: "relu", function: activation::relu }.into(),
+            _ => BetweenLayer::from(Activation::Relu),
         };
         vec![Site::new("hidden", &self.hidden, [declared], &self.output)]
     }

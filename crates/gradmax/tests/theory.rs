@@ -51,12 +51,12 @@ fn the_training_step_after_growth_uses_the_gradients_of_the_grown_network() {
         let own = GradientsParams::from_grads(batch.pass(&growth.network, &mut ()).loss.backward(), &growth.network);
         let reused = growth.training_pass.unwrap().gradients;
         for site in growth.network.sites() {
-            for id in [site.producer.weight(), site.paths[0].consumer.weight()] {
+            for id in [site.producer().weight(), site.paths[0].consumer.weight()] {
                 let (a, b) = (own.get::<2>(id).unwrap(), reused.get::<2>(id).unwrap());
                 let difference = (a.clone() - b).abs().max().into_scalar::<f64>();
                 assert!(difference <= 1e-6 * a.abs().max().into_scalar::<f64>());
             }
-            let id = site.producer.bias().unwrap();
+            let id = site.producer().bias().unwrap().id;
             let (a, b) = (own.get::<1>(id).unwrap(), reused.get::<1>(id).unwrap());
             assert!((a.clone() - b).abs().max().into_scalar::<f64>() <= 1e-6 * a.abs().max().into_scalar::<f64>());
         }
@@ -66,13 +66,9 @@ fn the_training_step_after_growth_uses_the_gradients_of_the_grown_network() {
 /// The loss of a 4:3:2 network with one more tanh neuron, in double precision and without Burn.
 fn loss_with_neuron(network: &gradmax::networks::Mlp, batch: &Batch, incoming: &[f64], outgoing: &[f64]) -> f64 {
     let weights = network.sites().into_iter().next().unwrap();
-    let matrix = |layer: &gradmax::site::Layer| match layer {
-        gradmax::site::Layer::Dense(linear) => {
-            values(linear.weight.val()).into_iter().map(f64::from).collect::<Vec<_>>()
-        }
-        _ => unreachable!("the network is dense"),
-    };
-    let (first, second) = (matrix(&weights.producer), matrix(&weights.paths[0].consumer));
+    let matrix = |weight: Option<Tensor<2>>| values(weight.unwrap()).into_iter().map(f64::from).collect::<Vec<_>>();
+    let first = matrix(weights.producer().incoming(gradmax::site::EntriesOf::Values).map(Tensor::transpose));
+    let second = matrix(weights.paths[0].consumer.outgoing(gradmax::site::EntriesOf::Values));
     let input = values(batch.input.clone()).into_iter().map(f64::from).collect::<Vec<_>>();
     let target = match &batch.target {
         gradmax::training::Target::Values(target) => {

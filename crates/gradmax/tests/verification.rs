@@ -406,7 +406,7 @@ fn gradients_of_the_step_after_growth_are_those_of_its_own_masks() {
     let norm = |seed: u64| {
         let pass = with_draws(Seed::new(seed), || images.pass(&network, &mut ()));
         let gradients = GradientsParams::from_grads(pass.loss.backward(), &network);
-        gradients.get::<4>(network.sites()[0].producer.weight()).unwrap().square().sum().into_scalar::<f32>()
+        gradients.get::<4>(network.sites()[0].producer().weight()).unwrap().square().sum().into_scalar::<f32>()
     };
     assert_eq!(norm(1), norm(1));
     assert_ne!(norm(1), norm(2));

@@ -408,8 +408,8 @@ impl Grower {
 /// silent, and the others are read. They start as zeros, and belong to neither site's branch.
 fn meet(chosen: &[Chosen]) -> bool {
     let reads = |reader: &Chosen, read: &Chosen| {
-        let producer = reader.site.producer.weight();
-        read.site.paths.iter().any(|path| path.consumer.weight() == producer)
+        let is_written = |weight| reader.site.writers.iter().any(|writer| writer.weight() == weight);
+        read.site.paths.iter().any(|path| is_written(path.consumer.weight()))
     };
     let silent = |chosen: &Chosen| chosen.blocks.iter().all(|block| block.neurons.are_silent());
     let unread = |chosen: &Chosen| chosen.blocks.iter().all(|block| block.neurons.outgoing.norm_max() == 0.0);
@@ -427,7 +427,8 @@ fn widen_pass<N: Growable>(pass: TrainingPass, grown: &N, chosen: &[Chosen]) -> 
 fn check_sites<N: Growable>(network: &N, sites: &[Site]) -> Result<(), Error> {
     check_names(sites.iter().map(|site| site.name.as_str()))?;
     for (index, site) in sites.iter().enumerate() {
-        let same = |other: &&Site| other.producer.weight() == site.producer.weight();
+        let writes = |other: &Site, weight| other.writers.iter().any(|writer| writer.weight() == weight);
+        let same = |other: &&Site| site.writers.iter().any(|writer| writes(other, writer.weight()));
         if let Some(other) = sites[..index].iter().find(same) {
             return Err(Error::SharedProducer { site: other.name.clone(), other: site.name.clone() });
         }

@@ -8,6 +8,7 @@ use crate::event::pass::Part;
 use crate::matrix::{Matrix, from_tensor, values};
 use crate::site::declaration::Site;
 use crate::site::growable::Growable;
+use crate::site::layer::EntriesOf;
 use crate::surgery::addition::{addition, changes};
 use crate::surgery::new_neurons::{Changes, NewNeurons};
 use crate::surgery::widen::{shift, widen};
@@ -44,15 +45,16 @@ impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
             let gradients = GradientsParams::from_grads(pass.loss.backward(), &grown);
             at.loss += part.weight * pass.loss.into_scalar::<f64>();
             let rows = |all: Tensor<2>| from_tensor(all.narrow(0, first, width + count).mul_scalar(part.weight));
-            if let Some(incoming) = site.producer.incoming_gradients(&gradients).map(rows) {
+            if let Some(incoming) = site.incoming(EntriesOf::Gradients(&gradients)).map(rows) {
                 at.existing.incoming += incoming.subrows(0, width);
                 at.incoming += incoming.subrows(width, count);
             }
-            if let Some(outgoing) = site.outgoing_gradients(&gradients).map(rows) {
+            if let Some(outgoing) = site.outgoing(EntriesOf::Gradients(&gradients)).map(rows) {
                 at.existing.outgoing += outgoing.subrows(0, width).transpose();
                 at.outgoing += outgoing.subrows(width, count).transpose();
             }
-            if let Some(bias) = site.producer.bias().and_then(|bias| gradients.get::<1>(bias)) {
+            let bias = site.biased_writer().and_then(|writer| site.writers[writer].bias());
+            if let Some(bias) = bias.and_then(|bias| gradients.get::<1>(bias.id)) {
                 let bias = values(&bias.narrow(0, first, width).into_data());
                 at.existing.bias.iter_mut().zip(bias).for_each(|(total, entry)| *total += part.weight * entry);
             }

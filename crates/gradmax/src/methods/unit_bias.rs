@@ -35,7 +35,7 @@ impl GrowthMethod for UnitBias {
     }
 
     fn check_site(&self, site: &Site) -> Result<(), Error> {
-        match site.producer.bias() {
+        match site.biased_writer() {
             Some(_) => Ok(()),
             None => Err(super::method::refused(
                 self.name(),

@@ -13,12 +13,11 @@ pub use self::config::{ConvNetConfig, Stage};
 use crate::modules::{DepthwiseConv2d, Dropout, Norm};
 use crate::networks::summary::{Described, LayerSummary, Walk, flops_of};
 use crate::site::activation::Activation;
-use crate::site::between::{Between, global_average};
+use crate::site::between::BetweenLayer;
 use crate::site::declaration::Site;
 use crate::site::growable::Growable;
-use crate::site::layer::Layer;
+use crate::site::layers::{Flatten, GlobalAverage, global_average};
 use crate::site::probe::Probe;
-use crate::site::signal::Signal;
 
 /// A plain stack of layers; its sites are its convolutions and dense layers, but for the last.
 #[derive(Module, Debug)]
@@ -63,44 +62,93 @@ impl ConvNet {
         }
     }
 
-    /// The step as a layer with neurons, or as what lies between two of them.
-    fn part(&self, step: &Step) -> Part {
-        match step {
-            Step::Conv(index) => Part::Layer((&self.convs[*index]).into()),
-            Step::Dense(index) => Part::Layer((&self.denses[*index]).into()),
-            Step::Depthwise(index) => Part::Between((&self.depthwise[*index]).into()),
-            Step::Norm(index) => Part::Between((&self.norms[*index]).into()),
-            Step::Activation(activation) => Part::Between((*activation).into()),
-            Step::MaxPool(size) => Part::Between((&max_pool(*size)).into()),
-            Step::AveragePool(size) => Part::Between((&average_pool(*size)).into()),
-            Step::GlobalAverage => Part::Between(Between::GlobalAverage),
-            Step::Flatten => Part::Between(Between::Flatten),
-            Step::Dropout(_) => Part::Between(Between::Dropout),
+    /// The step, if it is none with neurons, as what lies between two that are.
+    fn between(&self, step: &Step) -> Option<BetweenLayer> {
+        Some(match step {
+            Step::Conv(_) | Step::Dense(_) => return None,
+            Step::Depthwise(index) => (&self.depthwise[*index]).into(),
+            Step::Norm(index) => (&self.norms[*index]).into(),
+            Step::Activation(activation) => (*activation).into(),
+            Step::MaxPool(size) => (&max_pool(*size)).into(),
+            Step::AveragePool(size) => (&average_pool(*size)).into(),
+            Step::GlobalAverage => GlobalAverage.into(),
+            Step::Flatten => Flatten.into(),
+            Step::Dropout(rate) => (&Dropout::new(*rate)).into(),
+        })
+    }
+
+    /// The site that this layer writes, whose readers are still to be named.
+    fn site(&self, name: &str, writer: &Step) -> Option<Site> {
+        match writer {
+            Step::Conv(index) => Some(Site::written_by(name, &self.convs[*index])),
+            Step::Dense(index) => Some(Site::written_by(name, &self.denses[*index])),
+            _ => None,
         }
     }
 
-    fn apply(&self, step: &Step, signal: Signal) -> Signal {
-        match (step, signal) {
-            (Step::Conv(index), signal) => Signal::Maps(convolve(&self.convs[*index], signal.maps())),
-            (Step::Dense(index), signal) => Signal::Vectors(dense(&self.denses[*index], signal.flattened())),
-            (Step::Depthwise(index), signal) => Signal::Maps(self.depthwise[*index].forward(signal.maps())),
-            (Step::Norm(index), Signal::Maps(maps)) => Signal::Maps(self.norms[*index].forward(maps)),
-            (Step::Norm(index), Signal::Vectors(vectors)) => Signal::Vectors(self.norms[*index].forward(vectors)),
-            (Step::Activation(activation), Signal::Maps(maps)) => Signal::Maps(activation.apply(maps)),
-            (Step::Activation(activation), Signal::Vectors(vectors)) => Signal::Vectors(activation.apply(vectors)),
-            (Step::MaxPool(size), signal) => Signal::Maps(max_pool(*size).forward(signal.maps())),
-            (Step::AveragePool(size), signal) => Signal::Maps(average_pool(*size).forward(signal.maps())),
-            (Step::GlobalAverage, signal) => Signal::Vectors(global_average(signal.maps())),
-            (Step::Flatten, signal) => Signal::Vectors(signal.flattened()),
-            (Step::Dropout(rate), Signal::Maps(maps)) => Signal::Maps(Dropout::new(*rate).forward(maps)),
-            (Step::Dropout(rate), Signal::Vectors(vectors)) => Signal::Vectors(Dropout::new(*rate).forward(vectors)),
+    /// The site with the layer that reads it.
+    fn read_by(&self, site: Site, between: Vec<BetweenLayer>, reader: &Step) -> Site {
+        match reader {
+            Step::Conv(index) => site.and(between, &self.convs[*index]),
+            Step::Dense(index) => site.and(between, &self.denses[*index]),
+            _ => site,
+        }
+    }
+
+    fn apply(&self, step: &Step, activations: Activations) -> Activations {
+        use Activations::{Maps, Vectors};
+        match (step, activations) {
+            (Step::Conv(index), Maps(maps)) => Maps(convolve(&self.convs[*index], maps)),
+            (Step::Dense(index), activations) => Vectors(dense(&self.denses[*index], activations.flattened())),
+            (Step::Depthwise(index), Maps(maps)) => Maps(self.depthwise[*index].forward(maps)),
+            (Step::Norm(index), Maps(maps)) => Maps(self.norms[*index].forward(maps)),
+            (Step::Norm(index), Vectors(vectors)) => Vectors(self.norms[*index].forward(vectors)),
+            (Step::Activation(activation), Maps(maps)) => Maps(activation.apply(maps)),
+            (Step::Activation(activation), Vectors(vectors)) => Vectors(activation.apply(vectors)),
+            (Step::MaxPool(size), Maps(maps)) => Maps(max_pool(*size).forward(maps)),
+            (Step::AveragePool(size), Maps(maps)) => Maps(average_pool(*size).forward(maps)),
+            (Step::GlobalAverage, Maps(maps)) => Vectors(global_average(maps)),
+            (Step::Flatten, activations) => Vectors(activations.flattened()),
+            (Step::Dropout(rate), Maps(maps)) => Maps(Dropout::new(*rate).forward(maps)),
+            (Step::Dropout(rate), Vectors(vectors)) => Vectors(Dropout::new(*rate).forward(vectors)),
+            (step, Vectors(_)) => unreachable!("configurations are checked: no {step:?} follows vectors"),
         }
     }
 }
 
-enum Part {
-    Layer(Layer),
-    Between(Between),
+/// What flows through the stack.
+#[derive(Clone)]
+enum Activations {
+    Maps(Tensor<4>),
+    Vectors(Tensor<2>),
+}
+
+impl Activations {
+    fn flattened(self) -> Tensor<2> {
+        match self {
+            Self::Vectors(vectors) => vectors,
+            Self::Maps(maps) => {
+                let [batch, channels, height, width] = maps.dims();
+                maps.reshape([batch, channels * height * width])
+            }
+        }
+    }
+
+    /// Shows them as what the site's writer reads.
+    fn show_writer(&self, site: &str, probe: &mut dyn Probe) {
+        match self {
+            Self::Maps(maps) => probe.write(site, 0, maps),
+            Self::Vectors(vectors) => probe.write(site, 0, vectors),
+        }
+    }
+
+    /// Shows them as what the site's reader computes.
+    fn show_reader(self, site: &str, probe: &mut dyn Probe) -> Self {
+        match self {
+            Self::Maps(maps) => Self::Maps(probe.read(site, 0, maps)),
+            Self::Vectors(vectors) => Self::Vectors(probe.read(site, 0, vectors)),
+        }
+    }
 }
 
 fn max_pool(size: usize) -> MaxPool2d {
@@ -117,15 +165,15 @@ impl Growable for ConvNet {
     fn sites(&self) -> Vec<Site> {
         let mut sites = Vec::new();
         let mut names = self.names.iter();
-        let mut open: Option<(Layer, Vec<Between>)> = None;
+        let mut open: Option<(&Step, Vec<BetweenLayer>)> = None;
         for step in &self.layers {
-            match (self.part(step), open.as_mut()) {
-                (Part::Between(between), Some((_, collected))) => collected.push(between),
-                (Part::Between(_), None) => {}
-                (Part::Layer(layer), _) => {
-                    if let Some((producer, between)) = open.replace((layer.clone(), Vec::new())) {
+            match (self.between(step), open.as_mut()) {
+                (Some(between), Some((_, collected))) => collected.push(between),
+                (Some(_), None) => {}
+                (None, _) => {
+                    if let Some((writer, between)) = open.replace((step, Vec::new())) {
                         let name = names.next().expect("every layer has a name");
-                        sites.push(Site::new(name.clone(), producer, between, layer));
+                        sites.extend(self.site(name, writer).map(|site| self.read_by(site, between, step)));
                     }
                 }
             }
@@ -134,26 +182,27 @@ impl Growable for ConvNet {
     }
 
     fn forward_probed(&self, input: Tensor<4>, probe: &mut dyn Probe) -> Tensor<2> {
-        let mut signal = Signal::Maps(input);
+        let mut activations = Activations::Maps(input);
         let mut names = self.names.iter();
         // What the last layer with neurons read.
-        let mut read: Option<Signal> = None;
+        let mut read: Option<Activations> = None;
         for step in &self.layers {
-            let output = self.apply(step, signal.clone());
-            signal = match step {
-                Step::Conv(_) | Step::Dense(_) => match (read.replace(signal), names.as_slice()) {
-                    (Some(producer_input), [name, ..]) => {
+            let output = self.apply(step, activations.clone());
+            activations = match step {
+                Step::Conv(_) | Step::Dense(_) => match (read.replace(activations), names.as_slice()) {
+                    (Some(writer_input), [name, ..]) => {
                         names.next();
-                        probe.passage(name, 0, producer_input, output)
+                        writer_input.show_writer(name, probe);
+                        output.show_reader(name, probe)
                     }
                     _ => output,
                 },
                 _ => output,
             };
         }
-        match signal {
-            Signal::Vectors(vectors) => vectors,
-            Signal::Maps(maps) => global_average(maps),
+        match activations {
+            Activations::Vectors(vectors) => vectors,
+            Activations::Maps(maps) => global_average(maps),
         }
     }
 

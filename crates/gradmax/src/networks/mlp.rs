@@ -140,9 +140,9 @@ impl Growable for Mlp {
     fn sites(&self) -> Vec<Site> {
         let pairs = self.layers.windows(2).enumerate();
         let hidden = pairs.map(|(index, layers)| {
-            let site = Site::new(site_name(index), &layers[0], [self.activation], &layers[1]);
             let ending = self.paths.iter().filter(|path| path.ends[1] == index + 1);
-            let site = ending.fold(site, |site, path| site.plus(&path.consumer));
+            let site = Site::written_by(site_name(index), &layers[0]);
+            let site = ending.fold(site, |site, path| site.plus(&path.consumer)).and([self.activation], &layers[1]);
             let starting = self.paths.iter().filter(|path| path.ends[0] == index + 1);
             starting.fold(site, |site, path| match path.width() {
                 0 => site.unseen_by(&path.producer),
@@ -192,7 +192,7 @@ impl Mlp {
     /// Adds what the paths to this layer give to what it computes.
     fn add_paths(&self, to: usize, read: &[Tensor<2>], produced: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
         let here = self.paths.iter().enumerate().filter(|(_, path)| path.ends[1] == to);
-        here.fold(produced, |produced, (index, path)| {
+        here.enumerate().fold(produced, |produced, (number, (index, path))| {
             let from = path.ends[0];
             let added = match path.width() {
                 0 => produced.zeros_like(),
@@ -202,7 +202,11 @@ impl Mlp {
                         Some(site) => probe.consumer(&site_name(site), self.reader(index), &read[site], neurons),
                         None => neurons,
                     };
-                    dense(&path.consumer, self.activation.apply(neurons))
+                    let neurons = self.activation.apply(neurons);
+                    if to < self.layers.len() {
+                        probe.write(&site_name(to - 1), 1 + number, &neurons);
+                    }
+                    dense(&path.consumer, neurons)
                 }
             };
             produced + probe.site(&path_name(index), &read[from], added)

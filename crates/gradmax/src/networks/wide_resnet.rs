@@ -13,9 +13,10 @@ use crate::modules::{Norm, NormKind};
 use crate::networks::summary::{Described, LayerSummary, Walk, flops_of};
 use crate::seed::Seed;
 use crate::site::activation::Activation;
-use crate::site::between::{Between, global_average};
+use crate::site::between::BetweenLayer;
 use crate::site::declaration::Site;
 use crate::site::growable::Growable;
+use crate::site::layers::global_average;
 use crate::site::probe::Probe;
 use crate::site::width::SiteWidth;
 
@@ -210,8 +211,8 @@ impl WideResNet {
 }
 
 impl Block {
-    fn between(&self) -> Vec<Between> {
-        self.norm2.iter().map(Between::from).chain([Activation::Relu.into()]).collect()
+    fn between(&self) -> Vec<BetweenLayer> {
+        self.norm2.iter().map(BetweenLayer::from).chain([Activation::Relu.into()]).collect()
     }
 
     fn forward(&self, maps: Tensor<4>, site: &str, probe: &mut dyn Probe) -> Tensor<4> {

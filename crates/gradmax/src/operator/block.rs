@@ -1,15 +1,15 @@
 //! One block of a site, and the arithmetic of new neurons there: the producer's, what lies between, the consumer's.
 
 use burn::tensor::{Tensor, TensorData};
-use faer::Mat;
+use faer::{Mat, MatMut};
 
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor};
-use crate::site::between::{Between, FreshLeaves};
+use crate::site::between::Gained;
 use crate::site::declaration::Site;
 use crate::site::probe::Passage;
-use crate::site::signal::{Signal, map_tensor};
-use crate::surgery::addition::{fresh_between, fresh_leaves};
+use crate::site::signal::{Input, Signal, SignalShape};
+use crate::surgery::addition::{gains_between, leaves_of};
 use crate::surgery::new_neurons::NewNeurons;
 
 /// One group of the producer's inputs and of the consumers' outputs; a site without groups is a single block.
@@ -43,74 +43,128 @@ impl Block {
     /// The part of a passage that belongs to the block.
     pub(crate) fn part_of(&self, passage: &Passage) -> Passage {
         let blocks = self.site.blocks();
-        let group = |signal: Signal, groups: usize| {
+        let group = |signal: &Signal, groups: usize| {
             let width = signal.width() / groups;
-            signal.narrow(self.index * groups / blocks * width, width)
+            signal.clone().narrow(self.index * groups / blocks * width, width)
         };
+        let inputs = passage.inputs.iter().zip(&self.site.writers).map(|(input, writer)| match input {
+            Some(Input::Signal(signal)) => Some(Input::Signal(group(signal, writer.groups()))),
+            other => other.clone(),
+        });
         let consumer = &self.site.paths[passage.consumer].consumer;
         Passage {
             consumer: passage.consumer,
-            input: group(passage.input.clone(), self.site.producer.groups()),
-            delta: group(passage.delta.clone(), consumer.groups()),
+            inputs: inputs.collect(),
+            delta: group(&passage.delta, consumer.groups()),
         }
     }
 
     /// Runs the branch on one example: what it adds must have the shape of what the consumer computes.
     pub(crate) fn check_shapes(&self, example: &Passage) -> Result<(), Error> {
+        let path = &self.site.paths[example.consumer];
+        let mismatch = |branch: Vec<usize>, consumer: Vec<usize>| {
+            Err(Error::BranchMismatch { site: self.site.name.clone(), branch, consumer })
+        };
         let count = self.site.growth_unit() / self.site.blocks();
+        let written =
+            self.inputs(example).map(|(writer, input)| self.site.writers[writer].produced_shape(input, count));
+        let written = written.collect::<Vec<_>>();
+        let Some(first) = written.first() else {
+            return mismatch(Vec::new(), example.delta.shape().axes());
+        };
+        if let Some(other) = written.iter().find(|shape| *shape != first) {
+            return mismatch(first.axes(), other.axes());
+        }
+        self.site.check_path(path, Some(first.positions.len()))?;
         let neurons =
             NewNeurons::unbiased(Mat::zeros(count, self.site.fan_in()), Mat::zeros(self.site.fan_out(), count));
-        let fresh = fresh_leaves(&fresh_between(&self.site), &neurons, self.first, &example.input.device());
-        let (branch, consumer) = (self.added(example, &fresh, &neurons).shape(), example.delta.shape());
+        let gained = leaves_of(&gains_between(&self.site), &neurons, self.first, &example.delta.device());
+        let (branch, consumer) = (self.added(example, &gained, &neurons).shape(), example.delta.shape());
         match branch == consumer {
             true => Ok(()),
-            false => Err(Error::BranchMismatch { site: self.site.name.clone(), branch, consumer }),
+            false => mismatch(branch.axes(), consumer.axes()),
         }
     }
 
-    /// Where the producer treats every position alike, so does all that lies between, channel by channel: it can be
-    /// applied to the producer's input instead, once for all neurons. If the consumer is pointwise too, their positions
-    /// become vectors.
+    /// What the writers of a passage read, with their numbers.
+    pub(crate) fn inputs<'p>(&self, passage: &'p Passage) -> impl Iterator<Item = (usize, &'p Input)> {
+        passage.inputs.iter().enumerate().filter_map(|(writer, input)| Some((writer, input.as_ref()?)))
+    }
+
+    /// The sum of what the writers compute with these incoming weights, `[n, fan_in]`.
+    pub(crate) fn produce(&self, passage: &Passage, incoming: &Tensor<2>) -> Signal {
+        let of_writer = |(writer, input)| {
+            let columns = self.site.columns(writer);
+            let incoming = match columns.len() == self.site.fan_in() {
+                true => incoming.clone(),
+                false => incoming.clone().narrow(1, columns.start, columns.len()),
+            };
+            self.site.writers[writer].produce(input, incoming)
+        };
+        self.inputs(passage).map(of_writer).reduce(Signal::plus).expect("a passage shows what its writers read")
+    }
+
+    /// The shape of what [`produce`](Self::produce) gives for `count` neurons.
+    pub(crate) fn produced_shape(&self, passage: &Passage, count: usize) -> SignalShape {
+        let (writer, input) = self.inputs(passage).next().expect("a passage shows what its writers read");
+        self.site.writers[writer].produced_shape(input, count)
+    }
+
+    /// Adds the gradients of the incoming weights, `[n, fan_in]`, from that of the neurons.
+    pub(crate) fn add_incoming_gradient(&self, passage: &Passage, at_neurons: Signal, mut total: MatMut<'_, f64>) {
+        for (writer, input) in self.inputs(passage) {
+            let gradient = self.site.writers[writer].incoming_gradient(input, at_neurons.clone());
+            let columns = self.site.columns(writer);
+            let mut part = total.as_mut().subcols_mut(columns.start, columns.len());
+            part += from_tensor(gradient);
+        }
+    }
+
+    /// Where the only writer treats every position alike, so does all that lies between, channel by channel: it can be
+    /// applied to the writer's input instead, once for all neurons. If the consumer is pointwise too, their positions
+    /// become examples.
     pub(crate) fn linear_passage(&self, passage: &Passage, slopes: &[f64]) -> LinearPassage {
-        let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
+        let path = &self.site.paths[passage.consumer];
         let factor = path.factor(slopes);
         let as_it_is = || LinearPassage { passage: passage.clone(), factor, slopes: slopes.to_vec() };
-        if !producer.is_pointwise() || path.between.iter().any(|between| matches!(between, Between::Flatten)) {
+        let [Some(Input::Signal(input))] = passage.inputs.as_slice() else {
+            return as_it_is();
+        };
+        if !self.site.producer().is_pointwise() || path.flattens() {
             return as_it_is();
         }
         let read = match factor {
-            Some(_) => passage.input.clone(),
-            None => path.linearised(passage.input.clone(), slopes),
+            Some(_) => input.clone(),
+            None => path.linearised(input.clone(), slopes),
         };
         let (input, delta) = match path.consumer.is_pointwise() {
             true => (read.by_position(), passage.delta.clone().by_position()),
             false => (read, passage.delta.clone()),
         };
-        let factor = factor.or(Some(1.0));
-        LinearPassage { passage: Passage { input, delta, ..*passage }, factor, slopes: slopes.to_vec() }
+        let (inputs, factor) = (vec![Some(Input::Signal(input))], factor.or(Some(1.0)));
+        LinearPassage { passage: Passage { inputs, delta, ..*passage }, factor, slopes: slopes.to_vec() }
     }
 
-    /// The bilinear form's gradient at the incoming weights, on one passage: `[n, fan_in]`, for `outgoing` `[fan_out,
-    /// n]`.
+    /// Adds the bilinear form's gradient at the incoming weights, on one passage: `[n, fan_in]`, for `outgoing`
+    /// `[fan_out, n]`.
     ///
     /// The form is linear in the incoming weights, so no pass forward is needed: the consumer's adjoint, that of what
-    /// lies between, and the producer's.
-    pub(crate) fn incoming_derivative(&self, linear: &LinearPassage, outgoing: &Tensor<2>) -> Tensor<2> {
+    /// lies between, and the writers'.
+    pub(crate) fn add_incoming_derivative(&self, linear: &LinearPassage, outgoing: &Tensor<2>, total: MatMut<'_, f64>) {
         let LinearPassage { passage, factor, slopes } = linear;
-        let (path, producer) = (&self.site.paths[passage.consumer], &self.site.producer);
+        let path = &self.site.paths[passage.consumer];
         let [_, count] = outgoing.dims();
         let outgoing = outgoing.clone().narrow(0, self.first_row(passage.consumer), self.rows(passage.consumer));
+        let shape = self.produced_shape(passage, count);
         if let Some(factor) = factor {
-            let shape = producer.produced_shape(&passage.input, count);
-            let gradient = path.consumer.consumer_input_gradient(&shape, outgoing, passage.delta.clone());
-            return producer.producer_gradient(passage.input.clone(), gradient.scaled(*factor));
+            let gradient = path.consumer.read_gradient(&shape, outgoing, passage.delta.clone());
+            return self.add_incoming_gradient(passage, gradient.scaled(*factor), total);
         }
-        let silent = producer.produced_zeros(&passage.input, count).zero_leaf();
+        let silent = shape.zeros(&passage.delta.device()).leaf();
         let read = path.linearised(silent.clone(), slopes);
-        let gradient = path.consumer.consumer_input_gradient(&read.shape(), outgoing, passage.delta.clone());
-        let gradients = read.inner_product(map_tensor!(gradient, tensor => tensor.autodiff())).backward();
-        let gradient = map_tensor!(silent, leaf => leaf.grad(&gradients).expect("the form depends on the neurons"));
-        producer.producer_gradient(passage.input.clone(), gradient)
+        let gradient = path.consumer.read_gradient(&read.shape(), outgoing, passage.delta.clone());
+        let gradients = read.inner_product(gradient.untracked()).backward();
+        self.add_incoming_gradient(passage, silent.gradient(&gradients), total);
     }
 
     /// The bilinear form's gradient at the outgoing weights that the passage's consumer reads, for `incoming` `[n,
@@ -119,17 +173,17 @@ impl Block {
         let LinearPassage { passage, factor, slopes } = linear;
         let path = &self.site.paths[passage.consumer];
         let [count, _] = incoming.dims();
-        let produced = self.site.producer.produce(passage.input.clone(), incoming.clone());
+        let produced = self.produce(passage, incoming);
         let neurons = match factor {
             Some(factor) => produced.scaled(*factor),
             None => path.linearised(produced, slopes),
         };
-        path.consumer.consumer_gradient(neurons, count, passage.delta.clone())
+        path.consumer.outgoing_gradient(neurons, count, passage.delta.clone())
     }
 
     /// Adds the form's matrix on one passage, `[fan_out, fan_in]`: its gradient at one side for each weight of the other.
     pub(crate) fn add_matrix(&self, linear: &LinearPassage, total: &mut Matrix) {
-        let device = linear.passage.input.device();
+        let device = linear.passage.delta.device();
         let (first_row, rows, fan_in) =
             (self.first_row(linear.passage.consumer), self.rows(linear.passage.consumer), self.site.fan_in());
         for first in (0..rows.min(fan_in)).step_by(AT_ONCE) {
@@ -140,8 +194,7 @@ impl Block {
                 true => {
                     let outgoing = unit(self.site.fan_out(), first_row + first);
                     let outgoing = to_tensor(outgoing.transpose(), &device);
-                    let mut part = total.subrows_mut(first_row + first, count);
-                    part += from_tensor(self.incoming_derivative(linear, &outgoing));
+                    self.add_incoming_derivative(linear, &outgoing, total.subrows_mut(first_row + first, count));
                 }
                 false => {
                     let incoming = to_tensor(unit(fan_in, first).as_ref(), &device);
@@ -163,36 +216,37 @@ impl Block {
     }
 
     /// What the consumer reads of neurons with these weights.
-    pub(crate) fn read(&self, passage: &Passage, fresh: &FreshLeaves, neurons: &NewNeurons) -> Signal {
-        let device = passage.input.device();
-        let incoming = to_tensor(neurons.incoming.as_ref(), &device);
-        let produced = biased(self.site.producer.produce(passage.input.clone(), incoming), neurons);
-        self.site.paths[passage.consumer].applied(produced, fresh)
+    pub(crate) fn read(&self, passage: &Passage, gained: &Gained, neurons: &NewNeurons) -> Signal {
+        let incoming = to_tensor(neurons.incoming.as_ref(), &passage.delta.device());
+        let produced = self.biased(passage, self.produce(passage, &incoming), neurons);
+        self.site.paths[passage.consumer].applied(produced, gained)
     }
 
     /// What neurons with these weights add to the consumer's output.
-    pub(crate) fn added(&self, passage: &Passage, fresh: &FreshLeaves, neurons: &NewNeurons) -> Signal {
-        let read = self.read(passage, fresh, neurons);
-        let outgoing = to_tensor(neurons.outgoing.as_ref(), &passage.input.device());
+    pub(crate) fn added(&self, passage: &Passage, gained: &Gained, neurons: &NewNeurons) -> Signal {
+        let read = self.read(passage, gained, neurons);
+        let outgoing = to_tensor(neurons.outgoing.as_ref(), &passage.delta.device());
         let (first, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
         self.site.paths[passage.consumer].consumer.consume(read, outgoing.narrow(0, first, rows))
+    }
+
+    /// What the writers compute, with the neurons' biases added, which one writer has.
+    pub(crate) fn biased(&self, passage: &Passage, produced: Signal, neurons: &NewNeurons) -> Signal {
+        let has_bias = self.site.biased_writer().is_none_or(|writer| writer < passage.inputs.len());
+        if !has_bias || neurons.bias.iter().all(|bias| *bias == 0.0) {
+            return produced;
+        }
+        let bias = TensorData::new(neurons.bias.iter().map(|b| *b as f32).collect(), [neurons.count()]);
+        let bias = Tensor::<1>::from_data(bias, &produced.device());
+        produced.plus_each(bias)
     }
 
     /// What gradients of new weights are sums of on one passage, in size, for neurons with weights of norm 1: the product of
     /// the norms of `h`, `delta` and the factors of norms.
     pub(crate) fn size(&self, passage: &Passage) -> f64 {
         let between = self.site.paths[passage.consumer].between.iter();
-        let gain = between.filter_map(Between::norm_gain).product::<f64>();
-        gain * passage.input.norm() * passage.delta.norm()
+        let gain = between.filter_map(|between| between.traits().norm_gain).product::<f64>();
+        let inputs = self.inputs(passage).map(|(_, input)| input.norm().powi(2)).sum::<f64>().sqrt();
+        gain * inputs * passage.delta.norm()
     }
-}
-
-/// With the neurons' biases added.
-pub(crate) fn biased(produced: Signal, neurons: &NewNeurons) -> Signal {
-    if neurons.bias.iter().all(|bias| *bias == 0.0) {
-        return produced;
-    }
-    let bias = TensorData::new(neurons.bias.iter().map(|b| *b as f32).collect(), [neurons.count()]);
-    let bias = Tensor::<1>::from_data(bias, &produced.device());
-    produced.plus_bias(bias)
 }

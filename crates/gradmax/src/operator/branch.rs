@@ -8,13 +8,13 @@ use faer::{Mat, MatRef};
 
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor, values};
-use crate::operator::block::{AT_ONCE, Block, biased};
+use crate::operator::block::{AT_ONCE, Block};
 use crate::operator::seen::{Again, Seen};
 use crate::site::between::Role;
 use crate::site::declaration::Site;
 use crate::site::probe::Passage;
-use crate::site::signal::{Signal, map_tensor};
-use crate::surgery::addition::{BlockValues, FreshAt, fresh_between, fresh_leaves};
+use crate::site::signal::Signal;
+use crate::surgery::addition::{BlockValues, GainAt, gains_between, leaves_of};
 use crate::surgery::new_neurons::NewNeurons;
 
 /// Bounds on the solution of least-squares problems: iterations, and the share of the squared gradient that may remain.
@@ -51,7 +51,7 @@ impl<'a> Branch<'a> {
         site.check()?;
         let block = Block::of(site, index);
         let shown = seen.sample().passages(site)?;
-        shown.into_iter().try_for_each(|passage| block.check_shapes(&block.part_of(&passage.first_example())))?;
+        shown.iter().try_for_each(|passage| block.check_shapes(&block.part_of(&passage.first_example())))?;
         Self::of_checked(site, index, seen)
     }
 
@@ -59,8 +59,9 @@ impl<'a> Branch<'a> {
     pub(crate) fn of_checked(site: &Site, index: usize, seen: Seen<'a>) -> Result<Self, Error> {
         let block = Block::of(site, index);
         let known = seen.sample().passages(site)?;
-        let known = known.into_iter().map(|passage| block.part_of(passage)).collect::<Vec<_>>();
-        let (device, shows_inputs) = (known[0].input.device(), known[0].consumer);
+        let known = known.iter().map(|passage| block.part_of(passage)).collect::<Vec<_>>();
+        let shows = known.iter().max_by_key(|passage| (passage.inputs.len(), std::cmp::Reverse(passage.consumer)));
+        let (device, shows_inputs) = (known[0].delta.device(), shows.map_or(0, |passage| passage.consumer));
         let passages = match seen {
             Seen::Kept(_) => Passages::Kept(known),
             Seen::Again(again) => Passages::Again { again, less: Vec::new() },
@@ -81,8 +82,8 @@ impl<'a> Branch<'a> {
     /// The second moments of what the producer reads, times `incoming` `[n, fan_in]`: the sums over examples and
     /// positions of a neuron's response times that of each incoming weight, `[n, fan_in]`.
     pub(crate) fn input_moments(&self, incoming: MatRef<'_, f64>) -> Result<Matrix, Error> {
-        let producer = &self.block.site.producer;
-        let mut total = Mat::zeros(incoming.nrows(), incoming.ncols());
+        let block = &self.block;
+        let mut total = Mat::<f64>::zeros(incoming.nrows(), incoming.ncols());
         self.each(|passage| {
             if passage.consumer != self.shows_inputs {
                 return;
@@ -90,9 +91,8 @@ impl<'a> Branch<'a> {
             for first in (0..incoming.nrows()).step_by(AT_ONCE) {
                 let count = AT_ONCE.min(incoming.nrows() - first);
                 let incoming = to_tensor(incoming.subrows(first, count), &self.device);
-                let responses = producer.produce(passage.input.clone(), incoming);
-                let mut rows = total.subrows_mut(first, count);
-                rows += from_tensor(producer.producer_gradient(passage.input.clone(), responses));
+                let responses = block.produce(passage, &incoming);
+                block.add_incoming_gradient(passage, responses, total.subrows_mut(first, count));
             }
         })?;
         Ok(total)
@@ -104,9 +104,9 @@ impl<'a> Branch<'a> {
     /// # Errors
     /// [`Error::Examples`], if the growth batch is read again and cannot be.
     pub fn beyond(&self, neurons: &NewNeurons) -> Result<Self, Error> {
-        let (block, between) = (&self.block, fresh_between(&self.block.site));
+        let (block, between) = (&self.block, gains_between(&self.block.site));
         let read = |passage: &Passage| {
-            block.read(passage, &fresh_leaves(&between, neurons, block.first, &self.device), neurons).inner()
+            block.read(passage, &leaves_of(&between, neurons, block.first, &self.device), neurons).inner()
         };
         // In memory with the passages, or as often as these are seen.
         let kept = match &self.passages {
@@ -120,7 +120,7 @@ impl<'a> Branch<'a> {
         let add_gradient = |passage: &Passage, read: Signal, delta: Signal, total: &mut Matrix| {
             let consumer = &block.site.paths[passage.consumer].consumer;
             let mut rows = total.subrows_mut(block.first_row(passage.consumer), block.rows(passage.consumer));
-            rows += from_tensor(consumer.consumer_gradient(read, neurons.count(), delta));
+            rows += from_tensor(consumer.outgoing_gradient(read, neurons.count(), delta));
         };
         // Conjugate gradients on the normal equations (Hestenes and Stiefel 1952).
         let none = Mat::zeros(block.site.fan_out(), neurons.count());
@@ -158,12 +158,12 @@ impl<'a> Branch<'a> {
     /// # Errors
     /// [`Error::Examples`], if the growth batch is read again and cannot be.
     pub fn without(&self, neuron: &NewNeurons) -> Result<Self, Error> {
-        let between = fresh_between(&self.block.site);
+        let between = gains_between(&self.block.site);
         let product = |a: &Signal, b: &Signal| a.clone().inner_product(b.clone()).into_scalar::<f64>();
         let (mut along, mut squared) = (0.0, 0.0);
         self.each(|passage| {
-            let fresh = fresh_leaves(&between, neuron, self.block.first, &self.device);
-            let added = self.block.added(passage, &fresh, neuron).inner();
+            let gained = leaves_of(&between, neuron, self.block.first, &self.device);
+            let added = self.block.added(passage, &gained, neuron).inner();
             along += product(&passage.delta, &added);
             squared += product(&added, &added);
         })?;
@@ -220,7 +220,7 @@ pub(crate) fn each_of(branches: &[&Branch<'_>], mut see: impl FnMut(usize, &Pass
                 continue;
             };
             for passage in evidence.passages_with_examples(&branch.block.site)? {
-                let part = branch.block.part_of(passage);
+                let part = branch.block.part_of(&passage);
                 see(index, &taken_off.iter().fold(part, |passage, neurons| less(&branch.block, &passage, neurons)));
             }
         }
@@ -230,8 +230,8 @@ pub(crate) fn each_of(branches: &[&Branch<'_>], mut see: impl FnMut(usize, &Pass
 
 /// The passage with what these neurons add to the consumer's output taken off `delta`.
 fn less(block: &Block, passage: &Passage, neurons: &NewNeurons) -> Passage {
-    let fresh = fresh_leaves(&fresh_between(&block.site), neurons, block.first, &passage.input.device());
-    let added = block.added(passage, &fresh, neurons).inner();
+    let gained = leaves_of(&gains_between(&block.site), neurons, block.first, &passage.delta.device());
+    let added = block.added(passage, &gained, neurons).inner();
     Passage { delta: passage.delta.clone().plus(added.scaled(-1.0)), ..passage.clone() }
 }
 
@@ -262,7 +262,7 @@ pub(crate) fn magnitudes_of(neurons: &[(&Branch<'_>, &NewNeurons)]) -> Result<Ve
 struct GradientSums<'b> {
     block: &'b Block,
     neurons: &'b NewNeurons,
-    between: Vec<FreshAt>,
+    between: Vec<GainAt>,
     /// Gradients of the incoming weights that the growth method knows.
     known: Option<&'b Matrix>,
     /// Whether nothing has to be summed.
@@ -270,22 +270,23 @@ struct GradientSums<'b> {
     incoming: Matrix,
     outgoing: Matrix,
     bias: Vec<f64>,
+    /// Of entries between, and of the biases of further writers.
     fresh: BTreeMap<ParamId, Vec<f32>>,
 }
 
 impl<'b> GradientSums<'b> {
     fn of(block: &'b Block, neurons: &'b NewNeurons) -> Self {
         let (count, fan_in) = neurons.incoming.shape();
-        let between = fresh_between(&block.site);
+        let between = gains_between(&block.site);
         let known = neurons.incoming_gradient.as_ref();
         let known = known.filter(|_| neurons.are_silent() && block.site.neurons_are_independent());
         // Silent neurons give their consumers nothing, and nothing to what multiplies them.
         let are_known = known.is_some()
-            && block.site.producer.bias().is_none()
-            && between.iter().all(|at| at.fresh.role != Role::Summand);
-        let factors = between.iter().filter(|at| at.fresh.is_trained());
+            && block.site.biased_writer().is_none()
+            && between.iter().all(|at| at.gain.role != Role::Summand);
+        let factors = between.iter().filter(|at| at.gain.is_trained());
         let fresh = match are_known {
-            true => factors.map(|at| (at.fresh.parameter, vec![0.0; at.length(count)])).collect(),
+            true => factors.map(|at| (at.gain.parameter, vec![0.0; at.length(count)])).collect(),
             false => BTreeMap::new(),
         };
         Self {
@@ -303,42 +304,60 @@ impl<'b> GradientSums<'b> {
 
     fn add(&mut self, passage: &Passage) {
         let Self { block, neurons, .. } = *self;
-        let (device, count) = (passage.input.device(), neurons.count());
+        let (device, count) = (passage.delta.device(), neurons.count());
         let weights = [&neurons.incoming, &neurons.outgoing];
         let [incoming, outgoing] = weights.map(|matrix| to_tensor(matrix.as_ref(), &device));
-        let fresh = fresh_leaves(&self.between, neurons, block.first, &device);
+        let gained = leaves_of(&self.between, neurons, block.first, &device);
 
-        let (path, producer) = (&block.site.paths[passage.consumer], &block.site.producer);
+        let path = &block.site.paths[passage.consumer];
         let silent = neurons.incoming.norm_l2() == 0.0;
         let produced = match silent {
-            true => producer.produced_zeros(&passage.input, count),
-            false => producer.produce(passage.input.clone(), incoming),
+            true => block.produced_shape(passage, count).zeros(&device),
+            false => block.produce(passage, &incoming),
         };
-        let produced = map_tensor!(biased(produced, neurons), tensor => tensor.autodiff().require_grad());
-        let read = path.applied(produced.clone(), &fresh);
+        let produced = block.biased(passage, produced, neurons).leaf();
+        let read = path.applied(produced.clone(), &gained);
         let (first, rows) = (block.first_row(passage.consumer), block.rows(passage.consumer));
         let outgoing = outgoing.narrow(0, first, rows);
-        let upstream = path.consumer.consumer_input_gradient(&read.shape(), outgoing, passage.delta.clone());
-        let form = read.clone().inner_product(map_tensor!(upstream, tensor => tensor.autodiff()));
-        let gradients = form.backward();
-        let at_neurons = map_tensor!(produced, leaf => leaf.grad(&gradients).expect("the form depends on the neurons"));
-        let entries = |tensor: Tensor<1>| values(&tensor.into_data());
-        self.bias.iter_mut().zip(entries(at_neurons.sum_by_neuron())).for_each(|(total, entry)| *total += entry);
+        let upstream = path.consumer.read_gradient(&read.shape(), outgoing, passage.delta.clone());
+        let gradients = read.clone().inner_product(upstream.untracked()).backward();
+        let at_neurons = produced.gradient(&gradients);
+        self.add_biases(passage, &at_neurons);
         if self.known.is_none() {
-            self.incoming += from_tensor(producer.producer_gradient(passage.input.clone(), at_neurons));
+            block.add_incoming_gradient(passage, at_neurons, self.incoming.as_mut());
         }
         let read = read.inner();
         // Silent neurons give their consumers nothing.
         if read.norm() > 0.0 {
             let mut rows = self.outgoing.subrows_mut(first, rows);
-            rows += from_tensor(path.consumer.consumer_gradient(read, count, passage.delta.clone()));
+            rows += from_tensor(path.consumer.outgoing_gradient(read, count, passage.delta.clone()));
         }
-        for (parameter, leaf) in &fresh {
+        for (parameter, leaf) in &gained.0 {
             let gradient = leaf.grad(&gradients).unwrap_or_else(|| leaf.clone().inner().zeros_like());
-            let entries = entries(gradient);
-            let total = self.fresh.entry(*parameter).or_insert_with(|| vec![0.0; entries.len()]);
-            total.iter_mut().zip(entries).for_each(|(total, entry)| *total += entry as f32);
+            self.add_entries(*parameter, gradient);
         }
+    }
+
+    /// Adds the gradients of the writers' biases: the neurons' own, which one writer has, and those of the others.
+    fn add_biases(&mut self, passage: &Passage, at_neurons: &Signal) {
+        let site = &self.block.site;
+        let sums = at_neurons.sum_by_neuron();
+        for (writer, producer) in site.writers[..passage.inputs.len()].iter().enumerate() {
+            match producer.bias() {
+                None => {}
+                Some(_) if site.biased_writer() == Some(writer) => {
+                    let sums = values(&sums.clone().into_data());
+                    self.bias.iter_mut().zip(sums).for_each(|(total, entry)| *total += entry);
+                }
+                Some(bias) => self.add_entries(bias.id, sums.clone()),
+            }
+        }
+    }
+
+    fn add_entries(&mut self, parameter: ParamId, gradient: Tensor<1>) {
+        let entries = values(&gradient.into_data());
+        let total = self.fresh.entry(parameter).or_insert_with(|| vec![0.0; entries.len()]);
+        total.iter_mut().zip(entries).for_each(|(total, entry)| *total += entry as f32);
     }
 
     fn values(self) -> BlockValues {

@@ -121,8 +121,8 @@ impl LinearOperator for GrowthOperator {
         };
         let mut total = Mat::zeros(outgoing.ncols(), self.fan_in());
         for linear in passages {
-            let outgoing = to_tensor(outgoing, &linear.passage.input.device());
-            total += from_tensor(self.block.incoming_derivative(linear, &outgoing));
+            let outgoing = to_tensor(outgoing, &linear.passage.delta.device());
+            self.block.add_incoming_derivative(linear, &outgoing, total.as_mut());
         }
         total
     }
@@ -134,7 +134,7 @@ impl LinearOperator for GrowthOperator {
         };
         let mut total = Mat::zeros(self.fan_out(), incoming.nrows());
         for linear in passages {
-            let incoming = to_tensor(incoming, &linear.passage.input.device());
+            let incoming = to_tensor(incoming, &linear.passage.delta.device());
             let derivative = from_tensor(self.block.outgoing_derivative(linear, &incoming));
             let mut rows = total.subrows_mut(self.block.first_row(linear.passage.consumer), derivative.nrows());
             rows += derivative;

@@ -1,45 +1,49 @@
 //! Sites: the places of a network where neurons can be added.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::module::ParamId;
-use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
 use crate::error::Error;
-use crate::site::between::{Between, FreshLeaves, IntoBetween, OutputChange};
-use crate::site::layer::Layer;
+use crate::site::between::{Between, BetweenLayer, Gained, IntoBetween, OutputChange, Positions};
+use crate::site::layer::{Consumer, EntriesOf, Layer, Producer};
 use crate::site::signal::Signal;
 
-/// A place where neurons live: the layer that computes them, what lies between, and the layers that read them.
+/// A place where neurons live: the layers that compute them, what lies between, and the layers that read them.
 ///
-/// To add a neuron is to add *incoming* weights (and a bias) to the producer, an entry to each layer between,
-/// and *outgoing* weights to every consumer.
+/// To add a neuron is to add *incoming* weights (and a bias) to every writer, an entry to each layer between, and
+/// *outgoing* weights to every reader.
+///
+/// Most sites have one writer, the *producer*. A residual stream has several, whose outputs are summed; each of its
+/// readers reads the sum of the writers that were declared before it.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// The name by which plans, schedules, receipts and the probe know the site; unique in a network.
+    /// The name by which plans, policies, receipts and the probe know the site; unique in a network.
     pub name: String,
-    /// The layer whose outputs are the neurons.
-    pub producer: Layer,
-    /// Layers whose outputs are added to the producer's, if there are any. New neurons start with zero weights from
-    /// them, and growth does not look at what they read.
-    pub added: Vec<Layer>,
+    /// The layers whose outputs are summed to the neurons; usually one.
+    pub writers: Vec<Arc<dyn Producer>>,
     /// The ways from the neurons to the layers that read them; usually one.
     pub paths: Vec<Path>,
     /// Further layers that read the neurons, if there are any, but that growth does not look at: new neurons start with
     /// zero weights to them.
-    pub unseen: Vec<Layer>,
+    pub unseen: Vec<Arc<dyn Consumer>>,
 }
 
 /// A way from a site's neurons to one of the layers that read them.
 #[derive(Debug, Clone)]
 pub struct Path {
+    /// It reads the sum of so many writers, the first ones.
+    pub writers: usize,
     /// What is applied to the neurons before they are read, in order.
-    pub between: Vec<Between>,
+    pub between: Vec<BetweenLayer>,
     /// The layer that reads the neurons.
-    pub consumer: Layer,
+    pub consumer: Arc<dyn Consumer>,
 }
 
 impl Site {
-    /// A site with one consumer, from its layers.
+    /// A site with one writer and one reader, from its layers.
     ///
     /// # Example
     /// ```
@@ -50,27 +54,50 @@ impl Site {
     /// let site = Site::new("hidden", &hidden, [Activation::Relu], &output);
     /// assert_eq!((site.fan_in(), site.width(), site.fan_out()), (4, 3, 2));
     /// ```
-    pub fn new(
-        name: impl Into<String>,
-        producer: impl Into<Layer>,
-        between: impl IntoBetween,
-        consumer: impl Into<Layer>,
-    ) -> Self {
-        Self { name: name.into(), producer: producer.into(), added: Vec::new(), paths: Vec::new(), unseen: Vec::new() }
-            .and(between, consumer)
+    pub fn new<P, C>(name: impl Into<String>, producer: &P, between: impl IntoBetween, consumer: &C) -> Self
+    where
+        P: Producer + Clone + 'static,
+        C: Consumer + Clone + 'static,
+    {
+        Self::written_by(name, producer).and(between, consumer)
     }
 
-    /// Adds a further consumer of the same neurons. A layer between that several consumers share is named in each path.
+    /// A site with one writer, whose readers are still to be named by [`and`](Self::and).
+    ///
+    /// # Example
+    /// A residual stream: a stem writes it, a block reads it and adds to it, and the output layer reads the sum of both.
+    /// ```
+    /// # use burn::{nn::LinearConfig, tensor::Device};
+    /// use gradmax::site::{Activation, Site};
+    /// # let device = Device::default();
+    /// # let dense = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device);
+    /// let (stem, inner, last, output) = (dense(4, 3), dense(3, 5), dense(5, 3), dense(3, 2));
+    /// let stream = Site::written_by("stream", &stem)
+    ///     .and([Activation::Relu], &inner)
+    ///     .plus(&last)
+    ///     .and([Activation::Relu], &output);
+    /// assert_eq!((stream.fan_in(), stream.width(), stream.fan_out()), (4 + 5, 3, 5 + 2));
+    /// assert!(stream.check().is_ok());
+    /// ```
+    /// In the forward pass, `probe.write("stream", 0, &input)` shows what the stem reads, `probe.write("stream", 1,
+    /// &neurons)` what the block's last layer reads, and `probe.read("stream", 0, output)` what the first reader computes.
+    pub fn written_by<P: Producer + Clone + 'static>(name: impl Into<String>, producer: &P) -> Self {
+        let writers: Vec<Arc<dyn Producer>> = vec![Arc::new(producer.clone())];
+        Self { name: name.into(), writers, paths: Vec::new(), unseen: Vec::new() }
+    }
+
+    /// Adds a further reader of the same neurons, which reads the sum of the writers named so far. A layer between that
+    /// several readers share is named in each path.
     ///
     /// # Example
     /// Neurons that are read twice: by one layer alone, and by another together with five neurons of others that come first.
     /// ```
     /// # use burn::{nn::LinearConfig, tensor::Device};
-    /// use gradmax::site::{Activation, Between, Site};
+    /// use gradmax::site::{Activation, Beside, Site};
     /// # let device = Device::default();
     /// # let dense = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device);
     /// let (hidden, alone, together) = (dense(4, 3), dense(3, 2), dense(8, 6));
-    /// let beside = Between::Beside { before: 5, after: 0 };
+    /// let beside = Beside { before: 5, after: 0 };
     /// let site = Site::new("hidden", &hidden, [Activation::Relu], &alone).and((Activation::Relu, beside), &together);
     /// assert_eq!(site.fan_out(), 2 + 6);
     /// assert!(site.check().is_ok());
@@ -78,33 +105,50 @@ impl Site {
     /// In the forward pass, the first consumer is shown with `probe.site("hidden", &input, output)` and the second with
     /// `probe.consumer("hidden", 1, &input, output)`.
     #[must_use]
-    pub fn and(mut self, between: impl IntoBetween, consumer: impl Into<Layer>) -> Self {
-        self.paths.push(Path { between: between.into_between(), consumer: consumer.into() });
+    pub fn and<C: Consumer + Clone + 'static>(mut self, between: impl IntoBetween, consumer: &C) -> Self {
+        let (between, consumer) = (between.into_between(), Arc::new(consumer.clone()));
+        self.paths.push(Path { writers: self.writers.len(), between, consumer });
         self
     }
 
-    /// Names a layer whose outputs are added to the producer's.
+    /// Adds a further writer, whose output is added to the neurons: readers that are named from here on read it too.
     #[must_use]
-    pub fn plus(mut self, layer: impl Into<Layer>) -> Self {
-        self.added.push(layer.into());
+    pub fn plus<P: Producer + Clone + 'static>(mut self, producer: &P) -> Self {
+        self.writers.push(Arc::new(producer.clone()));
         self
     }
 
     /// Names a layer that reads the neurons, but that growth is not to look at.
     #[must_use]
-    pub fn unseen_by(mut self, layer: impl Into<Layer>) -> Self {
-        self.unseen.push(layer.into());
+    pub fn unseen_by<C: Consumer + Clone + 'static>(mut self, layer: &C) -> Self {
+        self.unseen.push(Arc::new(layer.clone()));
         self
+    }
+
+    /// The first writer, which is the only one but for residual streams.
+    pub fn producer(&self) -> &dyn Producer {
+        &*self.writers[0]
     }
 
     /// Number of neurons at the site.
     pub fn width(&self) -> usize {
-        self.producer.outputs()
+        self.producer().outputs()
     }
 
-    /// Incoming weights of one neuron.
+    /// Incoming weights of one neuron, into all writers.
     pub fn fan_in(&self) -> usize {
-        self.producer.fan_in()
+        self.writers.iter().map(|writer| writer.fan_in()).sum()
+    }
+
+    /// The incoming weights of a neuron that lead into a writer.
+    pub(crate) fn columns(&self, writer: usize) -> Range<usize> {
+        let first = self.writers[..writer].iter().map(|writer| writer.fan_in()).sum();
+        first..first + self.writers[writer].fan_in()
+    }
+
+    /// The first writer with a bias, which is the one that new neurons have.
+    pub(crate) fn biased_writer(&self) -> Option<usize> {
+        self.writers.iter().position(|writer| writer.bias().is_some())
     }
 
     /// Outgoing weights of one neuron, to all consumers.
@@ -112,12 +156,22 @@ impl Site {
         self.paths.iter().map(|path| path.fan_out(self.width())).sum()
     }
 
-    /// The site falls into so many blocks of equal width, each between one group of the producer and one of every
-    /// consumer; they grow by the same number of neurons. 1 where no layer is grouped.
+    /// The site falls into so many blocks of equal width, each between one group of the writers and one of every
+    /// reader; they grow by the same number of neurons. 1 where no layer is grouped.
     pub fn blocks(&self) -> usize {
-        let consumers = self.paths.iter().map(|path| path.consumer.groups());
-        let others = self.added.iter().chain(&self.unseen).map(Layer::groups);
-        consumers.chain(others).fold(self.producer.groups(), least_common_multiple)
+        self.layers().map(Layer::groups).fold(1, least_common_multiple)
+    }
+
+    /// Every layer that writes or reads the neurons.
+    fn layers(&self) -> impl Iterator<Item = &dyn Layer> {
+        let readers = self.paths.iter().map(|path| &path.consumer).chain(&self.unseen);
+        let writers = self.writers.iter().map(|writer| &**writer as &dyn Layer);
+        writers.chain(readers.map(|reader| &**reader as &dyn Layer))
+    }
+
+    /// Everything that lies on the ways to the readers.
+    fn between(&self) -> impl Iterator<Item = &BetweenLayer> {
+        self.paths.iter().flat_map(|path| &path.between)
     }
 
     /// Checks that so many new neurons fall evenly into the groups of the site's layers.
@@ -134,120 +188,112 @@ impl Site {
 
     /// New neurons come in multiples of this, so that groups stay even.
     pub(crate) fn growth_unit(&self) -> usize {
-        let between = self.paths.iter().flat_map(|path| &path.between);
-        let in_block = between.fold(1, |unit, between| match between {
-            Between::GroupNorm(norm) => least_common_multiple(unit, norm.group_size),
-            _ => unit,
-        });
-        self.blocks() * in_block
+        let sizes = self.between().map(|between| between.traits().group_size);
+        self.blocks() * sizes.fold(1, least_common_multiple)
     }
 
     /// Whether a norm follows the producer.
     pub fn has_norm(&self) -> bool {
-        self.paths.iter().flat_map(|path| &path.between).any(Between::is_norm)
+        self.between().any(|between| is_norm(&**between))
     }
 
     /// Whether what lies between is random in training, so that the growth operator tells the mean gradient of new neurons
     /// rather than that of the pass at hand.
     pub(crate) fn is_random(&self) -> bool {
-        self.paths.iter().flat_map(|path| &path.between).any(|between| matches!(between, Between::Dropout))
+        self.between().any(|between| between.traits().is_random)
     }
 
     /// Whether every layer of the site is shown to the probe.
     pub(crate) fn is_seen_whole(&self) -> bool {
-        self.added.is_empty() && self.unseen.is_empty()
+        self.unseen.is_empty()
     }
 
     /// Whether the growth operator tells the gradient of several new neurons exactly: they do not share a norm's group.
     pub(crate) fn neurons_are_independent(&self) -> bool {
-        let shares = |between: &Between| match between {
-            Between::GroupNorm(norm) => norm.group_size > 1,
-            Between::LayerNorm(..) => true,
-            _ => false,
-        };
-        !self.paths.iter().flat_map(|path| &path.between).any(shares)
+        self.between().all(|between| between.traits().group_size == 1) && self.preserves_function()
     }
 
     /// Whether a new neuron that is zero leaves the output as it is.
     pub(crate) fn preserves_function(&self) -> bool {
-        !self.paths.iter().flat_map(|path| &path.between).any(|between| matches!(between, Between::LayerNorm(..)))
+        self.between().all(|between| between.traits().output_change.is_none())
     }
 
-    /// Checks that the layers fit together: ranks, widths and groups.
+    /// Checks that the layers fit together: widths, groups and axes of positions.
     ///
     /// # Errors
     /// [`Error::SiteMismatch`], [`Error::SiteRank`], [`Error::UnevenGroups`] and [`Error::LayerNormAcrossNeurons`].
     pub fn check(&self) -> Result<(), Error> {
-        for layer in &self.added {
-            let (site, offered) = (self.name.clone(), self.width());
-            if layer.outputs() != offered {
-                return Err(Error::SiteMismatch { site, layer: "added layer".into(), reads: layer.outputs(), offered });
-            }
+        let width = self.width();
+        let axes = self.producer().layout().position_axes();
+        for writer in &self.writers {
+            self.check_features("writer", writer.outputs(), width)?;
+            self.check_axes("writer", axes, writer.layout().position_axes())?;
         }
-        for layer in &self.unseen {
-            let (site, offered) = (self.name.clone(), self.width());
-            if layer.inputs() != offered {
-                return Err(Error::SiteMismatch { site, layer: "unseen layer".into(), reads: layer.inputs(), offered });
-            }
+        for reader in &self.unseen {
+            self.check_features("unseen layer", reader.inputs(), width)?;
         }
-        self.paths.iter().try_for_each(|path| self.check_path(path))
+        self.paths.iter().try_for_each(|path| self.check_path(path, axes))
     }
 
-    fn check_path(&self, path: &Path) -> Result<(), Error> {
-        let mismatch = |layer: &str, reads: usize, offered: usize| {
-            Err(Error::SiteMismatch { site: self.name.clone(), layer: layer.into(), reads, offered })
-        };
-        let wrong_rank = |layer: &str, reads: &'static str| {
-            Err(Error::SiteRank { site: self.name.clone(), layer: layer.into(), reads })
-        };
+    fn check_features(&self, layer: &str, reads: usize, offered: usize) -> Result<(), Error> {
+        match reads == offered {
+            true => Ok(()),
+            false => Err(Error::SiteMismatch { site: self.name.clone(), layer: layer.into(), reads, offered }),
+        }
+    }
+
+    /// Checks that a layer takes so many axes of positions, if both are known.
+    fn check_axes(&self, layer: &str, offered: Option<usize>, takes: Option<usize>) -> Result<(), Error> {
+        match (offered, takes) {
+            (Some(offered), Some(takes)) if offered != takes => {
+                Err(Error::SiteRank { site: self.name.clone(), layer: layer.into(), takes, offered })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks what neurons with so many axes of positions, if that is known, go through.
+    pub(crate) fn check_path(&self, path: &Path, mut axes: Option<usize>) -> Result<(), Error> {
         let (width, blocks) = (self.width(), self.blocks());
         let uneven = |unit: usize| Error::UnevenGroups { site: self.name.clone(), width, unit };
         if !width.is_multiple_of(blocks) {
             return Err(uneven(blocks));
         }
-        let mut maps = matches!(self.producer, Layer::Conv2d(_));
-        let (mut neighbours, mut before) = (0_usize, 0_usize);
-        let positions = path.positions(width);
+        let (mut neighbours, mut before, mut positions) = (0_usize, 0_usize, 1);
         for between in &path.between {
-            let name = between.name();
-            match between {
-                Between::LayerNorm(_, OutputChange::Refused) => {
-                    return Err(Error::LayerNormAcrossNeurons { site: self.name.clone() });
-                }
-                Between::GroupNorm(norm)
-                    if !(width / blocks).is_multiple_of(norm.group_size) || !before.is_multiple_of(norm.group_size) =>
-                {
-                    return Err(uneven(norm.group_size));
-                }
-                Between::Beside { .. } if blocks > 1 => return Err(uneven(blocks)),
-                Between::Beside { before: first, after } => {
-                    (before, neighbours) = (before + first, neighbours + first + after)
-                }
-                Between::Depthwise(_)
-                | Between::AvgPool2d(_)
-                | Between::AdaptiveAvgPool2d(_)
-                | Between::MaxPool2d(_)
-                    if !maps =>
-                {
-                    return wrong_rank(name, "maps");
-                }
-                Between::GlobalAverage | Between::Flatten if !maps => return wrong_rank(name, "maps"),
-                Between::GlobalAverage | Between::Flatten => maps = false,
-                _ => {}
+            let (name, traits) = (between.name(), between.traits());
+            if traits.output_change == Some(OutputChange::Refused) {
+                return Err(Error::LayerNormAcrossNeurons { site: self.name.clone() });
             }
-            let offered = (neighbours + width) * if maps { 1 } else { positions };
-            if let Some(features) = between.features()
-                && features != offered
-            {
-                return mismatch(name, features, offered);
+            let [first, after] = traits.beside;
+            if first + after > 0 && blocks > 1 {
+                return Err(uneven(blocks));
+            }
+            (before, neighbours) = (before + first, neighbours + first + after);
+            let unit = traits.group_size;
+            if !(width / blocks).is_multiple_of(unit) || !before.is_multiple_of(unit) {
+                return Err(uneven(unit));
+            }
+            match traits.positions {
+                Positions::Any => {}
+                Positions::Axes(takes) => {
+                    self.check_axes(name, axes, Some(takes))?;
+                    axes = Some(takes);
+                }
+                Positions::Averaged | Positions::Flattened if axes == Some(0) => {
+                    return Err(Error::NoPositions { site: self.name.clone(), layer: name.into() });
+                }
+                Positions::Averaged => axes = Some(0),
+                Positions::Flattened => (axes, positions) = (Some(0), path.positions(width)),
+            }
+            if let Some(features) = traits.features {
+                self.check_features(name, features, (neighbours + width) * positions)?;
             }
         }
-        if maps != matches!(path.consumer, Layer::Conv2d(_)) {
-            return wrong_rank("consumer", if maps { "vectors" } else { "maps" });
-        }
+        self.check_axes("consumer", axes, path.consumer.layout().position_axes())?;
         match (neighbours + width) * positions == path.consumer.inputs() {
             true => Ok(()),
-            false => mismatch("consumer", path.consumer.inputs(), neighbours + width),
+            false => self.check_features("consumer", path.consumer.inputs(), neighbours + width),
         }
     }
 
@@ -263,12 +309,12 @@ impl Site {
     /// The slopes by which incoming directions are chosen where outgoing weights are zero: such neurons change nothing
     /// under any activation, so nothing is refused, and one that is flat at zero counts as the identity.
     pub(crate) fn slopes_for_directions(&self, device: &Device) -> Vec<Vec<f64>> {
-        let slope = |between: &Between| between.at_zero(device).map_or(1.0, |at_zero| at_zero.slope);
+        let slope = |between: &BetweenLayer| between.at_zero(device).map_or(1.0, |at_zero| at_zero.slope);
         let or_one = |slope: f64| if slope == 0.0 { 1.0 } else { slope };
         self.paths.iter().map(|path| path.between.iter().map(|between| or_one(slope(between))).collect()).collect()
     }
 
-    fn slope(&self, between: &Between, device: &Device) -> Result<f64, Error> {
+    fn slope(&self, between: &BetweenLayer, device: &Device) -> Result<f64, Error> {
         let Some(at_zero) = between.at_zero(device) else {
             return Ok(1.0);
         };
@@ -282,11 +328,9 @@ impl Site {
 
     /// The parameters that growth widens.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = ParamId> {
-        let producers = std::iter::once(&self.producer).chain(&self.added);
-        let producers = producers.flat_map(|layer| std::iter::once(layer.weight()).chain(layer.bias()));
-        let consumers = self.paths.iter().map(|path| &path.consumer).chain(&self.unseen).map(Layer::weight);
-        let between = self.paths.iter().flat_map(|path| &path.between).flat_map(Between::fresh);
-        producers.chain(consumers).chain(between.map(|fresh| fresh.parameter))
+        let biases = self.writers.iter().flat_map(|writer| writer.bias()).map(|bias| bias.id);
+        let between = self.between().flat_map(|between| between.gains()).map(|gain| gain.parameter);
+        self.layers().map(Layer::weight).chain(biases).chain(between)
     }
 
     /// Mean L2 norm of the incoming weights of the existing neurons; for a site without neurons, the norm that a layer
@@ -294,7 +338,7 @@ impl Site {
     pub fn mean_incoming_norm(&self) -> f64 {
         match self.width() {
             0 => 2.0_f64.sqrt(),
-            _ => mean_norm(self.producer.incoming_weights()),
+            _ => mean_norm(self.incoming(EntriesOf::Values).expect("layers have weights")),
         }
     }
 
@@ -305,17 +349,21 @@ impl Site {
             let squared = |path: &Path| 2.0 * path.fan_out(0) as f64 / (count as f64 * taps(path));
             return self.paths.iter().map(squared).sum::<f64>().sqrt();
         }
-        mean_norm(self.outgoing_weights())
+        mean_norm(self.outgoing(EntriesOf::Values).expect("layers have weights"))
     }
 
-    /// The existing neurons' outgoing weights, `[width, fan_out]`.
-    pub(crate) fn outgoing_weights(&self) -> Tensor<2> {
-        self.by_neuron(|path| Some(path.consumer.outgoing_weights())).expect("consumers have weights")
+    /// Entries of the existing neurons' incoming weights, `[width, fan_in]`; none if no writer has any.
+    pub(crate) fn incoming(&self, of: EntriesOf<'_>) -> Option<Tensor<2>> {
+        let of_writers = self.writers.iter().map(|writer| writer.incoming(of)).collect::<Vec<_>>();
+        let known = of_writers.iter().flatten().next()?.clone();
+        let zeros = |fan_in: usize| Tensor::zeros([self.width(), fan_in], (&known.device(), known.dtype()));
+        let all = self.writers.iter().zip(of_writers).map(|(writer, of)| of.unwrap_or_else(|| zeros(writer.fan_in())));
+        Some(beside(all.collect()))
     }
 
-    /// The gradients of the existing neurons' outgoing weights, `[width, fan_out]`; none if a consumer is not trained.
-    pub(crate) fn outgoing_gradients(&self, gradients: &GradientsParams) -> Option<Tensor<2>> {
-        self.by_neuron(|path| path.consumer.outgoing_gradients(gradients))
+    /// Entries of the existing neurons' outgoing weights, `[width, fan_out]`; none if a consumer has none.
+    pub(crate) fn outgoing(&self, of: EntriesOf<'_>) -> Option<Tensor<2>> {
+        self.by_neuron(|path| path.consumer.outgoing(of))
     }
 
     /// What each consumer has for its inputs, `[inputs, fan_out]`, by neuron: `[width, fan_out]` of the site.
@@ -327,7 +375,7 @@ impl Site {
             let own = entries.narrow(0, before * positions, self.width() * positions);
             Some(own.reshape([self.width(), positions * fan]))
         };
-        Some(Tensor::cat(self.paths.iter().map(of_path).collect::<Option<Vec<_>>>()?, 1))
+        Some(beside(self.paths.iter().map(of_path).collect::<Option<Vec<_>>>()?))
     }
 }
 
@@ -338,19 +386,23 @@ impl Path {
     }
 
     fn beside(&self) -> (usize, usize) {
-        self.between.iter().fold((0, 0), |(before, all), between| match between {
-            Between::Beside { before: first, after } => (before + first, all + first + after),
-            _ => (before, all),
+        self.between.iter().fold((0, 0), |(before, all), between| {
+            let [first, after] = between.traits().beside;
+            (before + first, all + first + after)
         })
     }
 
-    /// Features that a neuron has where it is read: more than one where maps were flattened.
+    /// Features that a neuron has where it is read: more than one where positions were flattened.
     pub(crate) fn positions(&self, width: usize) -> usize {
-        let flattened = self.between.iter().any(|between| matches!(between, Between::Flatten));
-        match (flattened, width + self.beside().1) {
+        match (self.flattens(), width + self.beside().1) {
             (false, _) | (_, 0) => 1,
             (true, channels) => (self.consumer.inputs() / channels).max(1),
         }
+    }
+
+    /// Whether positions become features on the way.
+    pub(crate) fn flattens(&self) -> bool {
+        self.between.iter().any(|between| between.traits().positions == Positions::Flattened)
     }
 
     /// Outgoing weights of a neuron on this path, at a site of the given width.
@@ -360,18 +412,32 @@ impl Path {
 
     /// The factor that what lies between is at zero, if it is one and the same for all entries.
     pub(crate) fn factor(&self, slopes: &[f64]) -> Option<f64> {
-        self.between.iter().all(Between::is_factor).then(|| slopes.iter().product())
+        self.between.iter().all(|between| between.traits().is_factor).then(|| slopes.iter().product())
     }
 
     /// What lies between as it really is, with its new entries.
-    pub(crate) fn applied(&self, neurons: Signal, fresh: &FreshLeaves) -> Signal {
-        self.between.iter().fold(neurons, |neurons, between| between.applied(neurons, fresh))
+    pub(crate) fn applied(&self, neurons: Signal, gained: &Gained) -> Signal {
+        self.between.iter().fold(neurons, |neurons, between| between.applied(neurons, gained))
     }
 
     /// What lies between as it is at zero, with the slopes there.
     pub(crate) fn linearised(&self, neurons: Signal, slopes: &[f64]) -> Signal {
         let between = self.between.iter().zip(slopes);
         between.fold(neurons, |neurons, (between, slope)| between.linearised(neurons, *slope))
+    }
+}
+
+/// Whether a layer divides neurons by their own spread, which is 0 for neurons with zero incoming weights.
+fn is_norm(between: &dyn Between) -> bool {
+    let traits = between.traits();
+    traits.norm_gain.is_some() || traits.output_change.is_some()
+}
+
+/// Matrices with as many rows, side by side.
+fn beside(mut matrices: Vec<Tensor<2>>) -> Tensor<2> {
+    match matrices.len() {
+        1 => matrices.remove(0),
+        _ => Tensor::cat(matrices, 1),
     }
 }
 

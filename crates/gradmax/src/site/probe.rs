@@ -2,102 +2,146 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::Gradients;
 
 use crate::error::Error;
 use crate::site::declaration::Site;
-use crate::site::signal::{Activations, Signal, map_tensor};
+use crate::site::layer::{Consumer, Producer};
+use crate::site::shown::{Showable, Shown};
+use crate::site::signal::{Indices, Input, Signal};
 
-/// Sees the producer's input and the consumer's output of every site during a forward pass.
+/// Sees what the writers of every site read, and what its readers compute, during a forward pass.
 ///
 /// A network calls [`site`](trait.Probe.html#method.site) once for each site (twice, if it uses the site's layers
 /// twice) and goes on with what it returns. Ordinary training passes the empty probe `()`, which costs nothing.
 pub trait Probe {
-    /// Sees a passage through a site: the producer's input and the output of one of the site's consumers, counted from
-    /// 0; returns the consumer's output.
+    /// Sees what a writer of a site reads, counted from 0.
+    fn wrote(&mut self, site: &str, writer: usize, input: &dyn Fn() -> Shown);
+
+    /// Sees what a reader of a site computes, counted from 0, of what the writers before it wrote last; returns it.
     #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
-    fn passage(&mut self, site: &str, consumer: usize, input: Signal, output: Signal) -> Signal;
+    fn reads(&mut self, site: &str, consumer: usize, output: Shown) -> Shown;
+
+    /// Whether it looks at all.
+    fn looks(&self) -> bool {
+        true
+    }
 }
 
 impl dyn Probe + '_ {
     /// Shows a site: the producer's input and the consumer's output; returns the consumer's output.
     ///
     /// # Shapes
-    /// `[batch, inputs]` at dense layers, `[batch, channels, height, width]` at convolutions; the two may differ in rank.
+    /// `[batch, inputs]` at dense layers, with axes of positions in between if there are any; `[batch, channels, height,
+    /// width]` at convolutions; indices at embeddings. The two may differ in rank.
     #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
-    pub fn site<P: Activations, C: Activations>(&mut self, site: &str, input: &P, output: C) -> C {
+    pub fn site<P: Showable, C: Showable>(&mut self, site: &str, input: &P, output: C) -> C {
         self.consumer(site, 0, input, output)
     }
 
     /// As `site`, for one of several consumers of the site's neurons, in the order of
     /// [`Site::paths`].
     #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
-    pub fn consumer<P: Activations, C: Activations>(&mut self, site: &str, consumer: usize, input: &P, output: C) -> C {
-        C::from_signal(self.passage(site, consumer, input.clone().into_signal(), output.into_signal()))
+    pub fn consumer<P: Showable, C: Showable>(&mut self, site: &str, consumer: usize, input: &P, output: C) -> C {
+        self.write(site, 0, input);
+        self.read(site, consumer, output)
+    }
+
+    /// Shows what one of a residual stream's writers reads, in the order of [`Site::writers`], before any reader of it is
+    /// shown.
+    pub fn write<P: Showable>(&mut self, site: &str, writer: usize, input: &P) {
+        self.wrote(site, writer, &|| input.clone().into_shown());
+    }
+
+    /// Shows what one of a residual stream's readers computes, in the order of [`Site::paths`]; returns it.
+    #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
+    pub fn read<C: Showable>(&mut self, site: &str, consumer: usize, output: C) -> C {
+        match self.looks() {
+            true => C::from_shown(self.reads(site, consumer, output.into_shown())),
+            false => output,
+        }
     }
 }
 
 impl Probe for () {
-    fn passage(&mut self, _site: &str, _consumer: usize, _input: Signal, output: Signal) -> Signal {
+    fn wrote(&mut self, _site: &str, _writer: usize, _input: &dyn Fn() -> Shown) {}
+
+    fn reads(&mut self, _site: &str, _consumer: usize, output: Shown) -> Shown {
         output
+    }
+
+    fn looks(&self) -> bool {
+        false
     }
 }
 
-/// What one use of a site's layers in a forward pass showed.
+/// What one reading of a site's neurons in a forward pass showed, as the site's layers understand it.
 #[derive(Debug, Clone)]
 pub(crate) struct Passage {
     /// Which of the site's consumers.
     pub(crate) consumer: usize,
-    /// The producer's input `h`.
-    pub(crate) input: Signal,
+    /// What the writers before it read, `h`; none for one that was not shown, as it reads nothing.
+    pub(crate) inputs: Vec<Option<Input>>,
     /// The gradient of the loss at the consumer's output.
     pub(crate) delta: Signal,
 }
 
 impl Passage {
-    fn has_examples(&self) -> bool {
-        self.input.shape()[0] > 0 && self.delta.shape()[0] > 0
-    }
-
-    fn map(&self, of: impl Fn(Signal) -> Signal) -> Self {
-        Self { consumer: self.consumer, input: of(self.input.clone()), delta: of(self.delta.clone()) }
-    }
-
-    /// The first example, if there is one.
+    /// The first example.
     pub(crate) fn first_example(&self) -> Self {
-        self.map(|signal| {
-            let examples = signal.shape()[0].min(1);
-            map_tensor!(signal, tensor => tensor.narrow(0, 0, examples))
-        })
-    }
-
-    /// The same in memory of its own: a part of a tensor keeps the whole one alive.
-    fn apart(&self) -> Self {
-        self.map(|signal| {
-            map_tensor!(signal, tensor => {
-                let place = (&tensor.device(), tensor.dtype());
-                Tensor::from_data(tensor.into_data(), place)
-            })
-        })
+        let first = |signal: &Signal| signal.clone().map(|entries| entries.narrow(0, 0, 1));
+        let inputs = self.inputs.iter().map(|input| match input {
+            Some(Input::Signal(signal)) => Some(Input::Signal(first(signal))),
+            Some(Input::Indices(indices)) => {
+                let count = indices.positions.iter().product();
+                let entries = indices.entries.clone().narrow(0, 0, count);
+                Some(Input::Indices(Indices { entries, examples: 1, positions: indices.positions.clone() }))
+            }
+            None => None,
+        });
+        Self { consumer: self.consumer, inputs: inputs.collect(), delta: first(&self.delta) }
     }
 }
 
-/// Keeps the producer inputs and, after the backward pass, the gradients at the consumer outputs.
+/// What one reading of a site's neurons showed, as it was shown.
+#[derive(Debug, Clone)]
+struct Reading {
+    consumer: usize,
+    /// What every writer of the site had read before, by its number.
+    inputs: BTreeMap<usize, Shown>,
+    delta: Shown,
+    /// The memory of the inputs that no earlier reading has.
+    input_bytes: usize,
+}
+
+impl Reading {
+    fn has_examples(&self) -> bool {
+        self.delta.has_examples() && self.inputs.values().all(Shown::has_examples)
+    }
+
+    /// The first example of all, in memory of its own.
+    fn first_example(&self) -> Self {
+        let inputs = self.inputs.iter().map(|(writer, input)| (*writer, input.first_example())).collect();
+        Self { consumer: self.consumer, inputs, delta: self.delta.first_example(), input_bytes: self.input_bytes }
+    }
+}
+
+/// Keeps what writers read and, after the backward pass, the gradients at what readers compute.
 ///
 /// One forward and one backward pass serve every site of the network at once, and this can be the training step's own
 /// pass: the values that flow through are unchanged.
 #[derive(Debug, Default)]
 pub struct Recorder {
+    /// What every writer read last, and whether a reading has it.
+    written: BTreeMap<String, BTreeMap<usize, (Shown, bool)>>,
     seen: Vec<Seen>,
 }
 
 #[derive(Debug)]
 struct Seen {
     site: String,
-    consumer: usize,
-    input: Signal,
-    /// A zero added to the consumer's output: its gradient is the gradient there.
-    tap: Signal,
+    /// With a zero that is added to the consumer's output in place of `delta`: its gradient is the gradient there.
+    reading: Reading,
 }
 
 impl Recorder {
@@ -109,22 +153,33 @@ impl Recorder {
     /// Takes the evidence out of the gradients of the loss, leaving the parameters' gradients in place.
     pub fn into_evidence(self, gradients: &mut Gradients) -> Evidence {
         let mut evidence = Evidence::default();
-        for Seen { site, consumer, input, tap } in self.seen {
+        for Seen { site, reading } in self.seen {
+            let tap = reading.delta.expect_values();
             // No gradient means that the loss does not depend on this output.
-            let delta = map_tensor!(tap, tap => {
-                tap.grad_remove(gradients).unwrap_or_else(|| tap.inner().zeros_like())
-            });
-            evidence.sites.entry(site).or_default().push(Passage { consumer, input, delta });
+            let delta = tap.grad_remove(gradients).unwrap_or_else(|| tap.inner().zeros_like());
+            let delta = reading.delta.with_values(delta);
+            evidence.sites.entry(site).or_default().push(Reading { delta, ..reading });
         }
         evidence
     }
 }
 
 impl Probe for Recorder {
-    fn passage(&mut self, site: &str, consumer: usize, input: Signal, output: Signal) -> Signal {
+    fn wrote(&mut self, site: &str, writer: usize, input: &dyn Fn() -> Shown) {
+        let written = self.written.entry(site.to_string()).or_default();
+        written.insert(writer, (input().inner(), false));
+    }
+
+    fn reads(&mut self, site: &str, consumer: usize, output: Shown) -> Shown {
+        let (mut inputs, mut input_bytes) = (BTreeMap::new(), 0);
+        for (writer, (input, is_kept)) in self.written.entry(site.to_string()).or_default() {
+            input_bytes += if *is_kept { 0 } else { input.bytes() };
+            *is_kept = true;
+            inputs.insert(*writer, input.clone());
+        }
         let tap = output.zero_leaf();
-        let input = input.inner();
-        self.seen.push(Seen { site: site.to_string(), consumer, input, tap: tap.clone() });
+        let reading = Reading { consumer, inputs, delta: output.with_values(tap.clone()), input_bytes };
+        self.seen.push(Seen { site: site.to_string(), reading });
         output.plus(tap)
     }
 }
@@ -132,7 +187,7 @@ impl Probe for Recorder {
 /// What was seen at the sites of a network on the growth batch.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
-    sites: BTreeMap<String, Vec<Passage>>,
+    sites: BTreeMap<String, Vec<Reading>>,
 }
 
 impl Evidence {
@@ -144,45 +199,45 @@ impl Evidence {
     }
 
     pub(crate) fn extend(&mut self, other: Evidence) {
-        for (site, passages) in other.sites {
-            self.sites.entry(site).or_default().extend(passages);
+        for (site, readings) in other.sites {
+            self.sites.entry(site).or_default().extend(readings);
         }
     }
 
     /// The evidence of so many times the loss.
     pub(crate) fn weighted(self, weight: f64) -> Self {
-        let weighted = |passage: Passage| Passage { delta: passage.delta.scaled(weight), ..passage };
+        let weighted = |reading: Reading| Reading { delta: reading.delta.scaled(weight), ..reading };
         let sites = self.sites.into_iter();
-        Self { sites: sites.map(|(site, passages)| (site, passages.into_iter().map(weighted).collect())).collect() }
+        Self { sites: sites.map(|(site, readings)| (site, readings.into_iter().map(weighted).collect())).collect() }
     }
 
     /// Of what each of a site's consumers shows, one example, or none if it had none.
     pub(crate) fn sample(&self) -> Self {
-        let of_site = |passages: &Vec<Passage>| {
+        let of_site = |readings: &Vec<Reading>| {
             let mut kept = BTreeMap::new();
-            for passage in passages {
-                let earlier = kept.entry(passage.consumer).or_insert(passage);
+            for reading in readings {
+                let earlier = kept.entry(reading.consumer).or_insert(reading);
                 if !earlier.has_examples() {
-                    *earlier = passage;
+                    *earlier = reading;
                 }
             }
-            kept.into_values().map(|passage| passage.first_example().apart()).collect()
+            kept.into_values().map(Reading::first_example).collect()
         };
-        Self { sites: self.sites.iter().map(|(site, passages)| (site.clone(), of_site(passages))).collect() }
+        Self { sites: self.sites.iter().map(|(site, readings)| (site.clone(), of_site(readings))).collect() }
     }
 
     /// The memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.sites.values().flatten().map(|passage| passage.input.bytes() + passage.delta.bytes()).sum()
+        self.sites.values().flatten().map(|reading| reading.input_bytes + reading.delta.bytes()).sum()
     }
 
     /// The passages of a site that have examples, which every consumer must have shown.
-    pub(crate) fn passages(&self, site: &Site) -> Result<Vec<&Passage>, Error> {
+    pub(crate) fn passages(&self, site: &Site) -> Result<Vec<Passage>, Error> {
         let not_shown = |consumer| Error::SiteNotShown { site: site.name.clone(), consumer };
         let all = self.sites.get(&site.name).ok_or_else(|| not_shown(0))?;
         let passages = self.passages_with_examples(site)?;
         if let Some(consumer) =
-            (0..site.paths.len()).find(|consumer| all.iter().all(|passage| passage.consumer != *consumer))
+            (0..site.paths.len()).find(|consumer| all.iter().all(|reading| reading.consumer != *consumer))
         {
             return Err(not_shown(consumer));
         }
@@ -194,10 +249,11 @@ impl Evidence {
 
     /// The passages of a site that have examples, checked against its layers. Experts of a mixture can get no examples of a
     /// batch.
-    pub(crate) fn passages_with_examples(&self, site: &Site) -> Result<Vec<&Passage>, Error> {
-        let passages = self.sites.get(&site.name).map_or([].as_slice(), Vec::as_slice);
-        passages.iter().try_for_each(|passage| check_passage(site, passage))?;
-        Ok(passages.iter().filter(|passage| passage.has_examples()).collect())
+    pub(crate) fn passages_with_examples(&self, site: &Site) -> Result<Vec<Passage>, Error> {
+        let readings = self.sites.get(&site.name).map_or([].as_slice(), Vec::as_slice);
+        let passages = readings.iter().map(|reading| Ok((reading, understood(site, reading)?)));
+        let passages = passages.collect::<Result<Vec<_>, Error>>()?.into_iter();
+        Ok(passages.filter(|(reading, _)| reading.has_examples()).map(|(_, passage)| passage).collect())
     }
 
     /// By how much the gradients at a site's consumers differ from those of other evidence on the same batch, relative to
@@ -205,31 +261,59 @@ impl Evidence {
     pub(crate) fn delta_change(&self, other: &Self, site: &str) -> Option<f64> {
         let (mine, others) = (self.sites.get(site)?, other.sites.get(site)?);
         let (mut squared, mut change) = (0.0, 0.0);
-        for (passage, other) in mine.iter().zip(others) {
-            if passage.delta.shape() != other.delta.shape() {
+        for (reading, other) in mine.iter().zip(others) {
+            if reading.delta.shape() != other.delta.shape() {
                 return None;
             }
-            squared += passage.delta.norm().powi(2);
-            change += passage.delta.clone().plus(other.delta.clone().scaled(-1.0)).norm().powi(2);
+            squared += reading.delta.norm().powi(2);
+            change += reading.delta.clone().plus(other.delta.values()?.mul_scalar(-1.0)).norm().powi(2);
         }
         Some((change / squared).sqrt())
     }
 }
 
-/// Checks that what was shown fits the site's layers.
-fn check_passage(site: &Site, passage: &Passage) -> Result<(), Error> {
-    let Some(path) = site.paths.get(passage.consumer) else {
+/// What a reading shows to the site's layers, which it must fit.
+fn understood(site: &Site, reading: &Reading) -> Result<Passage, Error> {
+    let Some(path) = site.paths.get(reading.consumer) else {
         return Err(Error::UnknownConsumer {
             site: site.name.clone(),
-            consumer: passage.consumer,
+            consumer: reading.consumer,
             consumers: site.paths.len(),
         });
     };
-    let (input, output) = (passage.input.width(), passage.delta.width());
-    let (inputs, outputs) = (site.producer.inputs(), path.consumer.outputs());
-    let fits = site.producer.fits(&passage.input) && path.consumer.fits(&passage.delta);
-    match input == inputs && output == outputs && fits {
-        true => Ok(()),
-        false => Err(Error::ShownWrongTensors { site: site.name.clone(), input, output, inputs, outputs }),
+    let inputs =
+        site.writers[..path.writers].iter().enumerate().map(|(writer, producer)| match reading.inputs.get(&writer) {
+            None if producer.fan_in() == 0 => Ok(None),
+            None => Err(Error::WriterNotShown { site: site.name.clone(), writer, consumer: reading.consumer }),
+            Some(shown) => read_by(&**producer, shown).map(Some).ok_or_else(|| Error::ShownWrongTensors {
+                site: site.name.clone(),
+                what: format!("what writer {writer} reads"),
+                shape: shown.shape().to_vec(),
+                features: producer.inputs(),
+            }),
+        });
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+    let delta = computed_by(&*path.consumer, &reading.delta).ok_or_else(|| Error::ShownWrongTensors {
+        site: site.name.clone(),
+        what: format!("what consumer {} computes", reading.consumer),
+        shape: reading.delta.shape().to_vec(),
+        features: path.consumer.outputs(),
+    })?;
+    Ok(Passage { consumer: reading.consumer, inputs, delta })
+}
+
+/// What a producer reads, if it can read this.
+fn read_by(producer: &dyn Producer, shown: &Shown) -> Option<Input> {
+    if let Some(entries) = shown.indices() {
+        let (examples, positions) = shown.shape().split_first()?;
+        let indices = Indices { entries, examples: *examples, positions: positions.to_vec() };
+        return producer.reads_indices().then_some(Input::Indices(indices));
     }
+    let signal = producer.layout().signal(shown)?;
+    (!producer.reads_indices() && signal.width() == producer.inputs()).then_some(Input::Signal(signal))
+}
+
+/// What a consumer computes, if this can be it.
+fn computed_by(consumer: &dyn Consumer, shown: &Shown) -> Option<Signal> {
+    consumer.layout().signal(shown).filter(|signal| signal.width() == consumer.outputs())
 }

@@ -7,7 +7,7 @@ use burn::module::ParamId;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::matrix::Matrix;
-use crate::site::between::{Between, Fresh, FreshLeaves};
+use crate::site::between::{Gain, Gained, Positions};
 use crate::site::declaration::{Path, Site};
 use crate::site::extension::Extension;
 use crate::surgery::existing::Existing;
@@ -33,7 +33,7 @@ impl Addition {
 /// Values for the new neurons of one block of a site: their weights, or the gradients of these.
 pub(crate) struct BlockValues {
     pub(crate) neurons: NewNeurons,
-    /// Of trained entries between, flat.
+    /// Of trained entries between, flat, and of the biases of writers but for the first that has any.
     pub(crate) fresh: BTreeMap<ParamId, Vec<f32>>,
 }
 
@@ -49,8 +49,8 @@ impl BlockValues {
 }
 
 /// A parameter between that gains entries, and where they go.
-pub(crate) struct FreshAt {
-    pub(crate) fresh: Fresh,
+pub(crate) struct GainAt {
+    pub(crate) gain: Gain,
     /// Channels of others before the neurons.
     before: usize,
     /// All channels.
@@ -59,22 +59,22 @@ pub(crate) struct FreshAt {
     positions: usize,
 }
 
-impl FreshAt {
+impl GainAt {
     /// Number of entries of `count` new neurons.
     pub(crate) fn length(&self, count: usize) -> usize {
-        self.fresh.entry.len() * count * self.positions
+        self.gain.entry.len() * count * self.positions
     }
 
     /// The initial values of new neurons, flat: those of the neurons that they are split from, the block's first one
     /// being the site's `first`.
     fn values(&self, neurons: &NewNeurons, first: usize) -> Vec<f32> {
         if neurons.parents.iter().all(Option::is_none) {
-            return self.fresh.entry.repeat(neurons.count() * self.positions);
+            return self.gain.entry.repeat(neurons.count() * self.positions);
         }
-        let existing = crate::matrix::values(&self.fresh.existing.clone().into_data());
-        let entries = self.fresh.entry.len() * self.positions;
+        let existing = crate::matrix::values(&self.gain.existing.clone().into_data());
+        let entries = self.gain.entry.len() * self.positions;
         let of_neuron = |neuron: usize| match neurons.parent(neuron) {
-            None => self.fresh.entry.repeat(self.positions),
+            None => self.gain.entry.repeat(self.positions),
             Some(parent) => {
                 let at = (self.before + first + parent) * entries;
                 existing[at..at + entries].iter().map(|entry| *entry as f32).collect()
@@ -85,9 +85,9 @@ impl FreshAt {
 
     /// The extension for `count` neurons after the first `width` ones of the site.
     fn extension(&self, width: usize, count: usize, values: Vec<f32>) -> Extension {
-        let shape = [&[count * self.positions], self.fresh.entry_shape.as_slice()].concat();
+        let shape = [&[count * self.positions], self.gain.entry_shape.as_slice()].concat();
         Extension {
-            parameter: self.fresh.parameter,
+            parameter: self.gain.parameter,
             axis: 0,
             length: self.channels * self.positions,
             at: (self.before + width) * self.positions,
@@ -98,11 +98,11 @@ impl FreshAt {
 }
 
 /// Everything between that gains entries with a neuron, each parameter once.
-pub(crate) fn fresh_between(site: &Site) -> Vec<FreshAt> {
-    let mut found: Vec<FreshAt> = Vec::new();
+pub(crate) fn gains_between(site: &Site) -> Vec<GainAt> {
+    let mut found: Vec<GainAt> = Vec::new();
     for path in &site.paths {
-        for at in fresh_on(path, site.width()) {
-            if !found.iter().any(|known| known.fresh.parameter == at.fresh.parameter) {
+        for at in gains_on(path, site.width()) {
+            if !found.iter().any(|known| known.gain.parameter == at.gain.parameter) {
                 found.push(at);
             }
         }
@@ -110,36 +110,37 @@ pub(crate) fn fresh_between(site: &Site) -> Vec<FreshAt> {
     found
 }
 
-fn fresh_on(path: &Path, width: usize) -> Vec<FreshAt> {
+fn gains_on(path: &Path, width: usize) -> Vec<GainAt> {
     let (mut before, mut channels, mut positions) = (0, width, 1);
     let mut found = Vec::new();
     for between in &path.between {
-        match between {
-            Between::Beside { before: first, after } => (before, channels) = (before + first, channels + first + after),
-            Between::Flatten => positions = path.positions(width),
-            _ => {}
+        let traits = between.traits();
+        let [first, after] = traits.beside;
+        (before, channels) = (before + first, channels + first + after);
+        if traits.positions == Positions::Flattened {
+            positions = path.positions(width);
         }
-        found.extend(between.fresh().into_iter().map(|fresh| FreshAt { fresh, before, channels, positions }));
+        found.extend(between.gains().into_iter().map(|gain| GainAt { gain, before, channels, positions }));
     }
     found
 }
 
 /// The trained entries between of new neurons, as leaves; the block's first neuron is the site's `first`.
-pub(crate) fn fresh_leaves(fresh: &[FreshAt], neurons: &NewNeurons, first: usize, device: &Device) -> FreshLeaves {
-    let leaf = |at: &FreshAt| {
+pub(crate) fn leaves_of(fresh: &[GainAt], neurons: &NewNeurons, first: usize, device: &Device) -> Gained {
+    let leaf = |at: &GainAt| {
         let values = at.values(neurons, first);
         let length = values.len();
         let tensor = Tensor::<1>::from_data(TensorData::new(values, [length]), device);
-        (at.fresh.parameter, tensor.autodiff().require_grad())
+        (at.gain.parameter, tensor.autodiff().require_grad())
     };
-    fresh.iter().filter(|at| at.fresh.is_trained()).map(leaf).collect()
+    Gained(fresh.iter().filter(|at| at.gain.is_trained()).map(leaf).collect())
 }
 
 /// The extensions that add the neurons of every block, each after the block's existing ones.
 pub(crate) fn addition(site: &Site, blocks: &[&NewNeurons]) -> Addition {
     let width = site.width() / blocks.len();
-    let values = |at: &FreshAt, block: usize| at.values(blocks[block], block * width);
-    extensions(site, blocks, fresh_between(site).iter(), values)
+    let values = |at: &GainAt, block: usize| at.values(blocks[block], block * width);
+    extensions(site, blocks, gains_between(site).iter(), values, |_, _| None)
 }
 
 /// What is added to existing weights: the entries from `at` on, rather than new ones before it.
@@ -151,8 +152,9 @@ pub(crate) fn changes(site: &Site, blocks: &[&NewNeurons]) -> Vec<Extension> {
     let none = Changes::none(width, site.fan_in(), site.fan_out());
     let of_blocks = blocks.iter().map(|neurons| neurons.changes.as_ref().unwrap_or(&none)).collect::<Vec<_>>();
     let incoming = of_blocks.iter().enumerate().flat_map(|(index, changes)| {
-        let (weight, bias) = site.producer.extend_as_producer(index * width, &changes.incoming, &changes.bias);
-        std::iter::once(weight).chain(bias)
+        at_writers(site, index * width, &changes.incoming, |writer| bias_of(site, writer, &changes.bias))
+            .flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
+            .collect::<Vec<_>>()
     });
     let outgoing = of_blocks.iter().map(|changes| &changes.outgoing).collect::<Vec<_>>();
     incoming.chain(at_consumers(site, &outgoing, |nth| nth * width)).collect()
@@ -161,32 +163,43 @@ pub(crate) fn changes(site: &Site, blocks: &[&NewNeurons]) -> Vec<Extension> {
 /// Gradients of the new entries, in the form of the extensions of [`addition`].
 pub(crate) fn gradient_addition(site: &Site, blocks: &[&BlockValues]) -> Addition {
     let neurons = blocks.iter().map(|block| &block.neurons).collect::<Vec<_>>();
-    let fresh = fresh_between(site);
-    let trained = fresh.iter().filter(|at| at.fresh.is_trained());
-    extensions(site, &neurons, trained, |at, block| blocks[block].fresh[&at.fresh.parameter].clone())
+    let fresh = gains_between(site);
+    let trained = fresh.iter().filter(|at| at.gain.is_trained());
+    let further_bias = |parameter: ParamId, block: usize| blocks[block].fresh.get(&parameter).cloned();
+    extensions(site, &neurons, trained, |at, block| blocks[block].fresh[&at.gain.parameter].clone(), further_bias)
 }
 
 fn extensions<'a>(
     site: &Site,
     blocks: &[&NewNeurons],
-    fresh: impl Iterator<Item = &'a FreshAt>,
-    fresh_values: impl Fn(&FreshAt, usize) -> Vec<f32>,
+    fresh: impl Iterator<Item = &'a GainAt>,
+    fresh_values: impl Fn(&GainAt, usize) -> Vec<f32>,
+    further_bias: impl Fn(ParamId, usize) -> Option<Vec<f32>>,
 ) -> Addition {
     let (width, count) = (site.width() / blocks.len(), blocks[0].count());
     let mut addition = Addition { incoming: Vec::new(), outgoing: Vec::new(), rest: Vec::new() };
     for (index, neurons) in blocks.iter().enumerate() {
-        let at = (index + 1) * width;
-        let (mut weight, bias) = match neurons.parents.iter().any(Option::is_some) {
-            false => site.producer.extend_as_producer(at, &neurons.incoming, &neurons.bias),
-            true => site.producer.extend_as_producer(at, &from_parents(site, index, neurons), &neurons.bias),
+        let incoming = match neurons.parents.iter().any(Option::is_some) {
+            false => &neurons.incoming,
+            true => &from_parents(site, index, neurons),
         };
-        weight.copies = neurons.parents.iter().map(|parent| parent.map(|parent| index * width + parent)).collect();
-        addition.incoming.push(weight);
-        addition.rest.extend(bias);
-        for layer in &site.added {
-            let zeros = Matrix::zeros(count, layer.fan_in());
-            let (weight, bias) = layer.extend_as_producer(at, &zeros, &vec![0.0; count]);
-            addition.rest.extend(std::iter::once(weight).chain(bias));
+        let bias = |writer: usize| match site.writers[writer].bias() {
+            Some(bias) if site.biased_writer() != Some(writer) => {
+                let entries = further_bias(bias.id, index).unwrap_or_else(|| vec![0.0; count]);
+                entries.into_iter().map(f64::from).collect()
+            }
+            _ => neurons.bias.clone(),
+        };
+        let parents = neurons.parents.iter().map(|parent| parent.map(|parent| index * width + parent));
+        let parents = parents.collect::<Vec<_>>();
+        let of_writers = at_writers(site, (index + 1) * width, incoming, bias);
+        for (writer, (weight, bias)) in of_writers.enumerate() {
+            addition.incoming.push(Extension { copies: parents.clone(), ..weight });
+            // The neurons' own biases are given; those of further writers come with what a neuron is split off.
+            addition.rest.extend(bias.map(|bias| match site.biased_writer() == Some(writer) {
+                true => bias,
+                false => Extension { copies: parents.clone(), ..bias },
+            }));
         }
     }
     for at in fresh {
@@ -197,11 +210,33 @@ fn extensions<'a>(
         let zeros = Matrix::zeros(layer.fan_out(), count);
         let in_group = blocks.len() / layer.groups();
         let of_groups = vec![&zeros; layer.groups()];
-        addition.rest.extend((1..=in_group).map(|nth| layer.extend_as_consumer(nth * width, &of_groups, 1)));
+        addition.rest.extend((1..=in_group).map(|nth| layer.extend_inputs(nth * width, &of_groups, 1)));
     }
     let outgoing = blocks.iter().map(|neurons| &neurons.outgoing).collect::<Vec<_>>();
     addition.outgoing = at_consumers(site, &outgoing, |nth| (nth + 1) * width);
     addition
+}
+
+/// Extensions of the writers' weights and biases before the neuron `at`, by incoming weights `[count, fan_in]`.
+fn at_writers<'a>(
+    site: &'a Site,
+    at: usize,
+    incoming: &'a Matrix,
+    bias: impl Fn(usize) -> Vec<f64> + 'a,
+) -> impl Iterator<Item = (Extension, Option<Extension>)> + 'a {
+    site.writers.iter().enumerate().map(move |(writer, producer)| {
+        let columns = site.columns(writer);
+        let incoming = incoming.subcols(columns.start, columns.len()).to_owned();
+        producer.extended(at, &incoming, &bias(writer))
+    })
+}
+
+/// The neurons' biases for the writer that has them, and zeros for others.
+fn bias_of(site: &Site, writer: usize, bias: &[f64]) -> Vec<f64> {
+    match site.biased_writer() == Some(writer) {
+        true => bias.to_vec(),
+        false => vec![0.0; bias.len()],
+    }
 }
 
 /// Incoming weights, `[count, fan_in]`, as differences to what those of the neurons that new ones are split from
@@ -232,7 +267,7 @@ fn at_consumers(site: &Site, outgoing: &[&Matrix], neuron: impl Fn(usize) -> usi
         for nth in 0..in_group {
             let at = (path.before() + neuron(nth)) * positions;
             let of_groups = of_path.iter().skip(nth).step_by(in_group).collect::<Vec<_>>();
-            extensions.push(path.consumer.extend_as_consumer(at, &of_groups, positions));
+            extensions.push(path.consumer.extend_inputs(at, &of_groups, positions));
         }
     }
     extensions

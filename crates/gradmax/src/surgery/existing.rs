@@ -1,7 +1,10 @@
 //! The weights of the existing neurons of a site, as growth methods see them.
 
+use burn::tensor::Tensor;
+
 use crate::matrix::{Matrix, from_tensor, values};
 use crate::site::declaration::Site;
+use crate::site::layer::EntriesOf;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// The existing neurons of a site, or of one of its blocks.
@@ -27,13 +30,14 @@ impl Existing {
             return Self { incoming, outgoing, bias: Vec::new() };
         }
         let first = block * width;
-        let bias = match site.producer.biases() {
-            Some(bias) => values(&bias.narrow(0, first, width).into_data()),
+        let bias = match site.biased_writer().and_then(|writer| site.writers[writer].bias()) {
+            Some(bias) => values(&bias.val().inner().narrow(0, first, width).into_data()),
             None => vec![0.0; width],
         };
+        let own = |weights: Option<Tensor<2>>| weights.expect("layers have weights").narrow(0, first, width);
         Self {
-            incoming: from_tensor(site.producer.incoming_weights().narrow(0, first, width)),
-            outgoing: from_tensor(site.outgoing_weights().narrow(0, first, width).transpose()),
+            incoming: from_tensor(own(site.incoming(EntriesOf::Values))),
+            outgoing: from_tensor(own(site.outgoing(EntriesOf::Values)).transpose()),
             bias,
         }
     }

@@ -1,0 +1,20 @@
+//! The layers that come with the library, a file each: those that compute and read neurons, and those that lie between.
+
+mod activation;
+mod average_pool;
+mod batch_norm;
+mod beside;
+mod conv2d;
+mod depthwise;
+mod dropout;
+mod flatten;
+mod group_norm;
+mod layer_norm;
+mod linear;
+mod max_pool;
+
+pub use self::activation::Elementwise;
+pub use self::average_pool::{GlobalAverage, global_average};
+pub use self::beside::Beside;
+pub use self::flatten::Flatten;
+pub use self::layer_norm::ChangingLayerNorm;
