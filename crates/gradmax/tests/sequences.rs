@@ -1,0 +1,165 @@
+//! Sequences grow as everything else: dense layers at every position, one-dimensional convolutions, embeddings.
+
+mod common;
+
+use burn::module::Module;
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::optim::SgdConfig;
+use burn::tensor::Tensor;
+use common::{device, everywhere, normal};
+use gradmax::event::{Grower, Pass};
+use gradmax::methods::{GradMax, GrowthMethod, Placement, Random, SidePolicy, Tiny};
+use gradmax::site::{Activation, Growable, Probe, Site};
+use gradmax::training::{Target, Task};
+
+/// Grows every site, with GradMax at zero incoming weights and with other methods, and checks what growth promises.
+fn check_growth<N: Growable>(network: &N, input: &N::Input, outputs: Tensor<2>) {
+    let target = Target::Values(outputs);
+    let pass = |network: &N, probe: &mut dyn Probe| {
+        let output = network.forward_probed(input.clone(), probe);
+        Pass { loss: Task::Regression.loss(output.clone(), &target), output }
+    };
+    let methods: [(Box<dyn GrowthMethod>, SidePolicy); 4] = [
+        (Box::<GradMax>::default(), SidePolicy::Incoming),
+        (Box::<GradMax>::default(), SidePolicy::Outgoing),
+        (Box::<Random>::default(), SidePolicy::Outgoing),
+        (Box::<Tiny>::default(), SidePolicy::Incoming),
+    ];
+    for (method, zero_side) in methods {
+        let grower = Grower::boxed(method).with_placement(Placement { zero_side, ..Placement::default() });
+        let plan = everywhere(network, 3);
+        let growth = grower.grow(network, &SgdConfig::new().init(), &plan, pass).unwrap();
+        assert!(growth.receipt.output_change.unwrap() <= 1e-6, "{:?}", growth.receipt);
+        for (site, receipt) in growth.network.sites().iter().zip(&growth.receipt.sites) {
+            assert_eq!(site.width(), receipt.width, "{receipt:?}");
+            let (received, predicted) = (receipt.gradient_norm.unwrap(), receipt.predicted_gradient_norm);
+            assert!((received - predicted).abs() <= 1e-4 * predicted.max(received), "{zero_side:?} {receipt:?}");
+            assert!(received.max(receipt.outgoing_gradient_norm.unwrap()) > 0.0, "{receipt:?}");
+        }
+    }
+}
+
+fn sequences([examples, length, features]: [usize; 3], seed: u64) -> Tensor<3> {
+    normal([examples * length, features], seed).reshape([examples, length, features])
+}
+
+/// Dense layers at every position of a sequence, the mean over time, and a dense layer.
+#[derive(Module, Debug)]
+struct Positionwise {
+    first: Linear,
+    second: Linear,
+    output: Linear,
+}
+
+impl Growable for Positionwise {
+    type Input = Tensor<3>;
+
+    fn sites(&self) -> Vec<Site> {
+        let averaged = (Activation::Gelu, gradmax::site::GlobalAverage);
+        vec![
+            Site::new("first", &self.first, [Activation::Tanh], &self.second),
+            Site::new("second", &self.second, averaged, &self.output),
+        ]
+    }
+
+    fn forward_probed(&self, input: Tensor<3>, probe: &mut dyn Probe) -> Tensor<2> {
+        let neurons = Activation::Tanh.apply(self.first.forward(input.clone()));
+        let second = probe.site("first", &input, self.second.forward(neurons.clone()));
+        let [examples, _, width] = second.dims();
+        let averaged = Activation::Gelu.apply(second).mean_dim(1).reshape([examples, width]);
+        probe.site("second", &neurons, self.output.forward(averaged))
+    }
+}
+
+#[test]
+fn dense_layers_grow_at_every_position_of_sequences() {
+    let dense = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device());
+    let network = Positionwise { first: dense(6, 4), second: dense(4, 5), output: dense(5, 2) };
+    check_growth(&network, &sequences([7, 5, 6], 1), normal([7, 2], 2));
+}
+
+/// A residual stream of dense layers with batch norm: a stem and two blocks write it, the blocks and the output read it.
+#[derive(Module, Debug)]
+struct Residual {
+    stem: Linear,
+    blocks: Vec<Block>,
+    norm: BatchNorm,
+    output: Linear,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    norm: BatchNorm,
+    first: Linear,
+    second: Linear,
+}
+
+impl Residual {
+    fn new(width: usize) -> Self {
+        let dense = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device());
+        let norm = || BatchNormConfig::new(width).init(&device());
+        let block = |inside| Block { norm: norm(), first: dense(width, inside), second: dense(inside, width) };
+        Self { stem: dense(5, width), blocks: vec![block(3), block(6)], norm: norm(), output: dense(width, 2) }
+    }
+}
+
+impl Growable for Residual {
+    type Input = Tensor<2>;
+
+    fn sites(&self) -> Vec<Site> {
+        let stream = Site::written_by("stream", &self.stem);
+        let stream = self.blocks.iter().fold(stream, |stream, block| {
+            stream.and((&block.norm, Activation::Relu), &block.first).plus(&block.second)
+        });
+        let inside =
+            self.blocks.iter().enumerate().map(|(index, block)| {
+                Site::new(format!("block{index}"), &block.first, [Activation::Tanh], &block.second)
+            });
+        inside.chain([stream.and((&self.norm, Activation::Relu), &self.output)]).collect()
+    }
+
+    fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
+        probe.write("stream", 0, &input);
+        let mut stream = self.stem.forward(input);
+        for (index, block) in self.blocks.iter().enumerate() {
+            let read = Activation::Relu.apply(block.norm.forward(stream.clone()));
+            let neurons = Activation::Tanh.apply(probe.read("stream", index, block.first.forward(read.clone())));
+            probe.write("stream", 1 + index, &neurons);
+            stream = stream + probe.site(&format!("block{index}"), &read, block.second.forward(neurons));
+        }
+        let read = Activation::Relu.apply(self.norm.forward(stream));
+        probe.read("stream", self.blocks.len(), self.output.forward(read))
+    }
+}
+
+#[test]
+fn a_residual_stream_grows_at_all_its_writers_and_readers() {
+    check_growth(&Residual::new(4), &normal([20, 5], 1), normal([20, 2], 2));
+}
+
+#[test]
+fn a_reader_that_is_shown_before_one_of_its_writers_is_refused() {
+    #[derive(Module, Debug)]
+    struct Early {
+        inner: Residual,
+    }
+    impl Growable for Early {
+        type Input = Tensor<2>;
+        fn sites(&self) -> Vec<Site> {
+            self.inner.sites()
+        }
+        fn forward_probed(&self, input: Tensor<2>, probe: &mut dyn Probe) -> Tensor<2> {
+            let output = probe.read("stream", 2, Tensor::zeros([20, 2], &input.device()));
+            self.inner.forward_probed(input, probe) + output
+        }
+    }
+    let (network, input) = (Early { inner: Residual::new(4) }, normal([20, 5], 1));
+    let plan = everywhere(&network, 1);
+    let pass = |network: &Early, probe: &mut dyn Probe| {
+        let output = network.forward_probed(input.clone(), probe);
+        Pass { loss: output.clone().square().mean(), output }
+    };
+    let grown = Grower::new(GradMax::default()).grow(&network, &SgdConfig::new().init(), &plan, pass);
+    let error = grown.map(|_| ()).unwrap_err();
+    assert!(matches!(error, gradmax::Error::WriterNotShown { writer: 0, consumer: 2, .. }), "{error}");
+}
