@@ -3,13 +3,14 @@
 mod common;
 
 use burn::module::Module;
-use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::nn::conv::{Conv1d, Conv1dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig1d};
 use burn::optim::SgdConfig;
 use burn::tensor::Tensor;
 use common::{device, everywhere, normal};
 use gradmax::event::{Grower, Pass};
 use gradmax::methods::{GradMax, GrowthMethod, Placement, Random, SidePolicy, Tiny};
-use gradmax::site::{Activation, Growable, Probe, Site};
+use gradmax::site::{Activation, Flatten, Growable, Probe, Site};
 use gradmax::training::{Target, Task};
 
 /// Grows every site, with GradMax at zero incoming weights and with other methods, and checks what growth promises.
@@ -162,4 +163,47 @@ fn a_reader_that_is_shown_before_one_of_its_writers_is_refused() {
     let grown = Grower::new(GradMax::default()).grow(&network, &SgdConfig::new().init(), &plan, pass);
     let error = grown.map(|_| ()).unwrap_err();
     assert!(matches!(error, gradmax::Error::WriterNotShown { writer: 0, consumer: 2, .. }), "{error}");
+}
+
+/// Two one-dimensional convolutions, the second strided, dilated, padded on one side and grouped, and a dense layer.
+#[derive(Module, Debug)]
+struct Convolutional {
+    first: Conv1d,
+    norm: BatchNorm,
+    second: Conv1d,
+    output: Linear,
+}
+
+impl Growable for Convolutional {
+    type Input = Tensor<3>;
+
+    fn sites(&self) -> Vec<Site> {
+        vec![
+            Site::new("first", &self.first, (&self.norm, Activation::Relu), &self.second),
+            Site::new("second", &self.second, (Activation::Tanh, Flatten), &self.output),
+        ]
+    }
+
+    fn forward_probed(&self, input: Tensor<3>, probe: &mut dyn Probe) -> Tensor<2> {
+        let neurons = Activation::Relu.apply(self.norm.forward(self.first.forward(input.clone())));
+        let second = probe.site("first", &input, self.second.forward(neurons.clone()));
+        let [examples, channels, length] = second.dims();
+        let flat = Activation::Tanh.apply(second).reshape([examples, channels * length]);
+        probe.site("second", &neurons, self.output.forward(flat))
+    }
+}
+
+#[test]
+fn one_dimensional_convolutions_grow_at_any_geometry() {
+    for groups in [1, 3] {
+        let first = Conv1dConfig::new(2 * groups, 6, 3).with_padding(PaddingConfig1d::Same).with_groups(groups);
+        let second = Conv1dConfig::new(6, 3, 4).with_padding(PaddingConfig1d::Explicit(2, 1)).with_stride(2);
+        let network = Convolutional {
+            first: first.init(&device()),
+            norm: BatchNormConfig::new(6).init(&device()),
+            second: second.with_dilation(2).with_groups(groups).init(&device()),
+            output: LinearConfig::new(3 * 4, 2).init(&device()),
+        };
+        check_growth(&network, &sequences([7, 2 * groups, 11], 1), normal([7, 2], 2));
+    }
 }

@@ -4,6 +4,7 @@ mod activation;
 mod average_pool;
 mod batch_norm;
 mod beside;
+mod conv1d;
 mod conv2d;
 mod depthwise;
 mod dropout;
