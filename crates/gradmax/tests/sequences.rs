@@ -4,13 +4,13 @@ mod common;
 
 use burn::module::Module;
 use burn::nn::conv::{Conv1d, Conv1dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig1d};
+use burn::nn::{BatchNorm, BatchNormConfig, Embedding, EmbeddingConfig, Linear, LinearConfig, PaddingConfig1d};
 use burn::optim::SgdConfig;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 use common::{device, everywhere, normal};
 use gradmax::event::{Grower, Pass};
 use gradmax::methods::{GradMax, GrowthMethod, Placement, Random, SidePolicy, Tiny};
-use gradmax::site::{Activation, Flatten, Growable, Probe, Site};
+use gradmax::site::{Activation, Flatten, GlobalAverage, Growable, Probe, Site};
 use gradmax::training::{Target, Task};
 
 /// Grows every site, with GradMax at zero incoming weights and with other methods, and checks what growth promises.
@@ -56,7 +56,7 @@ impl Growable for Positionwise {
     type Input = Tensor<3>;
 
     fn sites(&self) -> Vec<Site> {
-        let averaged = (Activation::Gelu, gradmax::site::GlobalAverage);
+        let averaged = (Activation::Gelu, GlobalAverage);
         vec![
             Site::new("first", &self.first, [Activation::Tanh], &self.second),
             Site::new("second", &self.second, averaged, &self.output),
@@ -206,4 +206,42 @@ fn one_dimensional_convolutions_grow_at_any_geometry() {
         };
         check_growth(&network, &sequences([7, 2 * groups, 11], 1), normal([7, 2], 2));
     }
+}
+
+/// An embedding, a dense layer at every position, the mean over time, and a dense layer.
+#[derive(Module, Debug)]
+struct Embedded {
+    embedding: Embedding,
+    hidden: Linear,
+    output: Linear,
+}
+
+impl Growable for Embedded {
+    type Input = Tensor<2, Int>;
+
+    fn sites(&self) -> Vec<Site> {
+        vec![
+            Site::new("embedding", &self.embedding, (), &self.hidden),
+            Site::new("hidden", &self.hidden, (Activation::Gelu, GlobalAverage), &self.output),
+        ]
+    }
+
+    fn forward_probed(&self, indices: Tensor<2, Int>, probe: &mut dyn Probe) -> Tensor<2> {
+        let embedded = self.embedding.forward(indices.clone());
+        let hidden = probe.site("embedding", &indices, self.hidden.forward(embedded.clone()));
+        let [examples, _, width] = hidden.dims();
+        let averaged = Activation::Gelu.apply(hidden).mean_dim(1).reshape([examples, width]);
+        probe.site("hidden", &embedded, self.output.forward(averaged))
+    }
+}
+
+#[test]
+fn embeddings_grow() {
+    let dense = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device());
+    let embedding = EmbeddingConfig::new(9, 4).init(&device());
+    let network = Embedded { embedding, hidden: dense(4, 5), output: dense(5, 2) };
+    // Index 8 does not occur, and others do several times.
+    let indices = (0..6 * 5).map(|place| place * place % 8).collect::<Vec<i32>>();
+    let indices = Tensor::from_data(TensorData::new(indices, [6, 5]), &device().inner());
+    check_growth(&network, &indices, normal([6, 2], 2));
 }

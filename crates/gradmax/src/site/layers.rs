@@ -8,6 +8,7 @@ mod conv1d;
 mod conv2d;
 mod depthwise;
 mod dropout;
+mod embedding;
 mod flatten;
 mod group_norm;
 mod layer_norm;
