@@ -57,6 +57,9 @@ pub enum NetworkConfig {
         /// Blocks at the end of each group that start without channels.
         #[serde(default)]
         new_blocks: usize,
+        /// Whether the residual streams grow too; the seed network then has `fraction` of their channels.
+        #[serde(default)]
+        streams: bool,
     },
     Vgg {
         /// 11, 13, 16 or 19.
@@ -149,10 +152,11 @@ impl NetworkConfig {
                 }
                 Shape::Stack(ConvNetConfig::plain(input, stages, *norm, *activation))
             }
-            Self::WideResNet { depth, width, fraction, norm, new_blocks } => {
+            Self::WideResNet { depth, width, fraction, norm, new_blocks, streams } => {
                 let config = WideResNetConfig::new(*depth, *width, *fraction);
                 let config = WideResNetConfig { norm: *norm, input, classes: outputs, ..config };
-                Shape::WideResNet(if *new_blocks > 0 { config.with_new_blocks(*new_blocks) } else { config })
+                let config = if *new_blocks > 0 { config.with_new_blocks(*new_blocks) } else { config };
+                Shape::WideResNet(if *streams { config.with_growing_streams(*fraction) } else { config })
             }
             Self::Vgg { depth, fraction, norm, downsampling } => {
                 let (depth, fraction, norm, downsampling) = (*depth, *fraction, *norm, *downsampling);

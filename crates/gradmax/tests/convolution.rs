@@ -2,12 +2,12 @@
 
 mod common;
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::Tensor;
-use common::{Images, device, everywhere};
+use common::{Images, all_gradients, check_growth, device, everywhere, incoming};
 use gradmax::event::{EventContext, Grower, Part, Planned};
 use gradmax::methods::SidePolicy;
 use gradmax::methods::{GradMax, Placement, Random};
@@ -21,35 +21,6 @@ use gradmax::site::{
 use gradmax::{Error, Seed};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
-
-fn incoming() -> Placement {
-    Placement { zero_side: SidePolicy::Incoming, ..Placement::default() }
-}
-
-/// Gradients below this are what cancellation leaves where the true one is 0, as where a kernel of 1 reads nothing but padding.
-const SILENT: f64 = 1e-3;
-
-/// Grows every site with GradMax and zero incoming weights, and checks all that growth promises; counts sites that receive a gradient.
-fn check_growth<N: Growable<Input = Tensor<4>>>(network: &N, images: &Images, plan: &[Planned], case: &str) -> usize {
-    // A pass in training mode, so that running statistics are not what they start with.
-    images.pass(network, &mut ());
-    let grower = Grower::new(GradMax::default()).with_placement(incoming());
-    let growth = images.grow(&grower, network, plan).unwrap_or_else(|error| panic!("{case}: {error}"));
-    assert!(growth.receipt.output_change.unwrap() <= 1e-6, "{case}: {:?}", growth.receipt);
-    assert!(images.change_in_evaluation(network, &growth.network) <= 1e-6, "{case}");
-    for site in &growth.receipt.sites {
-        let (predicted, measured) = (site.predicted_gradient_norm, site.gradient_norm.unwrap());
-        let near = (predicted - measured).abs() <= 1e-4 * predicted.max(measured);
-        assert!(near || predicted.max(measured) < SILENT, "{case}: {site:?}");
-        assert_eq!(site.outgoing_gradient_norm, Some(0.0), "{case}: {site:?}");
-    }
-    for (site, planned) in network.sites().iter().zip(plan) {
-        let grown = growth.network.sites().into_iter().find(|grown| grown.name == site.name).unwrap();
-        assert_eq!(grown.width(), site.width() + planned.count, "{case}");
-        assert_eq!(grown.producer().weight(), site.producer().weight(), "{case}");
-    }
-    growth.receipt.sites.iter().filter(|site| site.predicted_gradient_norm >= SILENT).count()
-}
 
 struct Draw(ChaCha8Rng);
 
@@ -175,21 +146,6 @@ fn everything() -> ConvNetConfig {
 
 fn zero(zero_side: SidePolicy) -> Placement {
     Placement { zero_side, ..Placement::default() }
-}
-
-/// Every gradient of a network, by parameter.
-fn all_gradients<N: Growable>(network: &N, gradients: &GradientsParams) -> Vec<(ParamId, Vec<f32>)> {
-    struct Collect<'a>(&'a GradientsParams, Vec<(ParamId, Vec<f32>)>);
-    impl ModuleVisitor for Collect<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.0.get::<D>(param.id) {
-                self.1.push((param.id, gradient.into_data().try_into_vec_as::<f32>().unwrap()));
-            }
-        }
-    }
-    let mut collect = Collect(gradients, Vec::new());
-    network.visit(&mut collect);
-    collect.1
 }
 
 #[test]

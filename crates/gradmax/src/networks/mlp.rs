@@ -144,10 +144,7 @@ impl Growable for Mlp {
             let site = Site::written_by(site_name(index), &layers[0]);
             let site = ending.fold(site, |site, path| site.plus(&path.consumer)).and([self.activation], &layers[1]);
             let starting = self.paths.iter().filter(|path| path.ends[0] == index + 1);
-            starting.fold(site, |site, path| match path.width() {
-                0 => site.unseen_by(&path.producer),
-                _ => site.and([self.activation], &path.producer),
-            })
+            starting.fold(site, |site, path| site.and([self.activation], &path.producer))
         });
         let paths = self.paths.iter().enumerate();
         let paths =
@@ -216,7 +213,7 @@ impl Mlp {
     /// Which consumer of the layer that it reads a path is: the next hidden layer is the first.
     fn reader(&self, path: usize) -> usize {
         let from = self.paths[path].ends[0];
-        1 + self.paths[..path].iter().filter(|other| other.ends[0] == from && other.width() > 0).count()
+        1 + self.paths[..path].iter().filter(|other| other.ends[0] == from).count()
     }
 }
 

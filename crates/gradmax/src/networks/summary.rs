@@ -144,7 +144,7 @@ impl Walk {
     }
 
     fn add(&mut self, name: &str, kind: String, output: Vec<usize>, parameters: usize, flops: usize, weight: ParamId) {
-        let site = self.sites.iter().find(|site| site.producer().weight() == weight);
+        let site = self.sites.iter().find(|site| site.writers.iter().any(|writer| writer.weight() == weight));
         let between = site.map(|site| site.paths[0].between.iter().map(|between| between.name().to_string()).collect());
         self.layers.push(LayerSummary {
             layer: name.into(),

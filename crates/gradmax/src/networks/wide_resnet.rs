@@ -1,4 +1,5 @@
-//! Wide residual networks (Zagoruyko and Komodakis 2016), as Evci et al. 2022 grow them: inside their blocks.
+//! Wide residual networks (Zagoruyko and Komodakis 2016), as Evci et al. 2022 grow them, inside their blocks, and with
+//! growing residual streams.
 
 use burn::module::Module;
 use burn::nn::Linear;
@@ -16,8 +17,9 @@ use crate::site::activation::Activation;
 use crate::site::between::BetweenLayer;
 use crate::site::declaration::Site;
 use crate::site::growable::Growable;
-use crate::site::layers::global_average;
+use crate::site::layers::{GlobalAverage, global_average};
 use crate::site::probe::Probe;
+use crate::site::shown::Showable;
 use crate::site::width::SiteWidth;
 
 /// The shape of a [`WideResNet`].
@@ -33,6 +35,11 @@ pub struct WideResNetConfig {
     pub inside: Vec<usize>,
     /// Blocks at the end of each group that start without channels, so that growth makes new layers of them.
     pub new_blocks: usize,
+    /// Channels of the residual streams: what the blocks of each group add to, one for a group, and before them that of the
+    /// first convolution if the groups are wider.
+    pub streams: Vec<usize>,
+    /// Whether the residual streams are sites too.
+    pub growing_streams: bool,
     /// Channels, height and width of the input.
     pub input: [usize; 3],
     /// Number of classes.
@@ -49,7 +56,24 @@ impl WideResNetConfig {
         let blocks = depth.saturating_sub(4) / 6;
         let inside = (0..GROUPS).flat_map(|group| vec![part_of(channels(group, width), fraction); blocks]);
         let inside = inside.collect();
-        Self { depth, width, norm: NormKind::None, inside, new_blocks: 0, input: [3, 32, 32], classes: 10 }
+        Self {
+            depth,
+            width,
+            norm: NormKind::None,
+            inside,
+            new_blocks: 0,
+            streams: all_streams(width),
+            growing_streams: false,
+            input: [3, 32, 32],
+            classes: 10,
+        }
+    }
+
+    /// The same network with a part of its residual streams' channels, and the streams among its sites.
+    #[must_use]
+    pub fn with_growing_streams(self, fraction: f64) -> Self {
+        let streams = all_streams(self.width).into_iter().map(|channels| part_of(channels, fraction)).collect();
+        Self { streams, growing_streams: true, ..self }
     }
 
     /// The same network with blocks at the end of each group that start without channels.
@@ -89,9 +113,12 @@ impl WideResNetConfig {
             let remedy = "every block needs a number of channels of at least 1";
             return bad("inside", format!("{:?}", self.inside), remedy);
         }
+        if self.streams.len() != all_streams(self.width).len() || self.streams.contains(&0) {
+            let remedy = "every residual stream needs a number of channels of at least 1";
+            return bad("streams", format!("{:?}", self.streams), remedy);
+        }
         if let NormKind::Group(size) = self.norm {
-            let mut all =
-                self.inside.iter().copied().chain((0..GROUPS).map(|group| channels(group, self.width))).chain([STEM]);
+            let mut all = self.inside.iter().chain(&self.streams).copied();
             if let Some(width) = all.find(|width| size == 0 || !width.is_multiple_of(size)) {
                 return Err(Error::UnevenGroups { site: "a block".into(), width, unit: size });
             }
@@ -99,10 +126,24 @@ impl WideResNetConfig {
         Ok(())
     }
 
-    fn site_names(&self) -> Vec<String> {
+    /// The channels of every site, by name.
+    fn sites(&self) -> Vec<(String, usize)> {
+        let streams = if self.growing_streams { self.streams.as_slice() } else { &[] };
+        let streams = streams.iter().enumerate().map(|(index, channels)| (stream_name(index), *channels));
         let of_group = |group: usize| (0..self.blocks()).map(move |block| site_name(group, block));
-        (0..GROUPS).flat_map(of_group).collect()
+        let inside = (0..GROUPS).flat_map(of_group).zip(self.inside.iter().copied());
+        streams.chain(inside).collect()
     }
+}
+
+/// The channels of all residual streams of the target network.
+fn all_streams(width: usize) -> Vec<usize> {
+    let stem = (width > 1).then_some(STEM);
+    stem.into_iter().chain((0..GROUPS).map(|group| channels(group, width))).collect()
+}
+
+fn stream_name(index: usize) -> String {
+    format!("stream{}", index + 1)
 }
 
 /// Channels between the blocks of a group.
@@ -123,16 +164,19 @@ impl Architecture for WideResNetConfig {
             NormKind::None => NormKind::Batch,
             norm => norm,
         };
-        let mut inputs = STEM;
+        let first = self.streams[0];
+        let mut streams = self.streams.iter().copied();
+        let mut inputs = streams.next().unwrap_or(first);
         let mut groups = Vec::new();
         for (group, inside) in self.inside.chunks(self.blocks()).enumerate() {
-            let outputs = channels(group, self.width);
+            // The first group goes on with the stream of the first convolution if that is as wide.
+            let outputs = if group == 0 && self.width == 1 { inputs } else { streams.next().unwrap_or(inputs) };
             let mut blocks = Vec::new();
             for (block, inside) in inside.iter().enumerate() {
                 let stride = if group > 0 && block == 0 { 2 } else { 1 };
                 let seed = seed.fold(&site_name(group, block));
                 let conv = |sizes, geometry, purpose| he_conv(sizes, geometry, false, seed.at(purpose), device);
-                let projects = stride != 1 || inputs != outputs;
+                let projects = block == 0 && (group > 0 || self.width > 1);
                 blocks.push(Block {
                     norm1: outer.init(inputs, device).expect("it is a norm"),
                     conv1: conv([inputs, *inside], Geometry::same(3, stride), 0),
@@ -145,30 +189,36 @@ impl Architecture for WideResNetConfig {
             groups.push(blocks);
         }
         Ok(WideResNet {
-            stem: he_conv([self.input[0], STEM], Geometry::same(3, 1), false, seed.fold("stem"), device),
+            stem: he_conv([self.input[0], first], Geometry::same(3, 1), false, seed.fold("stem"), device),
             groups,
             norm: outer.init(inputs, device).expect("it is a norm"),
             output: he_dense([inputs, self.classes], true, seed.fold("output"), device),
+            growing_streams: self.growing_streams,
             input: self.input,
         })
     }
 
     fn site_widths(&self) -> Vec<SiteWidth> {
-        self.site_names().into_iter().zip(&self.inside).map(|(site, width)| seed_width(site, *width)).collect()
+        self.sites().into_iter().map(|(site, width)| seed_width(site, width)).collect()
     }
 
     fn with_site_widths(&self, widths: &[usize]) -> Self {
-        Self { inside: widths.to_vec(), ..self.clone() }
+        let (streams, inside) = widths.split_at(widths.len() - self.inside.len());
+        let streams = if self.growing_streams { streams.to_vec() } else { self.streams.clone() };
+        Self { streams, inside: inside.to_vec(), ..self.clone() }
     }
 }
 
-/// A wide residual network; its sites are the channels inside its blocks, `group1.block1`, `group1.block2`, ...
+/// A wide residual network; its sites are the channels inside its blocks, `group1.block1`, `group1.block2`, ..., and its
+/// residual streams, `stream1`, `stream2`, ..., if these grow.
 #[derive(Module, Debug)]
 pub struct WideResNet {
     stem: Conv2d,
     groups: Vec<Vec<Block>>,
     norm: Norm,
     output: Linear,
+    #[module(skip)]
+    growing_streams: bool,
     #[module(skip)]
     input: [usize; 3],
 }
@@ -186,14 +236,18 @@ impl Growable for WideResNet {
     type Input = Tensor<4>;
 
     fn sites(&self) -> Vec<Site> {
-        self.blocks().map(|(name, block)| Site::new(name, &block.conv1, block.between(), &block.conv2)).collect()
+        let streams = if self.growing_streams { self.streams() } else { Vec::new() };
+        let inside = self.blocks().map(|(name, block)| Site::new(name, &block.conv1, block.between(), &block.conv2));
+        streams.into_iter().chain(inside).collect()
     }
 
     fn forward_probed(&self, images: Tensor<4>, probe: &mut dyn Probe) -> Tensor<2> {
+        let mut stream = self.growing_streams.then(StreamPlace::first);
+        show_written(&mut stream, probe, || images.clone());
         let maps = convolve(&self.stem, images);
-        let maps = self.blocks().fold(maps, |maps, (name, block)| block.forward(maps, &name, probe));
+        let maps = self.blocks().fold(maps, |maps, (name, block)| block.forward(maps, &name, &mut stream, probe));
         let maps = self.norm.forward_rectified(maps);
-        dense(&self.output, global_average(maps))
+        show_read(&mut stream, probe, dense(&self.output, global_average(maps)))
     }
 
     fn flops(&self) -> u64 {
@@ -202,6 +256,23 @@ impl Growable for WideResNet {
 }
 
 impl WideResNet {
+    /// The residual streams: the first convolution writes the first, a shortcut with a convolution each of the others, and
+    /// the blocks add to them. The blocks behind read them, and what ends the network.
+    fn streams(&self) -> Vec<Site> {
+        let mut ended = Vec::new();
+        let mut stream = Site::written_by(stream_name(0), &self.stem);
+        for (_, block) in self.blocks() {
+            stream = stream.and((&block.norm1, Activation::Relu), &block.conv1);
+            if let Some(shortcut) = &block.shortcut {
+                ended.push(stream.and((), shortcut));
+                stream = Site::written_by(stream_name(ended.len()), shortcut);
+            }
+            stream = stream.plus(&block.conv2);
+        }
+        ended.push(stream.and((&self.norm, Activation::Relu, GlobalAverage), &self.output));
+        ended
+    }
+
     fn blocks(&self) -> impl Iterator<Item = (String, &Block)> {
         let groups = self.groups.iter().enumerate();
         groups.flat_map(|(group, blocks)| {
@@ -215,30 +286,106 @@ impl Block {
         self.norm2.iter().map(BetweenLayer::from).chain([Activation::Relu.into()]).collect()
     }
 
-    fn forward(&self, maps: Tensor<4>, site: &str, probe: &mut dyn Probe) -> Tensor<4> {
+    /// Adds the two convolutions to the shortcut; nothing is added while there is no channel between them.
+    fn forward(
+        &self,
+        maps: Tensor<4>,
+        site: &str,
+        stream: &mut Option<StreamPlace>,
+        probe: &mut dyn Probe,
+    ) -> Tensor<4> {
         let read = self.norm1.forward_rectified(maps.clone());
+        let neurons = match self.conv1.weight.dims()[0] {
+            0 => {
+                stream.iter_mut().for_each(StreamPlace::pass_reader);
+                None
+            }
+            _ => Some(show_read(stream, probe, convolve(&self.conv1, read.clone()))),
+        };
         let shortcut = match &self.shortcut {
-            Some(shortcut) => convolve(shortcut, maps),
+            Some(shortcut) => {
+                let read = show_read(stream, probe, convolve(shortcut, maps.clone()));
+                stream.iter_mut().for_each(StreamPlace::next);
+                show_written(stream, probe, || maps);
+                read
+            }
             None => maps,
         };
         // The probe may see the sum: its gradient is that of each summand.
-        probe.site(site, &read, self.inside(read.clone(), shortcut))
+        let joined = self.joined(neurons, shortcut, stream, probe);
+        probe.site(site, &read, joined)
     }
 
-    /// The two convolutions, added to the shortcut; nothing is added while there is no channel between them.
-    fn inside(&self, read: Tensor<4>, shortcut: Tensor<4>) -> Tensor<4> {
-        if self.conv1.weight.dims()[0] == 0 {
+    /// The second convolution of these neurons, added to the shortcut.
+    fn joined(
+        &self,
+        neurons: Option<Tensor<4>>,
+        shortcut: Tensor<4>,
+        stream: &mut Option<StreamPlace>,
+        probe: &mut dyn Probe,
+    ) -> Tensor<4> {
+        let Some(neurons) = neurons else {
+            stream.iter_mut().for_each(StreamPlace::pass_writer);
             return shortcut;
-        }
-        let neurons = convolve(&self.conv1, read);
+        };
         match &self.norm2 {
             Some(norm) => {
-                let joined = Joined { rectified: false, plus: Some(shortcut) };
-                convolve_joined(&self.conv2, norm.forward_rectified(neurons), joined)
+                let neurons = norm.forward_rectified(neurons);
+                show_written(stream, probe, || neurons.clone());
+                convolve_joined(&self.conv2, neurons, Joined { rectified: false, plus: Some(shortcut) })
             }
-            None => convolve_joined(&self.conv2, neurons, Joined { rectified: true, plus: Some(shortcut) }),
+            None => {
+                show_written(stream, probe, || Activation::Relu.apply(neurons.clone()));
+                convolve_joined(&self.conv2, neurons, Joined { rectified: true, plus: Some(shortcut) })
+            }
         }
     }
+}
+
+/// How far a forward pass is in the residual streams.
+struct StreamPlace {
+    name: String,
+    stream: usize,
+    writer: usize,
+    reader: usize,
+}
+
+impl StreamPlace {
+    fn first() -> Self {
+        Self { name: stream_name(0), stream: 0, writer: 0, reader: 0 }
+    }
+
+    fn next(&mut self) {
+        *self = Self { name: stream_name(self.stream + 1), stream: self.stream + 1, writer: 0, reader: 0 };
+    }
+
+    fn pass_writer(&mut self) {
+        self.writer += 1;
+    }
+
+    fn pass_reader(&mut self) {
+        self.reader += 1;
+    }
+}
+
+/// Shows what the next writer of the stream reads.
+fn show_written(stream: &mut Option<StreamPlace>, probe: &mut dyn Probe, read: impl FnOnce() -> Tensor<4>) {
+    if let Some(place) = stream {
+        if probe.looks() {
+            probe.write(&place.name, place.writer, &read());
+        }
+        place.pass_writer();
+    }
+}
+
+/// Shows what the next reader of the stream computes.
+fn show_read<C: Showable>(stream: &mut Option<StreamPlace>, probe: &mut dyn Probe, output: C) -> C {
+    let Some(place) = stream else {
+        return output;
+    };
+    let output = probe.read(&place.name, place.reader, output);
+    place.pass_reader();
+    output
 }
 
 impl Described for WideResNet {

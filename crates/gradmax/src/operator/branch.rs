@@ -360,7 +360,12 @@ impl<'b> GradientSums<'b> {
         total.iter_mut().zip(entries).for_each(|(total, entry)| *total += entry as f32);
     }
 
-    fn values(self) -> BlockValues {
+    fn values(mut self) -> BlockValues {
+        // What lies in front of a reader that is not there yet receives nothing.
+        for at in self.between.iter().filter(|at| at.gain.is_trained()) {
+            let length = at.length(self.neurons.count());
+            self.fresh.entry(at.gain.parameter).or_insert_with(|| vec![0.0; length]);
+        }
         let incoming = self.known.cloned().unwrap_or(self.incoming);
         BlockValues::of_weights(incoming, self.outgoing, self.bias, self.fresh)
     }

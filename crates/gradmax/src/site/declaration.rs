@@ -375,7 +375,13 @@ impl Site {
             let own = entries.narrow(0, before * positions, self.width() * positions);
             Some(own.reshape([self.width(), positions * fan]))
         };
-        Some(beside(self.paths.iter().map(of_path).collect::<Option<Vec<_>>>()?))
+        // Burn takes a length of 0 in `reshape` for the one that is there, so layers without outputs are passed over.
+        let paths = self.paths.iter().filter(|path| path.consumer.outputs() > 0);
+        let of_paths = paths.map(of_path).collect::<Option<Vec<_>>>()?;
+        match of_paths.is_empty() {
+            true => Some(self.incoming(EntriesOf::Values)?.narrow(1, 0, 0)),
+            false => Some(beside(of_paths)),
+        }
     }
 }
 

@@ -236,9 +236,10 @@ impl Evidence {
         let not_shown = |consumer| Error::SiteNotShown { site: site.name.clone(), consumer };
         let all = self.sites.get(&site.name).ok_or_else(|| not_shown(0))?;
         let passages = self.passages_with_examples(site)?;
-        if let Some(consumer) =
-            (0..site.paths.len()).find(|consumer| all.iter().all(|reading| reading.consumer != *consumer))
-        {
+        // A layer that is not there yet computes nothing that could be shown.
+        let has_outputs = |consumer: &usize| site.paths[*consumer].consumer.outputs() > 0;
+        let is_missing = |consumer: &usize| all.iter().all(|reading| reading.consumer != *consumer);
+        if let Some(consumer) = (0..site.paths.len()).filter(has_outputs).find(is_missing) {
             return Err(not_shown(consumer));
         }
         match passages.is_empty() {

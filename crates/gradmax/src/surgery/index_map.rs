@@ -77,6 +77,11 @@ impl<'a> ParameterMap<'a> {
         Self { extensions, ranges }
     }
 
+    /// The parameter's shape before growth.
+    pub(crate) fn old_shape(&self) -> Vec<usize> {
+        self.extensions[0].old_shape()
+    }
+
     /// The axes that grow.
     pub(crate) fn axes(&self) -> Vec<usize> {
         let mut axes = self.extensions.iter().map(|extension| extension.axis).collect::<Vec<_>>();

@@ -134,8 +134,13 @@ impl ModuleVisitor for GradientWidening<'_> {
         let Some(map) = self.maps.get(param.id) else {
             return;
         };
-        // A frozen parameter has no gradient, and needs none.
-        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
+        let gradient = self.gradients.remove::<D>(param.id).or_else(|| {
+            // What had no entries took no part in the pass. A frozen parameter has no gradient, and needs none.
+            let weights = param.val();
+            let is_new = weights.is_require_grad() && map.old_shape().contains(&0);
+            is_new.then(|| Tensor::zeros(map.old_shape(), (&weights.device().inner(), weights.dtype())))
+        });
+        if let Some(gradient) = gradient {
             self.gradients.register(param.id, map.extended(gradient));
         }
     }

@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::module::{ModuleVisitor, Param};
+use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use gradmax::event::{Grower, Growth, Pass, Planned, Receipt};
+use gradmax::methods::{GradMax, Placement, SidePolicy};
 use gradmax::networks::{Architecture, Mlp, MlpConfig};
 use gradmax::site::{Activation, Growable, Probe};
 use gradmax::training::{Observer, ObserverError, Row, Run, Target, Task, checkpoint};
@@ -171,4 +172,54 @@ pub fn weights<N: Growable>(network: &N) -> Vec<u8> {
     let mut bytes = Bytes(Vec::new());
     network.valid().visit(&mut bytes);
     bytes.0
+}
+
+/// Every gradient of a network, by parameter.
+pub fn all_gradients<N: Growable>(network: &N, gradients: &GradientsParams) -> Vec<(ParamId, Vec<f32>)> {
+    struct Collect<'a>(&'a GradientsParams, Vec<(ParamId, Vec<f32>)>);
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.get::<D>(param.id) {
+                self.1.push((param.id, gradient.into_data().try_into_vec_as::<f32>().unwrap()));
+            }
+        }
+    }
+    let mut collect = Collect(gradients, Vec::new());
+    network.visit(&mut collect);
+    collect.1
+}
+
+/// Zero incoming weights.
+pub fn incoming() -> Placement {
+    Placement { zero_side: SidePolicy::Incoming, ..Placement::default() }
+}
+
+/// Gradients below this are what cancellation leaves where the true one is 0, as where a kernel of 1 reads nothing but padding.
+pub const SILENT: f64 = 1e-3;
+
+/// Grows every site with GradMax and zero incoming weights, and checks all that growth promises; counts sites that receive a gradient.
+pub fn check_growth<N: Growable<Input = Tensor<4>>>(
+    network: &N,
+    images: &Images,
+    plan: &[Planned],
+    case: &str,
+) -> usize {
+    // A pass in training mode, so that running statistics are not what they start with.
+    images.pass(network, &mut ());
+    let grower = Grower::new(GradMax::default()).with_placement(incoming());
+    let growth = images.grow(&grower, network, plan).unwrap_or_else(|error| panic!("{case}: {error}"));
+    assert!(growth.receipt.output_change.unwrap() <= 1e-6, "{case}: {:?}", growth.receipt);
+    assert!(images.change_in_evaluation(network, &growth.network) <= 1e-6, "{case}");
+    for site in &growth.receipt.sites {
+        let (predicted, measured) = (site.predicted_gradient_norm, site.gradient_norm.unwrap());
+        let near = (predicted - measured).abs() <= 1e-4 * predicted.max(measured);
+        assert!(near || predicted.max(measured) < SILENT, "{case}: {site:?}");
+        assert_eq!(site.outgoing_gradient_norm, Some(0.0), "{case}: {site:?}");
+    }
+    for (site, planned) in network.sites().iter().zip(plan) {
+        let grown = growth.network.sites().into_iter().find(|grown| grown.name == site.name).unwrap();
+        assert_eq!(grown.width(), site.width() + planned.count, "{case}");
+        assert_eq!(grown.producer().weight(), site.producer().weight(), "{case}");
+    }
+    growth.receipt.sites.iter().filter(|site| site.predicted_gradient_norm >= SILENT).count()
 }
