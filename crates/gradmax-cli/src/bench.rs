@@ -44,7 +44,7 @@ impl<'a> Bench<'a> {
             return Err(misuse("the configuration has no [growth]; add it, so that it is known how much is to grow"));
         };
         let settings = settings(experiment, data);
-        let amount = growth.schedule()?.amount;
+        let amount = growth.amount()?;
         let planned =
             run.progress.sites.iter().map(|site| Planned { site: site.site.clone(), count: amount.of(site.seed) });
         let plan = planned.collect();

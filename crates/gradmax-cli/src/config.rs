@@ -18,6 +18,7 @@ use crate::failure::misuse;
 use crate::method::{self, MethodOptions};
 use crate::network::NetworkConfig;
 use crate::optimizer::OptimizerConfig;
+use crate::policy::{self, PolicyOptions};
 
 /// Everything that is needed to repeat a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub struct Experiment {
     pub growth: Option<GrowthConfig>,
     #[serde(default)]
     pub compare: CompareConfig,
+    /// Options of policies, by name.
+    #[serde(default, skip_serializing_if = "PolicyOptions::is_empty")]
+    pub policies: PolicyOptions,
     /// Options of methods, and variants of methods, by name.
     #[serde(default, skip_serializing_if = "MethodOptions::is_empty")]
     pub methods: MethodOptions,
@@ -88,20 +92,27 @@ pub struct TrainingConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrowthConfig {
+    /// When, where and how many: the name of a policy.
+    #[serde(default = "default_policy")]
+    pub policy: String,
     /// The first step at which the network may grow.
-    pub start: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<usize>,
     /// Growth events happen at multiples of this.
-    pub every: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<usize>,
     /// Number of growth events.
-    pub times: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<usize>,
     /// New neurons of a site at an event; or `fraction`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
     /// New neurons as a share of the site's seed width; or `count`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fraction: Option<f64>,
-    #[serde(default)]
-    pub order: Order,
+    /// Which sites grow at an event: `"all_at_once"`, or one after another, `"round_robin"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     #[serde(default = "default_zero_side")]
     pub zero_side: SidePolicy,
     #[serde(default = "default_scale")]
@@ -152,6 +163,10 @@ impl Default for CompareConfig {
 
 fn default_method() -> String {
     "gradmax".into()
+}
+
+fn default_policy() -> String {
+    policy::PERIODIC.into()
 }
 
 fn default_device() -> String {
@@ -258,8 +273,13 @@ impl Experiment {
                 self.seed, self.compare.seeds
             )));
         }
+        if let Some(growth) = self.growth.as_mut().filter(|growth| growth.policy == policy::PERIODIC) {
+            growth.order.get_or_insert_default();
+        }
         if let Some(growth) = &self.growth {
-            growth.schedule()?;
+            let given = std::mem::take(&mut self.policies);
+            let full = policy::full_options(growth, &given)?;
+            self.policies.extend(Some((growth.policy.clone(), full)).filter(|(_, options)| !options.is_empty()));
             growth.placement().check()?;
             if growth.batch == GrowthBatch::Examples(0) {
                 return Err(misuse("`growth.batch.examples` is 0; growth needs at least one example to look at"));
@@ -324,16 +344,23 @@ impl TrainingConfig {
 }
 
 impl GrowthConfig {
-    /// The schedule, checked.
-    pub fn schedule(&self) -> Result<Periodic> {
-        let amount = match (self.count, self.fraction) {
-            (Some(count), None) => Amount::Count(count),
-            (None, Some(fraction)) => Amount::Fraction(fraction),
-            _ => return Err(misuse("`growth` needs either `count` or `fraction`, and not both")),
-        };
-        let schedule = Periodic { start: self.start, every: self.every, times: self.times, order: self.order, amount };
-        schedule.check()?;
-        Ok(schedule)
+    /// The schedule of a policy that grows at fixed steps.
+    pub fn periodic(&self) -> Result<Periodic> {
+        match (self.start, self.every, self.times) {
+            (Some(start), Some(every), Some(times)) if self.policy == policy::PERIODIC => {
+                Ok(Periodic { start, every, times, order: self.order.unwrap_or_default(), amount: self.amount()? })
+            }
+            _ => Err(misuse(format!("this needs `growth.policy = \"{}\"` with its options", policy::PERIODIC))),
+        }
+    }
+
+    /// By how much a site grows at an event.
+    pub fn amount(&self) -> Result<Amount> {
+        match (self.count, self.fraction) {
+            (Some(count), None) => Ok(Amount::Count(count)),
+            (None, Some(fraction)) => Ok(Amount::Fraction(fraction)),
+            _ => Err(misuse("`growth` needs either `count` or `fraction`, and not both")),
+        }
     }
 
     pub fn placement(&self) -> Placement {

@@ -9,9 +9,8 @@ use gradmax::Seed;
 use gradmax::event::Grower;
 use gradmax::methods::GrowthMethod;
 use gradmax::networks::Architecture;
-use gradmax::policies::target_widths;
 use gradmax::site::{Growable, SiteWidth, trainable_parameters};
-use gradmax::training::{GrowthPolicy, Outcome, Progress, Run, Settings, Trainer, checkpoint};
+use gradmax::training::{GrowthSettings, Outcome, Progress, Run, Settings, Trainer, checkpoint};
 use indicatif::ProgressBar;
 
 use crate::config::{Experiment, GrowthConfig};
@@ -22,6 +21,7 @@ use crate::folder::{Recording, RunFolder, RunSummary};
 use crate::method::{self, Method};
 use crate::network::{Network, Shape};
 use crate::output;
+use crate::policy;
 use crate::progress::Steps;
 
 /// How a run ended.
@@ -35,8 +35,8 @@ pub enum Ending {
 pub struct Networks {
     /// The network that growth starts from.
     pub seed: Shape,
-    /// The network that growth leads to.
-    pub target: Shape,
+    /// The network that growth leads to, if the policy knows it beforehand.
+    pub target: Option<Shape>,
 }
 
 impl Networks {
@@ -46,20 +46,25 @@ impl Networks {
         let seed = experiment.network.shape(ends.input, ends.outputs)?;
         let sites = seed.site_widths();
         let target = match &experiment.growth {
-            None => sites,
-            Some(growth) => {
-                target_widths(&growth.schedule()?, &sites, experiment.training.steps(|| experiment.data.examples()))
-            }
+            None => Some(sites),
+            Some(growth) => policy::named(growth, &experiment.policies)?
+                .target(&sites, experiment.training.steps(|| experiment.data.examples())),
         };
-        let target = seed.with_site_widths(&target.iter().map(|site| site.width).collect::<Vec<_>>());
+        let with_widths =
+            |sites: Vec<SiteWidth>| seed.with_site_widths(&sites.iter().map(|site| site.width).collect::<Vec<_>>());
+        let target = target.map(with_widths);
         Ok(Self { seed, target })
     }
 
     /// The network that a run of this method starts with.
-    fn start(self, method: &Method) -> Shape {
-        match method {
-            Method::Big => self.target,
-            Method::Small | Method::Grow(_) => self.seed,
+    pub fn start(self, method: &Method) -> Result<Shape> {
+        match (method, self.target) {
+            (Method::Big, Some(target)) => Ok(target),
+            (Method::Big, None) => Err(misuse(
+                "the baseline `big` starts with the network that growth leads to, which the policy does not know \
+                 beforehand; leave `big` out, or use a policy that does",
+            )),
+            (Method::Small | Method::Grow(_), _) => Ok(self.seed),
         }
     }
 }
@@ -69,16 +74,17 @@ pub fn check(experiment: &Experiment) -> Result<()> {
     let device = device::named(&experiment.device)?;
     let method = method::named(&experiment.method, &experiment.methods)?;
     let networks = Networks::of(experiment)?;
-    let network = networks.start(&method).init(Seed::new(0), &device)?;
+    let network = networks.start(&method)?.init(Seed::new(0), &device)?;
     if let (Method::Grow(_), Some(growth)) = (&method, &experiment.growth) {
-        let amount = growth.schedule()?.amount;
-        network.sites().iter().try_for_each(|site| site.check_growth(amount.of(site.width())))?;
+        if let Ok(amount) = growth.amount() {
+            network.sites().iter().try_for_each(|site| site.check_growth(amount.of(site.width())))?;
+        }
     }
-    if let Some(policy) = policy(experiment, method)? {
+    if let Some(growth) = growth_settings(experiment, method)? {
         if network.sites().is_empty() {
             return Err(misuse("the network has no hidden layers, so there is nothing to grow; name at least one"));
         }
-        policy.grower.check(&network)?;
+        growth.grower.check(&network)?;
     }
     Ok(())
 }
@@ -90,13 +96,15 @@ pub fn never_grows(experiment: &Experiment) -> Result<Option<String>> {
     };
     let grows = matches!(method::named(&experiment.method, &experiment.methods)?, Method::Grow(_));
     let Networks { seed, target } = Networks::of(experiment)?;
-    if !grows || growth.times == 0 || seed != target {
+    let (Some(every), Some(start)) = (growth.every, growth.start) else {
+        return Ok(None);
+    };
+    if !grows || growth.times == Some(0) || target.is_none_or(|target| target != seed) {
         return Ok(None);
     }
     let steps = experiment.training.steps(|| experiment.data.examples());
     Ok(Some(format!(
-        "the network never grows: growth is at multiples of {} from step {} on, and the run has {steps} steps",
-        growth.every, growth.start
+        "the network never grows: growth is at multiples of {every} from step {start} on, and the run has {steps} steps"
     )))
 }
 
@@ -108,8 +116,8 @@ pub fn training_flops(experiment: &Experiment) -> Result<u64> {
     let flops = |shape: &Shape| Ok::<_, anyhow::Error>(shape.init(Seed::new(0), &device)?.flops());
     let a_step = match method {
         Method::Small => flops(&seed)?,
-        Method::Big => flops(&target)?,
-        Method::Grow(_) => flops(&seed)?.midpoint(flops(&target)?),
+        Method::Big => flops(target.as_ref().unwrap_or(&seed))?,
+        Method::Grow(_) => flops(&seed)?.midpoint(flops(target.as_ref().unwrap_or(&seed))?),
     };
     let examples = || experiment.data.examples();
     let batch = experiment.training.batch_size.unwrap_or_else(examples);
@@ -135,8 +143,8 @@ pub fn run(
         .with_observer(Recording::new(folder)?)
         .with_observer(Steps::new(bar))
         .with_stop(stop);
-    if let Some(policy) = policy(experiment, method)? {
-        trainer = trainer.with_growth(policy);
+    if let Some(growth) = growth_settings(experiment, method)? {
+        trainer = trainer.with_growth(growth);
     }
     let trained = trainer.train(run);
     say_what_was_passed_over(&data.passed_over());
@@ -175,7 +183,7 @@ fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &
     let run = match folder.has_checkpoint() {
         false => beginning(experiment)?,
         true => {
-            let config = Networks::of(experiment)?.start(method);
+            let config = Networks::of(experiment)?.start(method)?;
             let progress = checkpoint::load_progress(&folder.checkpoint())?;
             let network = widened(&config, &progress, &folder.checkpoint())?.init(init_seed(experiment), device)?;
             checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init(device))?
@@ -187,7 +195,7 @@ fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &
 
 /// The run at its first step: the network that its method starts with, and a fresh optimizer.
 pub fn beginning(experiment: &Experiment) -> Result<Run<Network>> {
-    let config = Networks::of(experiment)?.start(&method::named(&experiment.method, &experiment.methods)?);
+    let config = Networks::of(experiment)?.start(&method::named(&experiment.method, &experiment.methods)?)?;
     let device = device::named(&experiment.device)?;
     let network = config.init(init_seed(experiment), &device)?;
     Ok(Run::new(network, experiment.optimizer.init(&device)))
@@ -242,7 +250,7 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
 }
 
 /// When and how an experiment grows its network; none for baselines.
-pub fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPolicy>> {
+pub fn growth_settings(experiment: &Experiment, method: Method) -> Result<Option<GrowthSettings>> {
     let Method::Grow(method) = method else {
         return Ok(None);
     };
@@ -254,7 +262,7 @@ pub fn policy(experiment: &Experiment, method: Method) -> Result<Option<GrowthPo
     };
     let grower = grower(&experiment.method, growth, method, Seed::new(experiment.seed).fold("growth"));
     let (batch, on_failure) = (growth.batch, growth.on_failure);
-    Ok(Some(GrowthPolicy { schedule: Box::new(growth.schedule()?), grower, batch, on_failure }))
+    Ok(Some(GrowthSettings { policy: policy::named(growth, &experiment.policies)?, grower, batch, on_failure }))
 }
 
 /// The grower of a method.

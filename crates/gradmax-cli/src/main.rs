@@ -18,6 +18,7 @@ mod method;
 mod network;
 mod optimizer;
 mod output;
+mod policy;
 mod progress;
 mod report;
 mod reproduce;

@@ -3,12 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use gradmax::methods::{
-    Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, GrowthMethod, Nest, Net2Wider, North, Random,
-    RandomPositive, Sign, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
-};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use gradmax::methods::{GrowthMethod, METHODS};
+use gradmax::{Error, Options};
 use toml::{Table, Value};
 
 use crate::failure::misuse;
@@ -27,61 +23,39 @@ pub enum Method {
 /// one: `is` says of which.
 pub type MethodOptions = BTreeMap<String, Table>;
 
-/// A method's name, and how to make it with some of its options changed; its options come back in full.
-type Entry = (&'static str, fn(&Table) -> Result<(Method, Table), toml::de::Error>);
-
-/// Every method's name, and the method. To add a growth method, add a line.
-const METHODS: [Entry; 19] = [
-    ("small", |options| baseline(Method::Small, options)),
-    ("big", |options| baseline(Method::Big, options)),
-    ("random", |options| growing(Random {}, options)),
-    ("random_positive", |options| growing(RandomPositive {}, options)),
-    ("gradmax", |options| growing(GradMax::default(), options)),
-    ("gradmax_one_sided", |options| growing(GradMax { sign: Sign::OneSided, ..GradMax::default() }, options)),
-    ("gradmax_rectified", |options| growing(GradMaxRectified {}, options)),
-    ("gradmax_opt", |options| growing(GradMaxOpt::default(), options)),
-    ("gradmax_opt_authors", |options| growing(GradMaxOpt::authors(), options)),
-    ("tiny", |options| growing(Tiny::default(), options)),
-    ("north", |options| growing(North {}, options)),
-    ("nest", |options| growing(Nest::default(), options)),
-    ("firefly", |options| growing(Firefly::default(), options)),
-    ("firefly_opt", |options| growing(FireflyOpt::default(), options)),
-    ("split", |options| growing(Net2Wider::default(), options)),
-    ("splitting_steepest_descent", |options| growing(SplittingSteepestDescent::default(), options)),
-    ("signed_splitting_descent", |options| growing(SplittingSteepestDescent::signed(), options)),
-    ("variance_transfer", |options| growing(VarianceTransfer {}, options)),
-    ("unit_bias", |options| growing(UnitBias {}, options)),
-];
+/// The baselines.
+const BASELINES: [(&str, Method); 2] = [("small", Method::Small), ("big", Method::Big)];
 
 /// The key by which a variant says which method it is one of.
 const IS: &str = "is";
 
-fn baseline(method: Method, options: &Table) -> Result<(Method, Table), toml::de::Error> {
-    match options.keys().next() {
-        Some(key) => Err(serde::de::Error::custom(format!("unknown field `{key}`, a baseline has no options"))),
-        None => Ok((method, Table::new())),
+/// Options as growth methods and policies read them.
+pub fn to_options(table: &Table) -> Options {
+    match serde_json::to_value(table) {
+        Ok(serde_json::Value::Object(options)) => options,
+        _ => Options::new(),
     }
 }
 
-/// The growth method with some of its options changed.
-fn growing<I: GrowthMethod + Serialize + DeserializeOwned + 'static>(
-    method: I,
-    options: &Table,
-) -> Result<(Method, Table), toml::de::Error> {
-    let mut all = Table::try_from(&method).expect("options are plain values");
-    all.extend(options.iter().map(|(key, value)| (key.clone(), value.clone())));
-    let method: I = all.clone().try_into()?;
-    Ok((Method::Grow(Box::new(method)), all))
+/// Options as a configuration writes them; what is not set is left out.
+pub fn from_options(options: Options) -> Table {
+    let set = options.into_iter().filter(|(_, value)| !value.is_null());
+    set.filter_map(|(key, value)| Some((key, Value::try_from(value).ok()?))).collect()
+}
+
+/// The names of all methods, in order: baselines, then growth methods.
+fn all() -> impl Iterator<Item = &'static str> {
+    BASELINES.iter().map(|(name, _)| *name).chain(METHODS.iter().map(|method| method.name()))
 }
 
 /// The names of all methods, in one line.
 pub fn names() -> String {
-    METHODS.map(|(name, _)| name).join(", ")
+    all().collect::<Vec<_>>().join(", ")
 }
 
 /// The place of a method among all; variants come after the methods.
 pub fn rank(name: &str) -> usize {
-    METHODS.iter().position(|(known, _)| *known == name).unwrap_or(METHODS.len())
+    all().position(|known| known == name).unwrap_or_else(|| all().count())
 }
 
 /// The method of that name, with the options that are given for it.
@@ -102,17 +76,26 @@ fn resolved(name: &str, options: &MethodOptions) -> Result<(Method, Table)> {
         Some(Value::String(is)) => is,
         Some(other) => return Err(misuse(format!("`methods.{name}.is` is {other}; it must be the name of a method"))),
     };
-    let Some((_, method)) = METHODS.iter().find(|(known, _)| *known == is) else {
-        return Err(misuse(format!("there is no method `{is}`; the methods are: {}", names())));
-    };
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !name.chars().all(plain) {
         return Err(misuse(format!(
             "`{name}` cannot be the name of a method, since a folder is named after it; use letters, digits and `_`"
         )));
     }
-    let (method, mut full) =
-        method(&own).map_err(|error| misuse(format!("the options of the method `{name}`: {}", error.message())))?;
+    let wrong = |error: String| misuse(format!("the options of the method `{name}`: {error}"));
+    let baseline = BASELINES.into_iter().find(|(known, _)| *known == is).map(|(_, method)| method);
+    let (method, mut full) = match (baseline, METHODS.iter().find(|method| method.name() == is)) {
+        (Some(baseline), _) => match own.keys().next() {
+            Some(key) => return Err(wrong(format!("unknown field `{key}`, a baseline has no options"))),
+            None => (baseline, Table::new()),
+        },
+        (None, Some(method)) => match method.with(&to_options(&own)) {
+            Ok((method, full)) => (Method::Grow(method), from_options(full)),
+            Err(Error::Options { reason, .. }) => return Err(wrong(reason)),
+            Err(error) => return Err(wrong(error.to_string())),
+        },
+        (None, None) => return Err(misuse(format!("there is no method `{is}`; the methods are: {}", names()))),
+    };
     if is != name {
         full.insert(IS.into(), Value::String(is));
     }

@@ -16,7 +16,7 @@ use gradmax::networks::{Architecture, MlpConfig};
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::site::Activation;
 use gradmax::training::{
-    GrowthBatch, GrowthPolicy, InMemory, Observer, ObserverError, OnFailure, Run, Settings, Task, Trainer,
+    GrowthBatch, GrowthSettings, InMemory, Observer, ObserverError, OnFailure, Run, Settings, Task, Trainer,
 };
 use rand::RngExt;
 
@@ -127,8 +127,8 @@ fn timing(case: &Case, repeat: u64) -> Timing {
         order: Order::AllAtOnce,
         amount: Amount::Count(case.count),
     };
-    let policy = GrowthPolicy {
-        schedule: Box::new(schedule),
+    let policy = GrowthSettings {
+        policy: Box::new(schedule),
         grower: Grower::boxed((case.method)()),
         batch: GrowthBatch::Training,
         on_failure: OnFailure::Stop,

@@ -12,7 +12,7 @@ use gradmax::event::Grower;
 use gradmax::methods::GradMax;
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::site::{Activation, Growable, Probe, Site, global_average};
-use gradmax::training::{GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Target, Task, Trainer};
+use gradmax::training::{GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Target, Task, Trainer};
 
 #[derive(Module, Debug)]
 struct Network {
@@ -67,8 +67,8 @@ fn main() -> Result<(), Error> {
     let data = InMemory::<4>::new(images, Target::classes((0..400).map(|index| index / 200), &device));
 
     let schedule = Periodic { start: 40, every: 40, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
-    let growth = GrowthPolicy {
-        schedule: Box::new(schedule),
+    let growth = GrowthSettings {
+        policy: Box::new(schedule),
         grower: Grower::new(GradMax::default()),
         batch: GrowthBatch::Training,
         on_failure: OnFailure::Stop,

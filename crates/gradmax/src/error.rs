@@ -360,6 +360,14 @@ pub enum Error {
         /// What it should be.
         remedy: &'static str,
     },
+    /// Options of something that configurations can name do not exist, or cannot have their values.
+    #[error("the options of `{name}`: {reason}")]
+    Options {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// A stage of a network cannot follow those before it.
     #[error("stage {stage} of the network: {reason}")]
     BadStage {

@@ -2,6 +2,7 @@
 
 pub(crate) mod chosen;
 pub(crate) mod context;
+pub(crate) mod gradient_norm;
 pub(crate) mod grower;
 pub(crate) mod look;
 pub(crate) mod loss_on_batch;

@@ -10,7 +10,7 @@
 //!   ([`GradMax`](methods::GradMax), [`GradMaxRectified`](methods::GradMaxRectified), one of many others, or your own) for
 //!   weights, widens the module, carries the optimizer's state, verifies the event and returns a
 //!   [`Receipt`](event::Receipt).
-//! - Or let a [`Trainer`](training::Trainer) do it all, with a [`Schedule`](policies::Schedule), observers and
+//! - Or let a [`Trainer`](training::Trainer) do it all, with a [`Policy`](policies::Policy), observers and
 //!   [checkpoints](training::checkpoint).
 //!
 //! # Example
@@ -45,6 +45,7 @@ pub mod networks;
 pub mod operator;
 mod panics;
 pub mod policies;
+mod registry;
 mod seed;
 pub mod site;
 pub mod surgery;
@@ -52,6 +53,7 @@ pub mod training;
 
 pub use error::Error;
 pub use matrix::Matrix;
+pub use registry::{Named, Options};
 pub use seed::Seed;
 
 /// What most programs that grow a network need.

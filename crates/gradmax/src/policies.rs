@@ -1,7 +1,14 @@
-//! When a network grows, where, and by how much.
+//! When, where and by how much a network grows: the contract of policies, and a file for each of them.
 
-pub(crate) mod periodic;
-pub(crate) mod schedule;
+pub(crate) mod look;
+pub(crate) mod policy;
 
-pub use self::periodic::{Amount, Order, Periodic};
-pub use self::schedule::{Observed, Schedule, target_widths};
+pub use self::look::{Cost, PolicyLook};
+pub use self::policy::{Observed, Policy, PolicyState};
+use crate::registry::registry;
+
+registry! {
+    /// Every policy that configurations can name.
+    POLICIES: dyn Policy;
+    periodic { Amount, Order, Periodic } "periodic" = Periodic::default();
+}

@@ -19,7 +19,7 @@ pub use self::gradients::{Decayed, WeightDecay};
 pub use self::learning_rate::{Decay, LearningRate};
 pub use self::observer::{Observer, ObserverError, Row, Split};
 pub use self::run::{Outcome, Progress, Run, Summary};
-pub use self::settings::{GrowthBatch, GrowthPolicy, OnFailure, Settings};
+pub use self::settings::{GrowthBatch, GrowthSettings, OnFailure, Settings};
 pub use self::task::{Target, Task};
 pub use self::trainer::Trainer;
 pub use crate::draws::with_draws;

@@ -8,13 +8,13 @@ use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, TensorData};
 use common::{Images, device, state};
 use gradmax::Seed;
-use gradmax::event::Grower;
+use gradmax::event::{Grower, Planned};
 use gradmax::methods::GradMax;
 use gradmax::modules::NormKind;
 use gradmax::networks::{
     Architecture, ConvNetConfig, Described, Downsampling, MobileNetV1Config, Strides, VggConfig, WideResNetConfig,
 };
-use gradmax::policies::{Amount, Observed, Order, Periodic, Schedule};
+use gradmax::policies::{Amount, Order, Periodic, Policy};
 use gradmax::site::{Growable, SiteWidth};
 
 fn momentum() -> ModuleOptimizer {
@@ -75,7 +75,9 @@ where
     let schedule = Periodic { start: 1, every: 1, times: 12, order: Order::AllAtOnce, amount: Amount::Fraction(0.25) };
     let mut sites: Vec<SiteWidth> = small.site_widths();
     for event in 0..12 {
-        let plan = schedule.plan(&Observed::new(event + 1, event, &sites));
+        let next = schedule.target(&small.site_widths(), event + 2).unwrap();
+        let gained = next.iter().zip(&sites).map(|(next, now)| (&now.site, next.width - now.width));
+        let plan = gained.map(|(site, count)| Planned { site: site.clone(), count }).collect::<Vec<_>>();
         let before = state(&optimizer);
         let growth = Grower::new(GradMax::default())
             .grow(&network, &optimizer, &plan, |network, probe| images.pass(network, probe))

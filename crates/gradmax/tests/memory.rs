@@ -19,7 +19,7 @@ use gradmax::networks::{Architecture, ConvNetConfig, Mlp, Stage};
 use gradmax::policies::Periodic;
 use gradmax::site::{Activation, Growable, Probe};
 use gradmax::training::{
-    Examples, GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Target, Task, Trainer,
+    Examples, GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Target, Task, Trainer,
 };
 use gradmax::{Error, Seed};
 use peak_alloc::PeakAlloc;
@@ -216,8 +216,8 @@ fn examples_that_cannot_be_read_again_end_the_event_with_an_error() {
             let examples = Vanishing { data: &data, left: Cell::new(reads) };
             let settings = Settings { batch_size: Some(20), evaluation_batch: 30, ..Settings::new(2, 0.1) };
             let (order, amount) = (gradmax::policies::Order::AllAtOnce, gradmax::policies::Amount::Count(2));
-            let growth = GrowthPolicy {
-                schedule: Box::new(Periodic { start: 1, every: 1, times: 1, order, amount }),
+            let growth = GrowthSettings {
+                policy: Box::new(Periodic { start: 1, every: 1, times: 1, order, amount }),
                 grower: Grower::boxed(make()).with_evidence_memory(0),
                 batch: GrowthBatch::All,
                 // Passes over failures of growth; that examples cannot be read is none.

@@ -12,53 +12,64 @@ use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use common::{Images, Keep, Seen, device, weights};
 use gradmax::event::Grower;
-use gradmax::methods::{
-    Firefly, FireflyOpt, GradMax, GradMaxOpt, GradMaxRectified, GrowthMethod, Nest, Net2Wider, North, Random,
-    RandomPositive, Sign, SplittingSteepestDescent, Tiny, UnitBias, VarianceTransfer,
-};
+use gradmax::methods::{GrowthMethod, METHODS};
 use gradmax::modules::NormKind;
 use gradmax::networks::{Architecture, ConvNetConfig, Downsampling, MlpConfig, Stage, VggConfig, WideResNetConfig};
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::site::{Activation, Growable};
 use gradmax::training::{
-    Examples, GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Target, Task, Trainer, checkpoint,
+    Examples, GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Target, Task, Trainer, checkpoint,
 };
-use gradmax::{Error, Seed};
+use gradmax::{Error, Named, Options, Seed};
 
-/// A method, and what it promises.
+/// A growth method, and what it promises.
 struct Method {
     name: &'static str,
-    make: fn() -> Box<dyn GrowthMethod>,
+    make: Box<dyn Fn() -> Box<dyn GrowthMethod>>,
     /// Whether the network's output stays as it is.
     preserves: bool,
-    /// Whether the neurons need biases.
-    biases: bool,
 }
 
-const fn method(name: &'static str, preserves: bool, make: fn() -> Box<dyn GrowthMethod>) -> Method {
-    Method { name, make, preserves, biases: false }
-}
-
-const METHODS: [Method; 18] = [
-    method("random", true, || Box::new(Random {})),
-    method("random_positive", true, || Box::new(RandomPositive {})),
-    method("gradmax", true, || Box::<GradMax>::default()),
-    method("gradmax_one_sided", true, || Box::new(GradMax { sign: Sign::OneSided, ..GradMax::default() })),
-    method("gradmax_rectified", true, || Box::new(GradMaxRectified {})),
-    method("gradmax_opt", true, || Box::new(GradMaxOpt { steps: 10, ..GradMaxOpt::default() })),
-    method("gradmax_opt_authors", true, || Box::new(GradMaxOpt { steps: 5, ..GradMaxOpt::authors() })),
-    method("tiny", true, || Box::<Tiny>::default()),
-    method("north", true, || Box::new(North {})),
-    method("nest", false, || Box::<Nest>::default()),
-    method("firefly", false, || Box::new(Firefly { steps: 3, ..Firefly::default() })),
-    method("firefly_opt", false, || Box::new(FireflyOpt { steps: 3, ..FireflyOpt::default() })),
-    method("split", false, || Box::<Net2Wider>::default()),
-    method("split_without_noise", true, || Box::new(Net2Wider { noise: 0.0 })),
-    method("splitting_steepest_descent", false, || Box::<SplittingSteepestDescent>::default()),
-    method("signed_splitting_descent", false, || Box::new(SplittingSteepestDescent::signed())),
-    method("variance_transfer", false, || Box::new(VarianceTransfer {})),
-    Method { biases: true, ..method("unit_bias", true, || Box::new(UnitBias {})) },
+/// Methods that change the output.
+const CHANGING: [&str; 7] = [
+    "nest",
+    "firefly",
+    "firefly_opt",
+    "split",
+    "splitting_steepest_descent",
+    "signed_splitting_descent",
+    "variance_transfer",
 ];
+
+/// The method whose neurons need biases.
+const NEEDS_BIASES: &str = "unit_bias";
+
+/// Every method of the registry, with fewer steps where it searches, and a variant that promises more.
+fn methods() -> Vec<Method> {
+    let of = |named: &'static Named<dyn GrowthMethod>, options: Options, name, preserves| Method {
+        name,
+        make: Box::new(move || named.with(&options).unwrap().0),
+        preserves,
+    };
+    let listed = METHODS.iter().map(|named| {
+        let (_, mut options) = named.with(&Options::new()).unwrap();
+        options.retain(|option, _| option == "steps");
+        options.values_mut().for_each(|steps| *steps = 3.into());
+        of(named, options, named.name(), !CHANGING.contains(&named.name()))
+    });
+    let split = METHODS.iter().find(|named| named.name() == "split").unwrap();
+    let exact = Options::from_iter([("noise".to_string(), 0.0.into())]);
+    listed.chain([of(split, exact, "split_without_noise", true)]).collect()
+}
+
+#[test]
+fn options_that_a_method_does_not_have_are_refused() {
+    let unknown = Options::from_iter([("no_such_option".to_string(), 1.into())]);
+    for named in METHODS {
+        let error = named.with(&unknown).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("no_such_option"), "{error}");
+    }
+}
 
 fn optimizers() -> [(&'static str, ModuleOptimizer); 2] {
     let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
@@ -87,7 +98,7 @@ fn check_every_method<A: Architecture>(
     shape: &A,
     data: &dyn Examples<Input = <A::Network as Growable>::Input>,
 ) {
-    for method in &METHODS {
+    for method in &methods() {
         for (optimizer_name, optimizer) in optimizers() {
             check(&format!("{} {what} {optimizer_name}", method.name), method, shape, data, &optimizer);
         }
@@ -107,7 +118,7 @@ fn check<A: Architecture>(
         let flag = AtomicBool::new(false);
         let grower = Grower::boxed((method.make)()).with_name(method.name).with_seed(Seed::new(8));
         let (batch, on_failure) = (GrowthBatch::Training, OnFailure::Stop);
-        let policy = GrowthPolicy { schedule: Box::new(SCHEDULE), grower, batch, on_failure };
+        let policy = GrowthSettings { policy: Box::new(SCHEDULE), grower, batch, on_failure };
         Trainer::new(settings.clone(), Task::Classification, data)
             .with_growth(policy)
             .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
@@ -120,7 +131,7 @@ fn check<A: Architecture>(
     let network = fresh();
     let before = parameters(&network);
     let outcome = train(Run::new(network.clone(), optimizer.clone()), &mut whole, None, None);
-    if method.biases && network.sites().iter().any(|site| site.producer().bias().is_none()) {
+    if method.name == NEEDS_BIASES && network.sites().iter().any(|site| site.producer().bias().is_none()) {
         let Err(Error::Method { reason, .. }) = outcome else { panic!("{what}: grown without biases") };
         assert!(reason.contains("biases"), "{what}: {reason}");
         return;

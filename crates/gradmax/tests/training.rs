@@ -18,7 +18,7 @@ use gradmax::networks::{Architecture, Mlp, MlpConfig, WideResNetConfig};
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::site::{Activation, Growable};
 use gradmax::training::{
-    Decay, Decayed, Examples, GrowthBatch, GrowthPolicy, InMemory, LearningRate, Observer, ObserverError, OnFailure,
+    Decay, Decayed, Examples, GrowthBatch, GrowthSettings, InMemory, LearningRate, Observer, ObserverError, OnFailure,
     Run, Settings, Target, Task, Trainer, WeightDecay, checkpoint,
 };
 use gradmax::{Error, Seed};
@@ -53,10 +53,10 @@ fn config(hidden: &[usize]) -> MlpConfig {
     MlpConfig::new(6, hidden, 3, Activation::Relu)
 }
 
-fn policy(method: Box<dyn GrowthMethod>, batch: GrowthBatch) -> GrowthPolicy {
+fn policy(method: Box<dyn GrowthMethod>, batch: GrowthBatch) -> GrowthSettings {
     let schedule = Periodic { start: 10, every: 10, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
     let grower = Grower::boxed(method).with_seed(Seed::new(8));
-    GrowthPolicy { schedule: Box::new(schedule), grower, batch, on_failure: OnFailure::Stop }
+    GrowthSettings { policy: Box::new(schedule), grower, batch, on_failure: OnFailure::Stop }
 }
 
 type Choice = (&'static str, fn() -> Box<dyn GrowthMethod>);
@@ -515,7 +515,7 @@ fn a_growth_event_that_fails_saves_the_run_and_stops_it_or_is_passed_over() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("moody");
     let data = data();
     let train = |on_failure: OnFailure, run: Run<Mlp>, seen: &mut Seen| {
-        let policy = GrowthPolicy { on_failure, ..policy(Box::new(Moody), GrowthBatch::Training) };
+        let policy = GrowthSettings { on_failure, ..policy(Box::new(Moody), GrowthBatch::Training) };
         let settings = Settings { checkpoint_every: None, ..settings(45) };
         Trainer::new(settings, Task::Classification, &data)
             .with_growth(policy)

@@ -15,7 +15,7 @@ use gradmax::policies::Periodic;
 use gradmax::site::{Activation, Growable, Probe, Site};
 use gradmax::surgery::NewNeurons;
 use gradmax::training::{
-    GrowthBatch, GrowthPolicy, InMemory, OnFailure, Run, Settings, Task, Trainer, checkpoint, with_draws,
+    GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Task, Trainer, checkpoint, with_draws,
 };
 use gradmax::{Error, Seed};
 
@@ -302,8 +302,8 @@ fn runs_with_dropout_are_reproducible_side_by_side_and_resumed() {
             order: gradmax::policies::Order::AllAtOnce,
             amount: gradmax::policies::Amount::Count(2),
         };
-        let growth = GrowthPolicy {
-            schedule: Box::new(schedule),
+        let growth = GrowthSettings {
+            policy: Box::new(schedule),
             grower: Grower::new(GradMax::default()),
             batch: GrowthBatch::Training,
             on_failure: OnFailure::Stop,

@@ -47,21 +47,21 @@ pub fn inspect(arguments: Inspect) -> Result<()> {
         Some(folder) => folder.read_experiment()?,
         None => Experiment::read(&arguments.subject, &arguments.set)?,
     };
-    let Networks { seed, target } = Networks::of(&experiment)?;
+    let networks = Networks::of(&experiment)?;
+    let target = networks.target.clone();
     let method = method::named(&experiment.method, &experiment.methods)?;
     let progress = match folder.filter(RunFolder::has_checkpoint) {
         Some(folder) => Some(checkpoint::load_progress(&folder.checkpoint())?),
         None => None,
     };
     let now = match &progress {
-        Some(progress) => widened(&seed, progress, &arguments.subject)?,
-        None if matches!(method, Method::Big) => target.clone(),
-        None => seed,
+        Some(progress) => widened(&networks.seed, progress, &arguments.subject)?,
+        None => networks.start(&method)?,
     };
-    let grows = matches!(method, Method::Grow(_)) && now != target;
+    let target = target.filter(|target| matches!(method, Method::Grow(_)) && now != *target);
     let inspection = Inspection {
         network: anatomy(&now, &experiment.device)?,
-        target: grows.then(|| anatomy(&target, &experiment.device)).transpose()?,
+        target: target.map(|target| anatomy(&target, &experiment.device)).transpose()?,
         step: progress.map(|progress| progress.step),
         notes: [experiment.data.assumption(), never_grows(&experiment)?].into_iter().flatten().collect(),
     };

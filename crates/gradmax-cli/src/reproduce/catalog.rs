@@ -313,7 +313,7 @@ mod tests {
         for artefact in &ALL {
             let made = (artefact.make)(&setting).unwrap();
             for study in made.configurations() {
-                let growth = study.experiment.growth.as_ref().unwrap();
+                let growth = study.experiment.growth.as_ref().unwrap().periodic().unwrap();
                 let last = growth.start.next_multiple_of(growth.every) + (growth.times - 1) * growth.every;
                 let steps = study.experiment.training.steps(|| study.experiment.data.examples());
                 assert!(last < steps, "{}: {} grows at step {last} of {steps}", artefact.id, study.name);

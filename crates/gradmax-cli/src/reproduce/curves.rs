@@ -109,7 +109,7 @@ impl Measure {
             Self::FinalLoss => Some(run.summary.as_ref()?.final_train_loss),
             Self::MeanLoss => average(0, |row| Quantity::StepLoss.of(row)),
             Self::AdjustedGradientNorm => {
-                let first = run.experiment.growth.as_ref()?.start;
+                let first = run.experiment.growth.as_ref()?.start?;
                 average(first, |row| Quantity::AdjustedGradientNorm.of(row))
             }
         }
@@ -147,7 +147,7 @@ impl Curves {
     /// The steps of growth events, if all of a panel's runs have the same.
     fn marks(&self, panel: &CurvePanel) -> Vec<f64> {
         let schedules = panel.lines.iter().map(|line| &self.studies[line.study].experiment.growth);
-        let mut steps = schedules.flatten().map(|growth| (growth.start, growth.every, growth.times));
+        let mut steps = schedules.flatten().filter_map(|growth| Some((growth.start?, growth.every?, growth.times?)));
         let Some((start, every, times)) = steps.next().filter(|first| steps.all(|other| other == *first)) else {
             return Vec::new();
         };

@@ -143,7 +143,7 @@ impl Job for Measurement {
         for (growth, step) in self.at.iter().enumerate() {
             let mut trainer = Trainer::new(settings.clone(), data.task, &*data.train);
             if let Some(policy) =
-                experiment::policy(experiment, method::named(&experiment.method, &experiment.methods)?)?
+                experiment::growth_settings(experiment, method::named(&experiment.method, &experiment.methods)?)?
             {
                 trainer = trainer.with_growth(policy);
             }

@@ -170,7 +170,7 @@ impl Job for Measurement {
 
     fn run(&self, data: &SharedData, _: ProgressBar, _: &AtomicBool) -> Result<Done> {
         let experiment = &self.study.experiment;
-        let growth = experiment.growth.as_ref().context("the schematic needs a schedule of growth")?;
+        let growth = experiment.growth.as_ref().context("the schematic needs a schedule of growth")?.periodic()?;
         let data = data.of(experiment)?;
         let settings = settings(experiment, &data);
         let trainer = || Trainer::new(settings.clone(), data.task, &*data.train);

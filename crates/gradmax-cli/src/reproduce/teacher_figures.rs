@@ -35,7 +35,7 @@ pub fn figure_1(setting: &Setting) -> Result<Box<dyn Reproduction>> {
 /// How networks are grown at checkpoints of a random run.
 fn growths(setting: &Setting, student: Student) -> Result<Growths> {
     let study = student.study(setting, &format!("{}-growths", student.name()), &[], &["random"])?;
-    let growth = study.experiment.growth.as_ref().expect("the students grow");
+    let growth = study.experiment.growth.as_ref().expect("the students grow").periodic()?;
     let at = (0..growth.times).map(|event| growth.start + event * growth.every).collect();
     let grown = |method, repeats, train| GrownBy { method, repeats, train };
     let mut methods = vec![

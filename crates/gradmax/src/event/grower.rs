@@ -193,12 +193,33 @@ impl Grower {
         parts: &[Part<'_, N>],
         context: EventContext,
     ) -> Result<Growth<N>, Error> {
+        self.grow_from(network, optimizer, plan, parts, context, None)
+    }
+
+    /// As [`grow_on`](Self::grow_on), from a probed pass over the parts if it was taken before.
+    pub(crate) fn grow_from<N: Growable>(
+        &self,
+        network: &N,
+        optimizer: &ModuleOptimizer,
+        plan: &[Planned],
+        parts: &[Part<'_, N>],
+        context: EventContext,
+        taken: Option<Taken<N>>,
+    ) -> Result<Growth<N>, Error> {
         let device = device_of(network);
         // Before the costly part: a plan that cannot be carried out is refused at once.
         let planned = self.planned_sites(network, plan, &device)?;
-        let taken = Taken::of(network, parts, self.evidence_memory)?;
+        let taken = match taken {
+            Some(taken) => taken,
+            None => Taken::of(network, parts, self.evidence_memory)?,
+        };
         let probe = taken.milliseconds;
         self.grow_after(network, optimizer, planned, parts, context, (&taken, probe))
+    }
+
+    /// How many bytes of evidence are kept.
+    pub(crate) fn evidence_memory(&self) -> usize {
+        self.evidence_memory
     }
 
     /// As [`grow_on`](Self::grow_on), after a look that is shared with other events: several methods, or several draws

@@ -4,11 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::event::plan::Planned;
-use crate::policies::schedule::{Observed, Schedule};
+use crate::policies::look::PolicyLook;
+use crate::policies::policy::{Observed, Policy, PolicyState};
+use crate::site::width::SiteWidth;
 
 /// Growth at fixed steps: at step `t` iff `t >= start`, `t` is a multiple of `every`, and fewer than `times` events
 /// were.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Periodic {
     /// The first step at which growth may happen.
     pub start: usize,
@@ -53,12 +56,34 @@ impl Amount {
     }
 }
 
+impl Default for Periodic {
+    /// A neuron at every site every hundredth step, without end.
+    fn default() -> Self {
+        Self { start: 0, every: 100, times: u32::MAX as usize, order: Order::default(), amount: Amount::Count(1) }
+    }
+}
+
 impl Periodic {
-    /// Checks that the numbers make sense.
-    ///
-    /// # Errors
-    /// [`Error::BadOption`].
-    pub fn check(&self) -> Result<(), Error> {
+    /// Whether growth comes before this step.
+    pub(crate) fn comes(&self, step: usize, events: usize) -> bool {
+        step >= self.start && step.is_multiple_of(self.every) && events < self.times
+    }
+
+    /// The growth of the event after so many.
+    fn planned(&self, events: usize, sites: &[SiteWidth]) -> Vec<Planned> {
+        let turn = events % sites.len().max(1);
+        let grows = |index: usize| self.order == Order::AllAtOnce || index == turn;
+        let sites = sites.iter().enumerate().filter(|(index, _)| grows(*index));
+        sites.map(|(_, at)| Planned { site: at.site.clone(), count: self.amount.of(at.seed) }).collect()
+    }
+}
+
+impl Policy for Periodic {
+    fn name(&self) -> &str {
+        "periodic"
+    }
+
+    fn check(&self) -> Result<(), Error> {
         let bad = |option, value: String, remedy| Err(Error::BadOption { option, value, remedy });
         match self.amount {
             _ if self.every == 0 => bad("every", "0".into(), "growth needs at least one step between two events"),
@@ -73,27 +98,37 @@ impl Periodic {
             _ => Ok(()),
         }
     }
-}
 
-impl Schedule for Periodic {
-    fn plan(&self, observed: &Observed<'_>) -> Vec<Planned> {
-        let due =
-            observed.step >= self.start && observed.step.is_multiple_of(self.every) && observed.events < self.times;
-        if !due || observed.sites.is_empty() {
-            return Vec::new();
+    fn due(&self, observed: &Observed<'_>, _state: &PolicyState) -> bool {
+        self.comes(observed.step, observed.events)
+    }
+
+    fn plan(
+        &self,
+        observed: &Observed<'_>,
+        _look: &dyn PolicyLook,
+        _state: &mut PolicyState,
+    ) -> Result<Vec<Planned>, Error> {
+        Ok(self.planned(observed.events, observed.sites))
+    }
+
+    fn target(&self, seed: &[SiteWidth], steps: usize) -> Option<Vec<SiteWidth>> {
+        let (mut sites, mut events) = (seed.to_vec(), 0);
+        for step in 0..steps {
+            if self.comes(step, events) {
+                for Planned { site, count } in self.planned(events, &sites) {
+                    sites.iter_mut().filter(|at| at.site == site).for_each(|at| at.width += count);
+                }
+                events += 1;
+            }
         }
-        let turn = observed.events % observed.sites.len();
-        let grows = |index: usize| self.order == Order::AllAtOnce || index == turn;
-        let sites = observed.sites.iter().enumerate().filter(|(index, _)| grows(*index));
-        sites.map(|(_, at)| Planned { site: at.site.clone(), count: self.amount.of(at.seed) }).collect()
+        Some(sites)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::schedule::target_widths;
-    use crate::site::width::SiteWidth;
 
     fn sites() -> Vec<SiteWidth> {
         [("a", 8), ("b", 3)].map(|(site, seed)| SiteWidth { site: site.into(), seed, width: seed }).to_vec()
@@ -106,9 +141,8 @@ mod tests {
     fn events(schedule: &Periodic) -> Vec<(usize, Vec<Planned>)> {
         let mut seen = Vec::new();
         for step in 0..200 {
-            let plan = schedule.plan(&Observed::new(step, seen.len(), &sites()));
-            if !plan.is_empty() {
-                seen.push((step, plan));
+            if schedule.comes(step, seen.len()) {
+                seen.push((step, schedule.planned(seen.len(), &sites())));
             }
         }
         seen
@@ -130,13 +164,13 @@ mod tests {
 
     #[test]
     fn fractions_are_of_the_seed_width_and_at_least_one_neuron() {
-        let widths = target_widths(&periodic(Order::AllAtOnce, Amount::Fraction(0.25)), &sites(), 1000);
+        let widths = periodic(Order::AllAtOnce, Amount::Fraction(0.25)).target(&sites(), 1000).unwrap();
         assert_eq!(widths.iter().map(|at| at.width).collect::<Vec<_>>(), [8 + 4 * 2, 3 + 4]);
     }
 
     #[test]
     fn a_short_run_reaches_only_part_of_the_target() {
-        let widths = target_widths(&periodic(Order::AllAtOnce, Amount::Count(1)), &sites(), 46);
+        let widths = periodic(Order::AllAtOnce, Amount::Count(1)).target(&sites(), 46).unwrap();
         assert_eq!(widths[0].width, 10);
     }
 }

@@ -1,9 +1,11 @@
-//! Weight decay, clipping and the norm of gradients: what happens between a backward pass and the optimizer.
+//! Weight decay and clipping: what happens between a backward pass and the optimizer.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+
+use crate::event::gradient_norm::gradient_norm;
 
 /// How strongly weights are drawn to zero, and which.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -115,26 +117,6 @@ impl ModuleMapper for Reducing {
         }
         let kept = 1.0 - self.learning_rate * self.decay.rate;
         param.map(|weight| weight.inner().mul_scalar(kept).autodiff().require_grad())
-    }
-}
-
-/// The norm of all gradients of a module together.
-pub(crate) fn gradient_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
-    let mut norm = SquaredNorm { gradients, sum: 0.0 };
-    module.visit(&mut norm);
-    norm.sum.sqrt()
-}
-
-struct SquaredNorm<'a> {
-    gradients: &'a GradientsParams,
-    sum: f64,
-}
-
-impl ModuleVisitor for SquaredNorm<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.sum += gradient.square().sum().into_scalar::<f64>();
-        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use burn::optim::ModuleOptimizer;
 
+use crate::event::look::Taken;
+use crate::event::pass::TrainingPass;
 use crate::event::receipt::Receipt;
 use crate::site::growable::Growable;
 use crate::training::run::Run;
@@ -63,6 +65,14 @@ impl<N: Growable> Ongoing<N> {
     fn recent_milliseconds(&self, seconds: &[f64]) -> Option<f64> {
         let recent = self.steps_since_growth.min(RECENT_STEPS).min(seconds.len());
         median(&seconds[seconds.len() - recent..]).map(|seconds| seconds * 1e3)
+    }
+
+    /// Goes on from a look after which nothing grew, which a training step can take for its own pass.
+    pub(crate) fn looked(&mut self, taken: Taken<N>) -> Option<TrainingPass> {
+        let pass = taken.looked.pass.into_inner()?;
+        // The copy that was looked at: its running statistics have seen the batch.
+        self.run.network = taken.looking;
+        Some(pass)
     }
 
     /// Goes on without a growth event that was due.

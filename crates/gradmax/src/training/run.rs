@@ -3,6 +3,7 @@
 use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
 
+use crate::policies::policy::{Observed, PolicyState};
 use crate::site::growable::Growable;
 use crate::site::width::SiteWidth;
 use crate::training::evaluation::Evaluation;
@@ -35,6 +36,20 @@ pub struct Progress {
     pub seconds: f64,
     /// Of these, seconds spent on growth, verification included.
     pub growth_seconds: f64,
+    /// The last training loss that was logged.
+    #[serde(default)]
+    pub loss: Option<f64>,
+    /// What the policy remembers.
+    #[serde(default)]
+    pub policy: PolicyState,
+}
+
+impl Progress {
+    /// What a policy can observe of a run of so many steps.
+    pub(crate) fn observed(&self, steps: usize) -> Observed<'_> {
+        let Self { step, events, loss, training_flops, .. } = *self;
+        Observed { loss, training_flops, ..Observed::new(step, steps, events, &self.sites) }
+    }
 }
 
 impl<N: Growable> Run<N> {

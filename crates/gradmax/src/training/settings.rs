@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::grower::Grower;
-use crate::policies::schedule::Schedule;
+use crate::policies::policy::Policy;
 use crate::seed::Seed;
 use crate::training::gradients::WeightDecay;
 use crate::training::learning_rate::LearningRate;
@@ -55,9 +55,9 @@ impl Settings {
 }
 
 /// When and how a run grows.
-pub struct GrowthPolicy {
+pub struct GrowthSettings {
     /// When, where and how much.
-    pub schedule: Box<dyn Schedule>,
+    pub policy: Box<dyn Policy>,
     /// How.
     pub grower: Grower,
     /// On what.

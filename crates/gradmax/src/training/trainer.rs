@@ -8,21 +8,22 @@ use burn::optim::GradientsParams;
 use crate::draws::with_draws;
 use crate::error::Error;
 use crate::event::context::EventContext;
+use crate::event::gradient_norm::gradient_norm;
 use crate::event::grower::Growth;
 use crate::event::pass::{Part, Pass, TrainingPass};
 use crate::event::receipt::Receipt;
-use crate::policies::schedule::Observed;
+use crate::policies::look::LazyLook;
 use crate::seed::Seed;
 use crate::site::growable::{Growable, trainable_parameters, training_flops};
 use crate::site::probe::Probe;
 use crate::training::data::{Batch, Examples, class_range};
 use crate::training::evaluation::{Evaluation, evaluate};
-use crate::training::gradients::{clipped, gradient_norm};
+use crate::training::gradients::clipped;
 use crate::training::observer::{Observer, Row, Split};
 use crate::training::ongoing::Ongoing;
 use crate::training::order::Order;
 use crate::training::run::{Outcome, Run, Summary};
-use crate::training::settings::{GrowthBatch, GrowthPolicy, OnFailure, Settings};
+use crate::training::settings::{GrowthBatch, GrowthSettings, OnFailure, Settings};
 use crate::training::task::{Target, Task};
 
 /// Trains a network, growing it when its policy says so.
@@ -38,7 +39,7 @@ use crate::training::task::{Target, Task};
 /// use gradmax::networks::MlpConfig;
 /// use gradmax::policies::{Amount, Order, Periodic};
 /// use gradmax::prelude::*;
-/// use gradmax::training::{GrowthBatch, GrowthPolicy, InMemory, OnFailure};
+/// use gradmax::training::{GrowthBatch, GrowthSettings, InMemory, OnFailure};
 ///
 /// let device = Device::flex();
 /// let inputs = Tensor::<2>::random([200, 4], Distribution::Default, &device);
@@ -46,9 +47,9 @@ use crate::training::task::{Target, Task};
 /// let config = MlpConfig::new(4, &[2], 4, Activation::Tanh);
 /// let network = config.init(Seed::new(0), &device.autodiff())?;
 ///
-/// let schedule = Periodic { start: 50, every: 50, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
-/// let growth = GrowthPolicy {
-///     schedule: Box::new(schedule),
+/// let policy = Periodic { start: 50, every: 50, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
+/// let growth = GrowthSettings {
+///     policy: Box::new(policy),
 ///     grower: Grower::new(GradMax::default()),
 ///     batch: GrowthBatch::Training,
 ///     on_failure: OnFailure::Stop,
@@ -64,7 +65,7 @@ pub struct Trainer<'a, N: Growable> {
     task: Task,
     train: &'a dyn Examples<Input = N::Input>,
     test: Option<&'a dyn Examples<Input = N::Input>>,
-    growth: Option<GrowthPolicy>,
+    growth: Option<GrowthSettings>,
     observers: Vec<Box<dyn Observer<N> + 'a>>,
     stop: Option<&'a AtomicBool>,
     /// Outputs of the network, where labels have to be looked at batch by batch.
@@ -86,7 +87,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
 
     /// Makes the network grow.
     #[must_use]
-    pub fn with_growth(mut self, growth: GrowthPolicy) -> Self {
+    pub fn with_growth(mut self, growth: GrowthSettings) -> Self {
         self.growth = Some(growth);
         self
     }
@@ -152,7 +153,10 @@ impl<'a, N: Growable> Trainer<'a, N> {
             _ if self.growth.as_ref().is_some_and(|growth| growth.batch == GrowthBatch::Examples(0)) => {
                 bad("growth batch", "growth needs at least one example to look at")
             }
-            _ => self.growth.as_ref().map_or(Ok(()), |growth| growth.grower.check(&run.network)),
+            _ => self.growth.as_ref().map_or(Ok(()), |growth| {
+                growth.policy.check()?;
+                growth.grower.check(&run.network)
+            }),
         }
     }
 
@@ -206,6 +210,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
             check_finite(loss, step)?;
             let score = self.task.correct(output, &batch.target).map(|correct| correct / examples as f64);
             let gradient_norm = Some(gradient_norm(&ongoing.run.network, &gradients));
+            ongoing.run.progress.loss = Some(loss);
             self.row(&mut ongoing, order, Split::Train, Evaluation { loss, score }, gradient_norm)?;
         }
         let Run { network, mut optimizer, mut progress } = ongoing.run;
@@ -261,7 +266,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
         Ok(ongoing)
     }
 
-    /// Grows the network if the schedule says so; returns the pass over the batch, if growth took it on the training
+    /// Grows the network if the policy says so; returns the pass over the batch, if growth took it on the training
     /// step's behalf.
     fn grow_if_due(
         &mut self,
@@ -273,8 +278,8 @@ impl<'a, N: Growable> Trainer<'a, N> {
             return Ok(None);
         };
         let progress = &ongoing.run.progress;
-        let plan = growth.schedule.plan(&Observed::new(progress.step, progress.events, &progress.sites));
-        if plan.is_empty() {
+        let observed = progress.observed(self.settings.steps);
+        if !growth.policy.due(&observed, &progress.policy) {
             return Ok(None);
         }
         let started = Instant::now();
@@ -291,7 +296,15 @@ impl<'a, N: Growable> Trainer<'a, N> {
         };
         let parts = self.growth_batch(which, batch, context.step)?;
         let network = &ongoing.run.network;
-        let grown = growth.grower.grow_on(network, &ongoing.run.optimizer, &plan, &parts, context);
+        let look = LazyLook::new(network, &parts, growth.grower.evidence_memory());
+        let mut state = progress.policy.clone();
+        let plan = growth.policy.plan(&observed, &look, &mut state)?;
+        let taken = look.into_taken();
+        if plan.is_empty() {
+            ongoing.run.progress.policy = state;
+            return Ok(taken.filter(|_| context.batch_is_training_step).and_then(|taken| ongoing.looked(taken)));
+        }
+        let grown = growth.grower.grow_from(network, &ongoing.run.optimizer, &plan, &parts, context, taken);
         drop(parts);
         let (receipt, training_pass) = match grown {
             Ok(Growth { network, optimizer, training_pass, receipt }) => {
@@ -306,6 +319,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
             }
             Err(error) => return Err(error),
         };
+        ongoing.run.progress.policy = state;
         self.observers.iter_mut().try_for_each(|observer| observer.grown(&receipt).map_err(Error::Observer))?;
         Ok(training_pass)
     }

@@ -1,0 +1,144 @@
+//! What a policy can look at: what growth would give at each site, and what it would cost.
+
+use std::cell::OnceCell;
+
+use crate::error::Error;
+use crate::event::gradient_norm::{gradient_norm, gradients_of_parts};
+use crate::event::look::{Taken, independent};
+use crate::event::pass::Part;
+use crate::matrix::Matrix;
+use crate::operator::branch::Branch;
+use crate::operator::growth_operator::GrowthOperator;
+use crate::site::declaration::{Site, unknown_site};
+use crate::site::growable::{Growable, trainable_parameters};
+use crate::site::side::Side;
+use crate::surgery::addition::addition;
+use crate::surgery::new_neurons::NewNeurons;
+use crate::surgery::widen::widen;
+
+/// A network on a growth batch, as a policy sees it. The pass over the batch is taken when something is asked for first.
+pub trait PolicyLook {
+    /// The mean loss on the growth batch.
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if examples cannot be read.
+    fn loss(&self) -> Result<f64, Error>;
+
+    /// The norm of the loss's gradient over all parameters, on the growth batch.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    fn gradient_norm(&self) -> Result<f64, Error>;
+
+    /// The leading singular values of a site's growth operator, so many of each of its blocks, the largest first: with
+    /// outgoing weights of norm `c`, the incoming weights of a new neuron receive a gradient of norm `c` times its value.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSite`], and those of [`GrowthOperator::new`].
+    fn spectrum(&self, site: &str, count: usize) -> Result<Vec<f64>, Error>;
+
+    /// New neurons of a site come in multiples of this, so that its groups stay even.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSite`].
+    fn growth_unit(&self, site: &str) -> Result<usize, Error>;
+
+    /// What so many new neurons at a site cost.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSite`] and [`Error::UnevenGroups`].
+    fn cost(&self, site: &str, count: usize) -> Result<Cost, Error>;
+}
+
+/// What new neurons cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Trainable parameters.
+    pub parameters: u64,
+    /// Floating-point operations of an example's forward pass.
+    pub flops: u64,
+}
+
+/// Looks at a network when it is asked to.
+pub(crate) struct LazyLook<'a, 'p, N> {
+    network: &'a N,
+    parts: &'a [Part<'p, N>],
+    /// Bytes of evidence that are kept.
+    memory: usize,
+    taken: OnceCell<Taken<N>>,
+}
+
+impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
+    pub(crate) fn new(network: &'a N, parts: &'a [Part<'p, N>], memory: usize) -> Self {
+        Self { network, parts, memory, taken: OnceCell::new() }
+    }
+
+    /// What was seen, if something was asked for.
+    pub(crate) fn into_taken(self) -> Option<Taken<N>> {
+        self.taken.into_inner()
+    }
+
+    fn taken(&self) -> Result<&Taken<N>, Error> {
+        if let Some(taken) = self.taken.get() {
+            return Ok(taken);
+        }
+        let taken = Taken::of(self.network, self.parts, self.memory)?;
+        Ok(self.taken.get_or_init(|| taken))
+    }
+
+    fn site(&self, name: &str) -> Result<Site, Error> {
+        let sites = self.network.sites();
+        let found = sites.iter().find(|site| site.name == name).cloned();
+        found.ok_or_else(|| unknown_site(name, &sites))
+    }
+}
+
+impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
+    fn loss(&self) -> Result<f64, Error> {
+        Ok(self.taken()?.looked.loss)
+    }
+
+    fn gradient_norm(&self) -> Result<f64, Error> {
+        let taken = self.taken()?;
+        let pass = taken.looked.pass.borrow();
+        match pass.as_ref() {
+            Some(pass) => Ok(gradient_norm(&taken.looking, &pass.gradients)),
+            None => {
+                let copy = independent(self.network);
+                Ok(gradient_norm(&copy, &gradients_of_parts(&copy, self.parts)?))
+            }
+        }
+    }
+
+    fn spectrum(&self, site: &str, count: usize) -> Result<Vec<f64>, Error> {
+        let (site, taken) = (self.site(site)?, self.taken()?);
+        let replay = taken.looked.replay(&taken.looking, self.parts);
+        let branches = (0..site.blocks()).map(|block| Branch::new(&site, block, taken.looked.seen(&replay)));
+        let branches = branches.collect::<Result<Vec<_>, _>>()?;
+        // With zero outgoing weights no activation is refused; where both sides can be zero, the operator is the same.
+        let placed = branches.iter().map(|branch| (branch, Side::Outgoing)).collect::<Vec<_>>();
+        let directions = GrowthOperator::of_branches(&placed)?.into_iter().map(|operator| operator.directions(count));
+        let directions = directions.collect::<Result<Vec<_>, _>>()?;
+        let mut values = directions.into_iter().flat_map(|directions| directions.values).collect::<Vec<_>>();
+        values.sort_by(|a, b| b.total_cmp(a));
+        Ok(values)
+    }
+
+    fn growth_unit(&self, site: &str) -> Result<usize, Error> {
+        Ok(self.site(site)?.growth_unit())
+    }
+
+    fn cost(&self, site: &str, count: usize) -> Result<Cost, Error> {
+        let site = self.site(site)?;
+        site.check_growth(count)?;
+        let each = count / site.blocks();
+        let silent = NewNeurons::unbiased(Matrix::zeros(each, site.fan_in()), Matrix::zeros(site.fan_out(), each));
+        let extensions = addition(&site, &vec![&silent; site.blocks()]).all().cloned().collect::<Vec<_>>();
+        let grown = widen(independent(self.network), &extensions)?;
+        let gained = |after: u64, before: u64| after.saturating_sub(before);
+        Ok(Cost {
+            parameters: gained(trainable_parameters(&grown) as u64, trainable_parameters(self.network) as u64),
+            flops: gained(grown.flops(), self.network.flops()),
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! What a policy has to tell: when a network grows, where, and by how many neurons.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::event::plan::Planned;
+use crate::policies::look::PolicyLook;
+use crate::site::width::SiteWidth;
+
+/// Decides when, where and by how many neurons a network grows.
+///
+/// A policy is a function of what it observes, of what it sees when it looks, and of a state that checkpoints keep; it has
+/// no other memory, so that a run can be resumed and repeated.
+pub trait Policy: Send + Sync {
+    /// The name that configurations know it by.
+    fn name(&self) -> &str;
+
+    /// Checks that its options make sense.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`].
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether growth may come before the gradient step `observed.step`. Asked at each step, so it is cheap.
+    fn due(&self, observed: &Observed<'_>, state: &PolicyState) -> bool;
+
+    /// The growth before this step; empty if there is to be none. Asked where it is [due](Self::due), and may look, which
+    /// costs a pass over the growth batch unless the network grows after it.
+    ///
+    /// The state is kept if the event succeeds or is skipped; an event that fails is planned anew when the run is resumed.
+    ///
+    /// # Errors
+    /// Those of looking.
+    fn plan(
+        &self,
+        observed: &Observed<'_>,
+        look: &dyn PolicyLook,
+        state: &mut PolicyState,
+    ) -> Result<Vec<Planned>, Error>;
+
+    /// The sites' widths after a run of so many steps, if the policy knows them beforehand.
+    fn target(&self, _seed: &[SiteWidth], _steps: usize) -> Option<Vec<SiteWidth>> {
+        None
+    }
+}
+
+/// What a policy may depend on without looking.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Observed<'a> {
+    /// Gradient steps taken so far.
+    pub step: usize,
+    /// Gradient steps of the whole run.
+    pub steps: usize,
+    /// Growth events so far.
+    pub events: usize,
+    /// Every site of the network, in order.
+    pub sites: &'a [SiteWidth],
+    /// The last training loss that was logged, if there was one.
+    pub loss: Option<f64>,
+    /// Floating-point operations spent on training steps.
+    pub training_flops: u64,
+}
+
+impl<'a> Observed<'a> {
+    /// What is known before gradient step `step` of `steps`, after `events` growth events.
+    pub fn new(step: usize, steps: usize, events: usize, sites: &'a [SiteWidth]) -> Self {
+        Self { step, steps, events, sites, loss: None, training_flops: 0 }
+    }
+}
+
+/// What a policy remembers from one call to the next; a checkpoint keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PolicyState(serde_json::Value);
+
+impl PolicyState {
+    /// What was remembered; none at the start of a run, or if it was something else.
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_value(self.0.clone()).ok()
+    }
+
+    /// Remembers a value in place of what was remembered.
+    ///
+    /// # Panics
+    /// If it cannot be written as JSON: a map whose keys are no strings.
+    pub fn write<T: Serialize>(&mut self, value: &T) {
+        self.0 = serde_json::to_value(value).expect("what a policy remembers can be written as JSON");
+    }
+}

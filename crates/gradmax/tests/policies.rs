@@ -1,0 +1,184 @@
+//! Policies decide when they are asked to, see what growth would give, and remember over checkpoints.
+
+mod common;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use burn::optim::SgdConfig;
+use common::{Keep, Seen, device, mlp, normal, weights};
+use gradmax::event::{Grower, Planned};
+use gradmax::methods::GradMax;
+use gradmax::networks::{Architecture, MlpConfig};
+use gradmax::policies::{Observed, POLICIES, Policy, PolicyLook, PolicyState};
+use gradmax::site::{Activation, Growable, trainable_parameters};
+use gradmax::training::{
+    GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Target, Task, Trainer, checkpoint,
+};
+use gradmax::{Error, Options, Seed};
+
+fn data() -> InMemory {
+    InMemory::new(normal([60, 6], 1), Target::Values(normal([60, 3], 2)))
+}
+
+/// Looks every third step, and grows the site of the largest singular value for each parameter at every second look.
+struct EverySecondLook;
+
+impl Policy for EverySecondLook {
+    fn name(&self) -> &str {
+        "every second look"
+    }
+
+    fn due(&self, observed: &Observed<'_>, _state: &PolicyState) -> bool {
+        observed.step > 0 && observed.step.is_multiple_of(3)
+    }
+
+    fn plan(
+        &self,
+        observed: &Observed<'_>,
+        look: &dyn PolicyLook,
+        state: &mut PolicyState,
+    ) -> Result<Vec<Planned>, Error> {
+        assert!(look.loss()? > 0.0 && look.gradient_norm()? > 0.0 && observed.loss.is_some());
+        let looks = state.read::<usize>().unwrap_or(0) + 1;
+        state.write(&looks);
+        let gain = |site: &str| Ok::<_, Error>(look.spectrum(site, 2)?[0] / look.cost(site, 1)?.parameters as f64);
+        let gains = observed.sites.iter().map(|at| Ok((gain(&at.site)?, at.site.clone())));
+        let gains = gains.collect::<Result<Vec<_>, Error>>()?;
+        let best = gains.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, site)| site);
+        Ok(best.filter(|_| looks % 2 == 0).map(|site| Planned { site, count: 1 }).into_iter().collect())
+    }
+}
+
+const STEPS: usize = 20;
+
+fn train(
+    policy: Box<dyn Policy>,
+    batch: GrowthBatch,
+    run: Run<gradmax::networks::Mlp>,
+    seen: &mut Seen,
+    folder: Option<PathBuf>,
+    stop: Option<usize>,
+) -> Result<gradmax::training::Outcome<gradmax::networks::Mlp>, Error> {
+    let (flag, data) = (AtomicBool::new(false), data());
+    let grower = Grower::new(GradMax::default());
+    let growth = GrowthSettings { policy, grower, batch, on_failure: OnFailure::Stop };
+    let settings =
+        Settings { log_every: 1, checkpoint_every: Some(100), batch_size: Some(20), ..Settings::new(STEPS, 0.05) };
+    Trainer::new(settings, Task::Regression, &data)
+        .with_growth(growth)
+        .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
+        .with_stop(&flag)
+        .train(run)
+}
+
+fn start() -> Run<gradmax::networks::Mlp> {
+    Run::new(mlp(6, &[3, 4], 3, Activation::Tanh, true), SgdConfig::new().init())
+}
+
+#[test]
+fn a_policy_looks_and_remembers_over_checkpoints() {
+    for batch in [GrowthBatch::Training, GrowthBatch::Examples(30), GrowthBatch::All] {
+        let mut whole = Seen::default();
+        let outcome = train(Box::new(EverySecondLook), batch, start(), &mut whole, None, None).unwrap();
+        assert_eq!(whole.receipts.iter().map(|receipt| receipt.step).collect::<Vec<_>>(), [6, 12, 18], "{batch:?}");
+        assert_eq!(outcome.run.progress.policy.read::<usize>(), Some(6));
+
+        let folder =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("policy-{batch:?}").replace(['(', ')'], ""));
+        let mut seen = Seen::default();
+        train(Box::new(EverySecondLook), batch, start(), &mut seen, Some(folder.clone()), Some(10)).unwrap();
+        let widths = checkpoint::load_progress(&folder).unwrap().sites.iter().map(|at| at.width).collect::<Vec<_>>();
+        let shape = MlpConfig::new(6, &[3, 4], 3, Activation::Tanh).with_site_widths(&widths);
+        let other = shape.init(Seed::new(99), &device()).unwrap();
+        let run = checkpoint::load(&folder, other, SgdConfig::new().init()).unwrap();
+        let resumed = train(Box::new(EverySecondLook), batch, run, &mut seen, None, None).unwrap();
+        assert!(weights(&resumed.run.network) == weights(&outcome.run.network), "{batch:?}");
+        assert!(seen.rows == whole.rows && seen.receipts == whole.receipts, "{batch:?}");
+    }
+}
+
+#[test]
+fn looking_without_growing_leaves_a_run_as_it_is() {
+    struct Looks(bool);
+    impl Policy for Looks {
+        fn name(&self) -> &str {
+            "looks"
+        }
+        fn due(&self, _: &Observed<'_>, _: &PolicyState) -> bool {
+            self.0
+        }
+        fn plan(&self, _: &Observed<'_>, look: &dyn PolicyLook, _: &mut PolicyState) -> Result<Vec<Planned>, Error> {
+            look.spectrum("hidden2", 1).map(|_| Vec::new())
+        }
+    }
+    let [with, without] = [true, false].map(|looks| {
+        let mut seen = Seen::default();
+        let outcome = train(Box::new(Looks(looks)), GrowthBatch::Training, start(), &mut seen, None, None).unwrap();
+        (weights(&outcome.run.network), seen.rows)
+    });
+    assert!(with == without);
+}
+
+#[test]
+fn a_look_says_what_neurons_cost() {
+    struct Costs;
+    impl Policy for Costs {
+        fn name(&self) -> &str {
+            "costs"
+        }
+        fn due(&self, observed: &Observed<'_>, _: &PolicyState) -> bool {
+            observed.step == 0
+        }
+        fn plan(
+            &self,
+            _: &Observed<'_>,
+            look: &dyn PolicyLook,
+            state: &mut PolicyState,
+        ) -> Result<Vec<Planned>, Error> {
+            let cost = look.cost("hidden1", 2)?;
+            state.write(&(cost.parameters, cost.flops));
+            let unknown = look.spectrum("no such site", 1).unwrap_err();
+            assert!(matches!(unknown, Error::UnknownSite { .. }), "{unknown}");
+            Ok(vec![Planned { site: "hidden1".into(), count: 2 }])
+        }
+    }
+    let (before, mut seen) = (start().network, Seen::default());
+    let outcome = train(Box::new(Costs), GrowthBatch::Training, start(), &mut seen, None, None).unwrap();
+    let after = &outcome.run.network;
+    let gained =
+        [trainable_parameters(after) - trainable_parameters(&before), (after.flops() - before.flops()) as usize];
+    assert_eq!(outcome.run.progress.policy.read::<[usize; 2]>(), Some(gained));
+}
+
+#[test]
+fn every_policy_of_the_registry_trains_and_resumes_to_the_same_weights() {
+    for named in POLICIES {
+        let make = || named.with(&Options::from_iter([("every".to_string(), 4.into())])).unwrap().0;
+        assert_eq!(make().name(), named.name());
+        make().check().unwrap();
+        let mut whole = Seen::default();
+        let outcome = train(make(), GrowthBatch::Training, start(), &mut whole, None, None).unwrap();
+        assert!(!whole.receipts.is_empty(), "{}", named.name());
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("policy-{}", named.name()));
+        let mut seen = Seen::default();
+        train(make(), GrowthBatch::Training, start(), &mut seen, Some(folder.clone()), Some(10)).unwrap();
+        let widths = checkpoint::load_progress(&folder).unwrap().sites.iter().map(|at| at.width).collect::<Vec<_>>();
+        let shape = MlpConfig::new(6, &[3, 4], 3, Activation::Tanh).with_site_widths(&widths);
+        let run = checkpoint::load(&folder, shape.init(Seed::new(99), &device()).unwrap(), SgdConfig::new().init());
+        let resumed = train(make(), GrowthBatch::Training, run.unwrap(), &mut seen, None, None).unwrap();
+        assert!(weights(&resumed.run.network) == weights(&outcome.run.network), "{}", named.name());
+        assert!(seen.rows == whole.rows && seen.receipts == whole.receipts, "{}", named.name());
+    }
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let named = POLICIES.iter().find(|named| named.name() == "periodic").unwrap();
+    let refused = |option: &str, value: serde_json::Value| {
+        let (policy, _) = named.with(&Options::from_iter([(option.to_string(), value)])).unwrap();
+        matches!(policy.check(), Err(Error::BadOption { .. }))
+    };
+    assert!(refused("every", 0.into()) && refused("amount", serde_json::json!({ "count": 0 })));
+    assert!(refused("amount", serde_json::json!({ "fraction": -0.5 })));
+}
