@@ -75,10 +75,10 @@ pub fn check(experiment: &Experiment) -> Result<()> {
     let method = method::named(&experiment.method, &experiment.methods)?;
     let networks = Networks::of(experiment)?;
     let network = networks.start(&method)?.init(Seed::new(0), &device)?;
-    if let (Method::Grow(_), Some(growth)) = (&method, &experiment.growth) {
-        if let Ok(amount) = growth.amount() {
-            network.sites().iter().try_for_each(|site| site.check_growth(amount.of(site.width())))?;
-        }
+    if let (Method::Grow(_), Some(growth)) = (&method, &experiment.growth)
+        && let Ok(amount) = growth.amount()
+    {
+        network.sites().iter().try_for_each(|site| site.check_growth(amount.of(site.width())))?;
     }
     if let Some(growth) = growth_settings(experiment, method)? {
         if network.sites().is_empty() {

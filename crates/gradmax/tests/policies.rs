@@ -46,7 +46,7 @@ impl Policy for EverySecondLook {
         let gains = observed.sites.iter().map(|at| Ok((gain(&at.site)?, at.site.clone())));
         let gains = gains.collect::<Result<Vec<_>, Error>>()?;
         let best = gains.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, site)| site);
-        Ok(best.filter(|_| looks % 2 == 0).map(|site| Planned { site, count: 1 }).into_iter().collect())
+        Ok(best.filter(|_| looks.is_multiple_of(2)).map(|site| Planned { site, count: 1 }).into_iter().collect())
     }
 }
 

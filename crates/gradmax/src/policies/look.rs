@@ -30,7 +30,7 @@ pub trait PolicyLook {
     /// As [`loss`](Self::loss).
     fn gradient_norm(&self) -> Result<f64, Error>;
 
-    /// The leading singular values of a site's growth operator, so many of each of its blocks, the largest first: with
+    /// The leading singular values of a site's growth operator, at most so many of each of its blocks, the largest first: with
     /// outgoing weights of norm `c`, the incoming weights of a new neuron receive a gradient of norm `c` times its value.
     ///
     /// # Errors
@@ -115,6 +115,8 @@ impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
         let replay = taken.looked.replay(&taken.looking, self.parts);
         let branches = (0..site.blocks()).map(|block| Branch::new(&site, block, taken.looked.seen(&replay)));
         let branches = branches.collect::<Result<Vec<_>, _>>()?;
+        // No more than there are: GradMax goes on with repetitions.
+        let count = count.min(site.fan_in()).min(site.fan_out());
         // With zero outgoing weights no activation is refused; where both sides can be zero, the operator is the same.
         let placed = branches.iter().map(|branch| (branch, Side::Outgoing)).collect::<Vec<_>>();
         let directions = GrowthOperator::of_branches(&placed)?.into_iter().map(|operator| operator.directions(count));
