@@ -11,4 +11,5 @@ registry! {
     /// Every policy that configurations can name.
     POLICIES: dyn Policy;
     periodic { Amount, Order, Periodic } "periodic" = Periodic::default();
+    spectrum { Spectrum } "spectrum" = Spectrum::default();
 }

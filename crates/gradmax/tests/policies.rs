@@ -182,3 +182,21 @@ fn options_that_make_no_sense_are_refused() {
     assert!(refused("every", 0.into()) && refused("amount", serde_json::json!({ "count": 0 })));
     assert!(refused("amount", serde_json::json!({ "fraction": -0.5 })));
 }
+
+#[test]
+fn the_spectrum_decides_where_neurons_go() {
+    let named = POLICIES.iter().find(|named| named.name() == "spectrum").unwrap();
+    let added = |threshold: f64| {
+        let options =
+            Options::from_iter([("threshold".to_string(), threshold.into()), ("times".to_string(), 1.into())]);
+        let mut seen = Seen::default();
+        train(named.with(&options).unwrap().0, GrowthBatch::Training, start(), &mut seen, None, None).unwrap();
+        seen.receipts[0].sites.iter().map(|site| (site.site.clone(), site.added)).collect::<Vec<_>>()
+    };
+    let [largest, half, all] = [1.0, 0.5, 1e-9].map(added);
+    assert_eq!(largest.iter().map(|(_, added)| added).sum::<usize>(), 1);
+    let sum = |added: &[(String, usize)]| added.iter().map(|(_, added)| added).sum::<usize>();
+    assert!(sum(&largest) < sum(&half) && sum(&half) < sum(&all), "{largest:?} {half:?} {all:?}");
+    // As many as the smaller side of each operator has.
+    assert_eq!(all, [("hidden1".to_string(), 4), ("hidden2".to_string(), 3)]);
+}
