@@ -8,7 +8,7 @@ use burn::module::Module;
 use gradmax::Seed;
 use gradmax::event::{EventContext, Growth, Look, Part, Planned, Receipt};
 use gradmax::site::Growable;
-use gradmax::training::{Observer, ObserverError, Run, Settings, Trainer};
+use gradmax::training::{Observer, ObserverError, Run, Settings, Supervised, Trainer};
 
 use crate::config::{Experiment, GrowthConfig};
 use crate::data::DataSet;
@@ -48,7 +48,7 @@ impl<'a> Bench<'a> {
         let planned =
             run.progress.sites.iter().map(|site| Planned { site: site.site.clone(), count: amount.of(site.seed) });
         let plan = planned.collect();
-        let parts = trainer(&settings, data).growth_parts(growth.batch, run.progress.step)?;
+        let parts = trainer(experiment, &settings, data).growth_parts(growth.batch, run.progress.step)?;
         let look = Look::of(&run.network, parts)?;
         Ok(Self { experiment, growth, data, settings, look, plan, run })
     }
@@ -96,7 +96,7 @@ impl<'a> Bench<'a> {
                 break;
             }
             let started = Instant::now();
-            run = train_to(trainer(&self.settings, self.data), run, first + mark)?;
+            run = train_to(trainer(self.experiment, &self.settings, self.data), run, first + mark)?;
             after.seconds += started.elapsed().as_secs_f64();
             *loss = Some(self.loss(&run.network)?);
         }
@@ -132,12 +132,12 @@ pub fn settings(experiment: &Experiment, data: &DataSet) -> Settings {
     }
 }
 
-fn trainer<'a>(settings: &Settings, data: &'a DataSet) -> Trainer<'a, Network> {
-    Trainer::new(settings.clone(), data.task, &*data.train)
+fn trainer<'a>(experiment: &Experiment, settings: &Settings, data: &'a DataSet) -> Trainer<'a, Network, Supervised> {
+    Trainer::new(settings.clone(), experiment::task(experiment, data), &*data.train)
 }
 
 /// Goes on with a run until it has taken so many steps, fewer than the trainer's last.
-pub fn train_to(trainer: Trainer<'_, Network>, run: Run<Network>, step: usize) -> Result<Run<Network>> {
+pub fn train_to(trainer: Trainer<'_, Network, Supervised>, run: Run<Network>, step: usize) -> Result<Run<Network>> {
     let stop = AtomicBool::new(run.progress.step >= step);
     Ok(trainer.with_stop(&stop).with_observer(StopAt { step, stop: &stop }).train(run)?.run)
 }

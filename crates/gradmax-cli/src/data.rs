@@ -14,7 +14,7 @@ use burn::tensor::{Device, Tensor};
 use gradmax::Seed;
 use gradmax::networks::MlpConfig;
 use gradmax::site::Activation;
-use gradmax::training::{Examples, InMemory, Task};
+use gradmax::training::{Examples, InMemory, Supervised, Target};
 use serde::{Deserialize, Serialize};
 
 use self::cifar::CifarSet;
@@ -126,7 +126,7 @@ fn default_side() -> usize {
 }
 
 /// Examples for the networks of this program, which runs side by side can share.
-pub trait SharedExamples: Examples<Input = Tensor<4>> + Send + Sync {
+pub trait SharedExamples: Examples<Input = Tensor<4>, Target = Target> + Send + Sync {
     /// The same examples for one run, without the state of any other.
     fn for_one_run(&self) -> AnyExamples;
 
@@ -139,7 +139,7 @@ pub trait SharedExamples: Examples<Input = Tensor<4>> + Send + Sync {
 /// Examples of any kind.
 pub type AnyExamples = Box<dyn SharedExamples>;
 
-impl SharedExamples for InMemory<4> {
+impl SharedExamples for InMemory<Tensor<4>> {
     fn for_one_run(&self) -> AnyExamples {
         Box::new(self.clone())
     }
@@ -149,7 +149,7 @@ impl SharedExamples for InMemory<4> {
 pub struct DataSet {
     pub train: AnyExamples,
     pub test: AnyExamples,
-    pub task: Task,
+    pub task: Supervised,
 }
 
 impl DataSet {
@@ -212,7 +212,7 @@ impl DataConfig {
                     )));
                 }
                 let folder = |listing| Box::new(ImageFolder::new(listing, *size, *skip_damaged, device)) as AnyExamples;
-                Ok(DataSet { train: folder(train), test: folder(test), task: Task::Classification })
+                Ok(DataSet { train: folder(train), test: folder(test), task: Supervised::Classification })
             }
         }
     }
@@ -410,7 +410,7 @@ impl ImageSet {
         let augmentation = self.augment.unwrap_or_default();
         let size = self.size(train.size);
         let examples = |images| Box::new(ImageExamples::new(images, white, size, augmentation, device)) as AnyExamples;
-        Ok(DataSet { train: examples(train), test: examples(test), task: Task::Classification })
+        Ok(DataSet { train: examples(train), test: examples(test), task: Supervised::Classification })
     }
 }
 

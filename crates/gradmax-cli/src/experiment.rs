@@ -10,7 +10,7 @@ use gradmax::event::Grower;
 use gradmax::methods::GrowthMethod;
 use gradmax::networks::Architecture;
 use gradmax::site::{Growable, SiteWidth, trainable_parameters};
-use gradmax::training::{GrowthSettings, Outcome, Progress, Run, Settings, Trainer, checkpoint};
+use gradmax::training::{GrowthSettings, Outcome, Progress, Run, Settings, Supervised, Trainer, checkpoint};
 use indicatif::ProgressBar;
 
 use crate::config::{Experiment, GrowthConfig};
@@ -138,7 +138,7 @@ pub fn run(
     let _alone = folder.lock()?;
     let run = start(experiment, &method, folder, &device)?;
     bar.set_length(settings.steps as u64);
-    let mut trainer = Trainer::new(settings, data.task, &*data.train)
+    let mut trainer = Trainer::new(settings, task(experiment, data), &*data.train)
         .with_test(&*data.test)
         .with_observer(Recording::new(folder)?)
         .with_observer(Steps::new(bar))
@@ -240,12 +240,19 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
         learning_rate: training.learning_rate(experiment.optimizer.learning_rate(), examples),
         weight_decay: experiment.optimizer.weight_decay(),
         clip_gradients: training.clip_gradients,
-        label_smoothing: training.label_smoothing,
         evaluation_batch: training.evaluation_batch,
         log_every: training.log_every,
         evaluate_every: Some(training.evaluate_every.unwrap_or(evaluate_every)),
         checkpoint_every: Some(training.checkpoint_every.unwrap_or(rare(10))),
         seed: Seed::new(experiment.seed),
+    }
+}
+
+/// What an experiment's network is trained to do.
+pub fn task(experiment: &Experiment, data: &DataSet) -> Supervised {
+    match (data.task, experiment.training.label_smoothing) {
+        (task, 0.0) | (task @ Supervised::Regression, _) => task,
+        (_, smoothing) => Supervised::SmoothedClassification(smoothing),
     }
 }
 

@@ -224,6 +224,7 @@ pub enum Network {
 
 impl Growable for Network {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         on_each!(self, Self, network => network.sites())

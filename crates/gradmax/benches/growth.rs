@@ -16,7 +16,7 @@ use gradmax::networks::{Architecture, MlpConfig};
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::site::Activation;
 use gradmax::training::{
-    GrowthBatch, GrowthSettings, InMemory, Observer, ObserverError, OnFailure, Run, Settings, Task, Trainer,
+    GrowthBatch, GrowthSettings, InMemory, Observer, ObserverError, OnFailure, Run, Settings, Supervised, Trainer,
 };
 use rand::RngExt;
 
@@ -135,7 +135,7 @@ fn timing(case: &Case, repeat: u64) -> Timing {
     };
     let seen = Rc::new(RefCell::new(None));
     let run = Run::new(config.init(seed, &device).expect("the network has neurons"), (case.optimizer)());
-    Trainer::new(settings, Task::Classification, &data)
+    Trainer::new(settings, Supervised::Classification, &data)
         .with_growth(policy)
         .with_observer(Keep(seen.clone()))
         .train(run)

@@ -16,7 +16,7 @@ use gradmax::Seed;
 use gradmax::modules::NormKind;
 use gradmax::networks::{Architecture, MlpConfig, MobileNetV1Config, Strides, VggConfig, WideResNetConfig};
 use gradmax::site::{Activation, Growable};
-use gradmax::training::{Target, Task};
+use gradmax::training::{Supervised, Target, Task};
 use rand::RngExt;
 
 /// What is timed: one step at a call.
@@ -143,7 +143,7 @@ fn numbers<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 
 fn images<A: Architecture>(config: A, input: [usize; 3], classes: usize, batch: usize) -> Step
 where
-    A::Network: Growable<Input = Tensor<4>> + 'static,
+    A::Network: Growable<Input = Tensor<4>, Output = Tensor<2>> + 'static,
 {
     let device = Device::flex();
     let input = numbers([batch, input[0], input[1], input[2]], &device);
@@ -151,7 +151,7 @@ where
     let network = config.init(Seed::new(0), &device.autodiff()).expect("the configuration is right");
     let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
     let optimizer = SgdConfig::new().with_momentum(Some(momentum)).init();
-    training_step(network, optimizer, input, target, Task::Classification)
+    training_step(network, optimizer, input, target, Supervised::Classification)
 }
 
 /// Teacher-student and image classifiers: the first by plain gradient descent on 1000 examples, the second with momentum.
@@ -165,23 +165,29 @@ fn mlp(widths: &[usize]) -> Step {
     if hidden.len() > 1 {
         let target = Target::classes((0..BATCH).map(|example| (example % outputs) as u32), &device);
         let optimizer = SgdConfig::new().with_momentum(Some(momentum)).init();
-        return training_step(network, optimizer, numbers([BATCH, *inputs], &device), target, Task::Classification);
+        return training_step(
+            network,
+            optimizer,
+            numbers([BATCH, *inputs], &device),
+            target,
+            Supervised::Classification,
+        );
     }
     let target = Target::Values(numbers([1000, *outputs], &device));
-    training_step(network, SgdConfig::new().init(), numbers([1000, *inputs], &device), target, Task::Regression)
+    training_step(network, SgdConfig::new().init(), numbers([1000, *inputs], &device), target, Supervised::Regression)
 }
 
-fn training_step<N: Growable + 'static>(
+fn training_step<N: Growable<Output = Tensor<2>> + 'static>(
     network: N,
     mut optimizer: ModuleOptimizer,
     input: N::Input,
     target: Target,
-    task: Task,
+    task: Supervised,
 ) -> Step {
     let mut network = Some(network);
     Box::new(move || {
         let before = network.take().expect("every step leaves a network");
-        let loss = task.loss(before.forward(input.clone()), &target);
+        let loss = task.loss(&before.forward(input.clone()), &target);
         let gradients = GradientsParams::from_grads(loss.backward(), &before);
         network = Some(optimizer.step(1e-3, before, gradients));
     })

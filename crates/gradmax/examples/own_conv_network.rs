@@ -12,7 +12,7 @@ use gradmax::event::Grower;
 use gradmax::methods::GradMax;
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::site::{Activation, Growable, Probe, Site, global_average};
-use gradmax::training::{GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Target, Task, Trainer};
+use gradmax::training::{GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Supervised, Target, Trainer};
 
 #[derive(Module, Debug)]
 struct Network {
@@ -41,6 +41,7 @@ impl Network {
 
 impl Growable for Network {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
 
     // One line for the channels inside the block: who computes them, what lies between, who reads them.
     fn sites(&self) -> Vec<Site> {
@@ -64,7 +65,7 @@ fn main() -> Result<(), Error> {
     let smooth = |axis| noise.clone().narrow(axis, 0, 8) + noise.clone().narrow(axis, 1, 8);
     let (rows, columns) = (smooth(2).narrow(3, 0, 8), smooth(3).narrow(2, 0, 8));
     let images = Tensor::cat(vec![rows.narrow(0, 0, 200), columns.narrow(0, 200, 200)], 0);
-    let data = InMemory::<4>::new(images, Target::classes((0..400).map(|index| index / 200), &device));
+    let data = InMemory::<Tensor<4>>::new(images, Target::classes((0..400).map(|index| index / 200), &device));
 
     let schedule = Periodic { start: 40, every: 40, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
     let growth = GrowthSettings {
@@ -75,7 +76,7 @@ fn main() -> Result<(), Error> {
     };
     let settings = Settings { batch_size: Some(50), ..Settings::new(200, 0.01) };
     let run = Run::new(Network::new(&device.autodiff()), AdamConfig::new().init());
-    let outcome = Trainer::new(settings, Task::Classification, &data).with_growth(growth).train(run)?;
+    let outcome = Trainer::new(settings, Supervised::Classification, &data).with_growth(growth).train(run)?;
 
     let train = outcome.finished.expect("nothing stopped it").train;
     println!("{} channels inside the block, loss {:.4}", outcome.run.progress.sites[0].width, train.loss);

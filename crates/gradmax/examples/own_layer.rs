@@ -123,6 +123,7 @@ struct Decoder {
 
 impl Growable for Decoder {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         vec![Site::new("first", &self.first, [Activation::Relu], &self.second)]
@@ -140,10 +141,9 @@ fn main() -> Result<(), gradmax::Error> {
     // Images to learn: the product of two channels, every pixel of it four by four pixels large.
     let product = maps.clone().narrow(1, 0, 1) * maps.clone().narrow(1, 1, 1);
     let large = product.reshape([64, 3, 1, 3, 1]).expand([64, 3, 4, 3, 4]).reshape([64, 12 * 12]);
-    let target = Target::Values(large);
     let pass = |network: &Decoder, probe: &mut dyn Probe| {
         let output = network.forward_probed(maps.clone(), probe);
-        Pass { loss: Task::Regression.loss(output.clone(), &target), output }
+        Pass { loss: Regression.loss(&output, &large), output }
     };
 
     let device = device.autodiff();

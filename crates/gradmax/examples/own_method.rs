@@ -10,7 +10,7 @@ use gradmax::networks::{Architecture, Mlp, MlpConfig};
 use gradmax::operator::leading_directions;
 use gradmax::site::{Activation, Growable, Probe};
 use gradmax::surgery::NewNeurons;
-use gradmax::training::{Target, Task};
+use gradmax::training::{Regression, Task};
 use gradmax::{Error, Matrix, Seed};
 
 /// Neurons in pairs: each leading direction once with either sign, so that after the first step one of the two is active on
@@ -37,12 +37,12 @@ impl GrowthMethod for Twins {
 fn main() -> Result<(), Error> {
     let device = Device::flex();
     let input = Tensor::<2>::random([500, 12], Distribution::Normal(0.0, 1.0), &device);
-    let target = Target::Values(input.clone().slice([0..500, 0..6]).abs());
+    let target = input.clone().slice([0..500, 0..6]).abs();
     let config = MlpConfig::new(12, &[4], 6, Activation::Relu);
     let network = config.init(Seed::new(1), &device.autodiff())?;
     let pass = |network: &Mlp, probe: &mut dyn Probe| {
         let output = network.forward_probed(input.clone(), probe);
-        Pass { loss: Task::Regression.loss(output.clone(), &target), output }
+        Pass { loss: Regression.loss(&output, &target), output }
     };
 
     let plan = [Planned { site: "hidden1".into(), count: 4 }];

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use gradmax::event::{Grower, Pass, Planned};
 use gradmax::methods::GradMax;
 use gradmax::site::{Activation, Growable, Probe, Site};
-use gradmax::training::{Target, Task};
+use gradmax::training::{Regression, Task};
 
 /// Two hidden layers, and a shortcut from the inputs to the outputs.
 #[derive(Module, Debug)]
@@ -29,6 +29,7 @@ impl Network {
 
 impl Growable for Network {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         vec![
@@ -49,7 +50,7 @@ impl Growable for Network {
 fn main() -> Result<(), gradmax::Error> {
     let device = Device::flex();
     let input = Tensor::<2>::random([256, 8], Distribution::Normal(0.0, 1.0), &device);
-    let target = Target::Values((input.clone().slice([0..256, 0..2]) * input.clone().slice([0..256, 2..4])).sin());
+    let target = (input.clone().slice([0..256, 0..2]) * input.clone().slice([0..256, 2..4])).sin();
 
     let mut network = Network::new(&device.autodiff());
     let mut optimizer = SgdConfig::new().init();
@@ -57,7 +58,7 @@ fn main() -> Result<(), gradmax::Error> {
     for step in 0..2000 {
         let pass = |network: &Network, probe: &mut dyn Probe| {
             let output = network.forward_probed(input.clone(), probe);
-            Pass { loss: Task::Regression.loss(output.clone(), &target), output }
+            Pass { loss: Regression.loss(&output, &target), output }
         };
         if step % 400 == 0 && step > 0 {
             let plan = ["first", "second"].map(|site| Planned { site: site.into(), count: 2 });
@@ -69,6 +70,6 @@ fn main() -> Result<(), gradmax::Error> {
         let gradients = GradientsParams::from_grads(pass(&network, &mut ()).loss.backward(), &network);
         network = optimizer.step(0.1, network, gradients);
     }
-    println!("in the end: loss {:.4}", Task::Regression.loss(network.forward(input), &target).into_scalar::<f32>());
+    println!("in the end: loss {:.4}", Regression.loss(&network.forward(input), &target).into_scalar::<f32>());
     Ok(())
 }

@@ -21,14 +21,14 @@
 //! use gradmax::prelude::*;
 //!
 //! let device = Device::flex();
-//! let (input, target) = (Tensor::<2>::ones([4, 3], &device), Target::Values(Tensor::ones([4, 2], &device)));
+//! let (input, target) = (Tensor::<2>::ones([4, 3], &device), Tensor::<2>::ones([4, 2], &device));
 //! let config = MlpConfig::new(3, &[5], 2, Activation::Tanh);
 //! let network = config.init(Seed::new(0), &device.autodiff())?;
 //!
 //! let plan = [Planned { site: "hidden1".into(), count: 2 }];
 //! let growth = Grower::new(GradMax::default()).grow(&network, &SgdConfig::new().init(), &plan, |network, probe| {
 //!     let output = network.forward_probed(input.clone(), probe);
-//!     Pass { loss: Task::Regression.loss(output.clone(), &target), output }
+//!     Pass { loss: Regression.loss(&output, &target), output }
 //! })?;
 //! assert_eq!(growth.network.sites()[0].width(), 7);
 //! assert_eq!(growth.receipt.output_change, Some(0.0));
@@ -63,7 +63,7 @@ pub mod prelude {
     pub use crate::methods::GradMax;
     pub use crate::networks::Architecture;
     pub use crate::site::{Activation, Growable, Probe, Site};
-    pub use crate::training::{Run, Settings, Target, Task, Trainer};
+    pub use crate::training::{Regression, Run, Settings, Task, Trainer};
 }
 
 /// The code of docs/library.md is compiled and run with the tests.

@@ -13,13 +13,13 @@ pub(crate) mod settings;
 pub(crate) mod task;
 pub(crate) mod trainer;
 
-pub use self::data::{Batch, Examples, InMemory};
+pub use self::data::{Batch, Examples, InMemory, Rows};
 pub use self::evaluation::{Evaluation, evaluate};
 pub use self::gradients::{Decayed, WeightDecay};
 pub use self::learning_rate::{Decay, LearningRate};
 pub use self::observer::{Observer, ObserverError, Row, Split};
 pub use self::run::{Outcome, Progress, Run, Summary};
 pub use self::settings::{GrowthBatch, GrowthSettings, OnFailure, Settings};
-pub use self::task::{Target, Task};
+pub use self::task::*;
 pub use self::trainer::Trainer;
 pub use crate::draws::with_draws;

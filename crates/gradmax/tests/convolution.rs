@@ -335,6 +335,7 @@ impl Branching {
 
 impl Growable for Branching {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let [left, right] = self.widths();
@@ -384,6 +385,7 @@ struct Declared {
 
 impl Growable for Declared {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let between = self.between.iter().map(|between| match between.traits().output_change {

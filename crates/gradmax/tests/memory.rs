@@ -19,7 +19,7 @@ use gradmax::networks::{Architecture, ConvNetConfig, Mlp, Stage};
 use gradmax::policies::Periodic;
 use gradmax::site::{Activation, Growable, Probe};
 use gradmax::training::{
-    Examples, GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Target, Task, Trainer,
+    Examples, GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Supervised, Target, Task, Trainer,
 };
 use gradmax::{Error, Seed};
 use peak_alloc::PeakAlloc;
@@ -151,7 +151,7 @@ fn made(count: usize) -> Vec<Part<'static, Mlp>> {
             let input = common::normal([2000, 200], seed as u64);
             let target = Target::Values(input.clone().narrow(1, 0, 10));
             let output = network.forward_probed(input, probe);
-            Ok(Pass { loss: Task::Regression.loss(output.clone(), &target), output })
+            Ok(Pass { loss: Supervised::Regression.loss(&output, &target), output })
         }),
     };
     (0..count).map(part).collect()
@@ -191,6 +191,7 @@ struct Vanishing<'a> {
 
 impl Examples for Vanishing<'_> {
     type Input = Tensor<2>;
+    type Target = Target;
 
     fn count(&self) -> usize {
         self.data.count()
@@ -224,7 +225,7 @@ fn examples_that_cannot_be_read_again_end_the_event_with_an_error() {
                 on_failure: OnFailure::Skip,
             };
             let run = Run::new(network(), SgdConfig::new().init());
-            let outcome = Trainer::new(settings, Task::Regression, &examples).with_growth(growth).train(run);
+            let outcome = Trainer::new(settings, Supervised::Regression, &examples).with_growth(growth).train(run);
             outcome.map(|_| examples.left.get())
         };
         const PLENTY: usize = 100_000;

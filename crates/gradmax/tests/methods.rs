@@ -18,7 +18,7 @@ use gradmax::networks::{Architecture, ConvNetConfig, Downsampling, MlpConfig, St
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::site::{Activation, Growable};
 use gradmax::training::{
-    Examples, GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Target, Task, Trainer, checkpoint,
+    Examples, GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Supervised, Target, Trainer, checkpoint,
 };
 use gradmax::{Error, Named, Options, Seed};
 
@@ -96,8 +96,10 @@ const SCHEDULE: Periodic = Periodic { start: 4, every: 4, times: 2, order: Order
 fn check_every_method<A: Architecture>(
     what: &str,
     shape: &A,
-    data: &dyn Examples<Input = <A::Network as Growable>::Input>,
-) {
+    data: &dyn Examples<Input = <A::Network as Growable>::Input, Target = Target>,
+) where
+    A::Network: Growable<Output = Tensor<2>>,
+{
     for method in &methods() {
         for (optimizer_name, optimizer) in optimizers() {
             check(&format!("{} {what} {optimizer_name}", method.name), method, shape, data, &optimizer);
@@ -109,9 +111,11 @@ fn check<A: Architecture>(
     what: &str,
     method: &Method,
     shape: &A,
-    data: &dyn Examples<Input = <A::Network as Growable>::Input>,
+    data: &dyn Examples<Input = <A::Network as Growable>::Input, Target = Target>,
     optimizer: &ModuleOptimizer,
-) {
+) where
+    A::Network: Growable<Output = Tensor<2>>,
+{
     let settings =
         Settings { log_every: 1, checkpoint_every: Some(100), seed: Seed::new(5), ..Settings::new(STEPS, 5e-3) };
     let train = |run, seen: &mut Seen, folder: Option<PathBuf>, stop: Option<usize>| {
@@ -119,7 +123,7 @@ fn check<A: Architecture>(
         let grower = Grower::boxed((method.make)()).with_name(method.name).with_seed(Seed::new(8));
         let (batch, on_failure) = (GrowthBatch::Training, OnFailure::Stop);
         let policy = GrowthSettings { policy: Box::new(SCHEDULE), grower, batch, on_failure };
-        Trainer::new(settings.clone(), Task::Classification, data)
+        Trainer::new(settings.clone(), Supervised::Classification, data)
             .with_growth(policy)
             .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
             .with_stop(&flag)
@@ -166,7 +170,7 @@ fn check<A: Architecture>(
     assert!(seen.rows == whole.rows && seen.receipts == whole.receipts, "{what}: resumed by another way");
 }
 
-fn images([channels, height, width]: [usize; 3]) -> InMemory<4> {
+fn images([channels, height, width]: [usize; 3]) -> InMemory<Tensor<4>> {
     let images = Images::new(48, [channels, height, width], 1, Seed::new(1));
     InMemory::new(images.input, Target::classes((0..48).map(|index| index % 4), &Device::flex()))
 }

@@ -13,7 +13,7 @@ use gradmax::networks::{Architecture, MlpConfig};
 use gradmax::policies::{Observed, POLICIES, Policy, PolicyLook, PolicyState};
 use gradmax::site::{Activation, Growable, trainable_parameters};
 use gradmax::training::{
-    GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Target, Task, Trainer, checkpoint,
+    GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Supervised, Target, Trainer, checkpoint,
 };
 use gradmax::{Error, Options, Seed};
 
@@ -65,7 +65,7 @@ fn train(
     let growth = GrowthSettings { policy, grower, batch, on_failure: OnFailure::Stop };
     let settings =
         Settings { log_every: 1, checkpoint_every: Some(100), batch_size: Some(20), ..Settings::new(STEPS, 0.05) };
-    Trainer::new(settings, Task::Regression, &data)
+    Trainer::new(settings, Supervised::Regression, &data)
         .with_growth(growth)
         .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
         .with_stop(&flag)

@@ -15,7 +15,11 @@ use gradmax::networks::Mlp;
 use gradmax::site::{Activation, BetweenLayer, Elementwise, Growable, Probe, Site};
 use gradmax::surgery::{Changes, NewNeurons};
 
-fn grow<N: Growable<Input = Tensor<2>>>(grower: &Grower, network: &N, batch: &Batch) -> Result<(), Error> {
+fn grow<N: Growable<Input = Tensor<2>, Output = Tensor<2>>>(
+    grower: &Grower,
+    network: &N,
+    batch: &Batch,
+) -> Result<(), Error> {
     let plan = everywhere(network, 2);
     grower.grow(network, &SgdConfig::new().init(), &plan, |n, probe| batch.pass(n, probe)).map(|_| ())
 }
@@ -78,6 +82,7 @@ impl Mistaken {
 
 impl Growable for Mistaken {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let declared = match self.mistake {
@@ -230,6 +235,7 @@ impl Careless {
 
 impl Growable for Careless {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let first = || Site::new("first", &self.first, [Activation::Relu], &self.second);
@@ -298,13 +304,14 @@ fn networks_of_another_float_type_are_refused_with_the_parameter() {
 
 #[test]
 fn labels_and_test_sets_that_cannot_be_are_refused_before_training() {
-    use gradmax::training::{Examples, InMemory, Run, Settings, Target, Task, Trainer};
+    use gradmax::training::{Examples, InMemory, Run, Settings, Supervised, Target, Trainer};
     let device = burn::tensor::Device::flex();
     let inputs = || common::normal([20, 5], 1);
     let data = |classes: u32| InMemory::new(inputs(), Target::classes((0..20).map(|at| at % classes), &device));
     let run = || Run::new(mlp(5, &[4], 2, Activation::Relu, true), SgdConfig::new().init());
-    let train = |train: &dyn Examples<Input = Tensor<2>>, test: Option<&dyn Examples<Input = Tensor<2>>>| {
-        let mut trainer = Trainer::new(Settings::new(3, 0.1), Task::Classification, train);
+    let train = |train: &dyn Examples<Input = Tensor<2>, Target = Target>,
+                 test: Option<&dyn Examples<Input = Tensor<2>, Target = Target>>| {
+        let mut trainer = Trainer::new(Settings::new(3, 0.1), Supervised::Classification, train);
         if let Some(test) = test {
             trainer = trainer.with_test(test);
         }
@@ -326,6 +333,7 @@ fn labels_and_test_sets_that_cannot_be_are_refused_before_training() {
     struct Plain(InMemory);
     impl Examples for Plain {
         type Input = Tensor<2>;
+        type Target = Target;
         fn count(&self) -> usize {
             self.0.count()
         }

@@ -11,14 +11,14 @@ use common::{device, everywhere, normal};
 use gradmax::event::{Grower, Pass};
 use gradmax::methods::{GradMax, GrowthMethod, Placement, Random, SidePolicy, Tiny};
 use gradmax::site::{Activation, Flatten, GlobalAverage, Growable, Probe, Site};
-use gradmax::training::{Target, Task};
+use gradmax::training::{Supervised, Target, Task};
 
 /// Grows every site, with GradMax at zero incoming weights and with other methods, and checks what growth promises.
-fn check_growth<N: Growable>(network: &N, input: &N::Input, outputs: Tensor<2>) {
+fn check_growth<N: Growable<Output = Tensor<2>>>(network: &N, input: &N::Input, outputs: Tensor<2>) {
     let target = Target::Values(outputs);
     let pass = |network: &N, probe: &mut dyn Probe| {
         let output = network.forward_probed(input.clone(), probe);
-        Pass { loss: Task::Regression.loss(output.clone(), &target), output }
+        Pass { loss: Supervised::Regression.loss(&output, &target), output }
     };
     let methods: [(Box<dyn GrowthMethod>, SidePolicy); 4] = [
         (Box::<GradMax>::default(), SidePolicy::Incoming),
@@ -54,6 +54,7 @@ struct Positionwise {
 
 impl Growable for Positionwise {
     type Input = Tensor<3>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let averaged = (Activation::Gelu, GlobalAverage);
@@ -90,6 +91,7 @@ struct Convolutional {
 
 impl Growable for Convolutional {
     type Input = Tensor<3>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         vec![
@@ -132,6 +134,7 @@ struct Embedded {
 
 impl Growable for Embedded {
     type Input = Tensor<2, Int>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         vec![

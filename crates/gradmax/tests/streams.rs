@@ -43,6 +43,7 @@ impl Residual {
 
 impl Growable for Residual {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let stream = Site::written_by("stream", &self.stem);
@@ -71,7 +72,7 @@ impl Growable for Residual {
 }
 
 /// The gradients that a training step goes on with after growth are those of the grown network.
-fn check_training_pass<N: Growable>(network: &N, pass: impl Fn(&N, &mut dyn Probe) -> Pass) {
+fn check_training_pass<N: Growable<Output = Tensor<2>>>(network: &N, pass: impl Fn(&N, &mut dyn Probe) -> Pass) {
     for zero_side in [SidePolicy::Incoming, SidePolicy::Outgoing] {
         let grower = Grower::new(Random {}).with_placement(Placement { zero_side, ..Placement::default() });
         let context = EventContext { batch_is_training_step: true, ..EventContext::default() };
@@ -125,6 +126,7 @@ fn a_reader_that_is_shown_before_one_of_its_writers_is_refused() {
     }
     impl Growable for Early {
         type Input = Tensor<2>;
+        type Output = Tensor<2>;
         fn sites(&self) -> Vec<Site> {
             self.inner.sites()
         }

@@ -19,7 +19,7 @@ use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::site::{Activation, Growable};
 use gradmax::training::{
     Decay, Decayed, Examples, GrowthBatch, GrowthSettings, InMemory, LearningRate, Observer, ObserverError, OnFailure,
-    Run, Settings, Target, Task, Trainer, WeightDecay, checkpoint,
+    Run, Settings, Supervised, Target, Task, Trainer, WeightDecay, checkpoint,
 };
 use gradmax::{Error, Seed};
 
@@ -77,7 +77,7 @@ fn every_initializer_grows_every_depth_under_every_optimizer() {
                 for batch in [GrowthBatch::Training, GrowthBatch::Examples(40), GrowthBatch::All] {
                     let mut seen = Seen::default();
                     let run = Run::new(config(hidden).init(Seed::new(1), &device()).unwrap(), optimizer());
-                    let outcome = Trainer::new(settings(80), Task::Classification, &data)
+                    let outcome = Trainer::new(settings(80), Supervised::Classification, &data)
                         .with_test(&data)
                         .with_growth(policy(method(), batch))
                         .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
@@ -106,7 +106,7 @@ fn a_run_stopped_anywhere_resumes_to_the_same_weights() {
             let fresh = || Run::new(config(&[3, 3]).init(Seed::new(1), &device()).unwrap(), optimizer());
             let train = |run, seen: &mut Seen, folder: Option<PathBuf>, stop: Option<usize>| {
                 let flag = AtomicBool::new(false);
-                Trainer::new(settings(45), Task::Classification, &data)
+                Trainer::new(settings(45), Supervised::Classification, &data)
                     .with_test(&data)
                     .with_growth(policy(method(), GrowthBatch::Training))
                     .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
@@ -140,7 +140,7 @@ fn a_run_stopped_anywhere_resumes_to_the_same_weights() {
 fn a_residual_network_with_batch_norm_resumes_to_the_same_weights_and_statistics() {
     let images = Images::new(60, [3, 8, 8], 1, Seed::new(1));
     let classes = Target::classes((0..60).map(|index| index % 4), &Device::flex());
-    let data = InMemory::<4>::new(images.input, classes);
+    let data = InMemory::<Tensor<4>>::new(images.input, classes);
     let config =
         WideResNetConfig { norm: NormKind::Batch, input: [3, 8, 8], classes: 4, ..WideResNetConfig::new(10, 1, 0.25) }
             .with_new_blocks(1);
@@ -149,7 +149,7 @@ fn a_residual_network_with_batch_norm_resumes_to_the_same_weights_and_statistics
     let fresh = || Run::new(config.init(Seed::new(1), &device()).unwrap(), sgd());
     let train = |run, seen: &mut Seen, folder: Option<PathBuf>, stop: Option<usize>| {
         let flag = AtomicBool::new(false);
-        Trainer::new(settings.clone(), Task::Classification, &data)
+        Trainer::new(settings.clone(), Supervised::Classification, &data)
             .with_test(&data)
             .with_growth(policy(Box::<GradMax>::default(), GrowthBatch::Training))
             .with_observer(Keep { seen, folder, stop: stop.map(|at| (at, &flag)) })
@@ -176,7 +176,7 @@ fn a_residual_network_with_batch_norm_resumes_to_the_same_weights_and_statistics
 /// All weights after a few steps with some settings and an optimizer.
 fn trained_with(settings: Settings, optimizer: ModuleOptimizer) -> Vec<f32> {
     let run = Run::new(config(&[4]).init(Seed::new(1), &device()).unwrap(), optimizer);
-    let outcome = Trainer::new(settings, Task::Classification, &data()).train(run).unwrap();
+    let outcome = Trainer::new(settings, Supervised::Classification, &data()).train(run).unwrap();
     let bytes = weights(&outcome.run.network);
     bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
@@ -220,7 +220,7 @@ fn gradients_are_clipped_together_and_rates_follow_their_schedule() {
     let rate = LearningRate { base: 0.1, warm_up: 2, decay: Decay::Linear };
     let run = Run::new(config(&[4]).init(Seed::new(1), &device()).unwrap(), sgd());
     let settings = Settings { learning_rate: rate, evaluate_every: None, ..settings(4) };
-    Trainer::new(settings, Task::Classification, &data())
+    Trainer::new(settings, Supervised::Classification, &data())
         .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
         .train(run)
         .unwrap();
@@ -232,10 +232,11 @@ fn gradients_are_clipped_together_and_rates_follow_their_schedule() {
 fn smoothed_labels_have_the_loss_of_the_mixture() {
     let output = normal([5, 3], 1);
     let target = Target::classes([0, 2, 1, 1, 0].into_iter(), &Device::flex());
-    let loss = |smoothing| Task::Classification.smoothed_loss(output.clone(), &target, smoothing).into_scalar::<f64>();
+    let loss =
+        |smoothing| Supervised::SmoothedClassification(smoothing).training_loss(&output, &target).into_scalar::<f64>();
     let even = (0..3).map(|class| {
         let target = Target::classes([class; 5].into_iter(), &Device::flex());
-        Task::Classification.loss(output.clone(), &target).into_scalar::<f64>() / 3.0
+        Supervised::Classification.loss(&output, &target).into_scalar::<f64>() / 3.0
     });
     let even = even.sum::<f64>();
     assert!((loss(0.2) - (0.8 * loss(0.0) + 0.2 * even)).abs() < 1e-6);
@@ -262,13 +263,14 @@ fn looking_at_another_batch_leaves_running_statistics_alone() {
 #[test]
 fn growth_batches_may_be_larger_than_what_passes_at_once() {
     let images = Images::new(60, [3, 8, 8], 1, Seed::new(1));
-    let data = InMemory::<4>::new(images.input, Target::classes((0..60).map(|index| index % 4), &Device::flex()));
+    let data =
+        InMemory::<Tensor<4>>::new(images.input, Target::classes((0..60).map(|index| index % 4), &Device::flex()));
     let config =
         WideResNetConfig { norm: NormKind::Batch, input: [3, 8, 8], classes: 4, ..WideResNetConfig::new(10, 1, 0.25) };
     for batch in [GrowthBatch::Examples(40), GrowthBatch::All] {
         let mut seen = Seen::default();
         let settings = Settings { evaluation_batch: 15, ..settings(22) };
-        Trainer::new(settings, Task::Classification, &data)
+        Trainer::new(settings, Supervised::Classification, &data)
             .with_growth(policy(Box::<GradMax>::default(), batch))
             .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
             .train(Run::new(config.init(Seed::new(1), &device()).unwrap(), sgd()))
@@ -289,6 +291,7 @@ struct Unreadable<'a> {
 
 impl Examples for Unreadable<'_> {
     type Input = Tensor<2>;
+    type Target = Target;
 
     fn count(&self) -> usize {
         self.data.count()
@@ -310,7 +313,7 @@ fn an_example_that_cannot_be_read_ends_the_run_with_a_checkpoint() {
     let (mut seen, mut whole) = (Seen::default(), Seen::default());
     let fresh = || Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
     let keep = |seen| Keep { seen, folder: Some(folder.clone()), stop: None };
-    let error = Trainer::new(settings(), Task::Classification, &torn)
+    let error = Trainer::new(settings(), Supervised::Classification, &torn)
         .with_observer(keep(&mut seen))
         .train(fresh())
         .map(|_| ())
@@ -322,9 +325,11 @@ fn an_example_that_cannot_be_read_ends_the_run_with_a_checkpoint() {
     // Mended, it goes on where it ended.
     let network = config(&[3]).init(Seed::new(9), &device()).unwrap();
     let run = checkpoint::load(&folder, network, sgd()).unwrap();
-    let resumed = Trainer::new(settings(), Task::Classification, &data).train(run).unwrap();
-    let uninterrupted =
-        Trainer::new(settings(), Task::Classification, &data).with_observer(keep(&mut whole)).train(fresh()).unwrap();
+    let resumed = Trainer::new(settings(), Supervised::Classification, &data).train(run).unwrap();
+    let uninterrupted = Trainer::new(settings(), Supervised::Classification, &data)
+        .with_observer(keep(&mut whole))
+        .train(fresh())
+        .unwrap();
     assert_eq!(weights(&resumed.run.network), weights(&uninterrupted.run.network));
 }
 
@@ -333,8 +338,10 @@ fn damaged_and_foreign_checkpoints_are_refused() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("damaged");
     let fresh = |hidden: &[usize]| config(hidden).init(Seed::new(1), &device()).unwrap();
     let data = data();
-    let trained =
-        Trainer::new(settings(3), Task::Classification, &data).train(Run::new(fresh(&[3, 3]), sgd())).unwrap().run;
+    let trained = Trainer::new(settings(3), Supervised::Classification, &data)
+        .train(Run::new(fresh(&[3, 3]), sgd()))
+        .unwrap()
+        .run;
     let saved = || checkpoint::save(&trained, &folder).unwrap();
     let load = |network| checkpoint::load(&folder, network, sgd()).map(|_| ()).map_err(|error| error.to_string());
 
@@ -372,17 +379,20 @@ fn a_loss_that_is_not_finite_ends_the_run_with_its_step() {
     let data = data();
     let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), SgdConfig::new().init());
     let diverging = Settings { learning_rate: 1e18.into(), ..settings(50) };
-    let error = Trainer::new(diverging.clone(), Task::Classification, &data).train(run).map(|_| ()).unwrap_err();
+    let error = Trainer::new(diverging.clone(), Supervised::Classification, &data).train(run).map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::LossNotFinite { step: 1..10, .. }), "{error}");
 
     // The same where it shows first at a growth event.
     let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), SgdConfig::new().init());
-    let error =
-        Trainer::new(Settings { log_every: 1000, evaluate_every: None, ..diverging }, Task::Classification, &data)
-            .with_growth(policy(Box::<GradMax>::default(), GrowthBatch::Training))
-            .train(run)
-            .map(|_| ())
-            .unwrap_err();
+    let error = Trainer::new(
+        Settings { log_every: 1000, evaluate_every: None, ..diverging },
+        Supervised::Classification,
+        &data,
+    )
+    .with_growth(policy(Box::<GradMax>::default(), GrowthBatch::Training))
+    .train(run)
+    .map(|_| ())
+    .unwrap_err();
     assert!(matches!(error, Error::LossNotFinite { step: 10, .. } | Error::OperatorNotFinite), "{error}");
 }
 
@@ -399,7 +409,7 @@ fn growing_on_all_examples_costs_no_pass_where_every_step_takes_them_all() {
             }
         }
         let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
-        Trainer::new(Settings { batch_size, ..settings(11) }, Task::Classification, &data)
+        Trainer::new(Settings { batch_size, ..settings(11) }, Supervised::Classification, &data)
             .with_growth(policy(Box::<GradMax>::default(), GrowthBatch::All))
             .with_observer(Timings(&mut timings))
             .train(run)
@@ -415,7 +425,7 @@ fn data_that_is_not_finite_is_noticed_at_the_first_step() {
     let data = InMemory::classes(inputs, &[1; 90], &Device::flex());
     let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
     let whole = Settings { batch_size: None, ..settings(5) };
-    let error = Trainer::new(whole, Task::Classification, &data).train(run).map(|_| ()).unwrap_err();
+    let error = Trainer::new(whole, Supervised::Classification, &data).train(run).map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::LossNotFinite { step: 0, .. }), "{error}");
 }
 
@@ -425,7 +435,7 @@ fn the_order_of_examples_does_not_depend_on_the_method() {
     let first_losses = INITIALIZERS.map(|(_, method)| {
         let mut seen = Seen::default();
         let run = Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd());
-        Trainer::new(settings(12), Task::Classification, &data)
+        Trainer::new(settings(12), Supervised::Classification, &data)
             .with_growth(policy(method(), GrowthBatch::Training))
             .with_observer(Keep { seen: &mut seen, folder: None, stop: None })
             .train(run)
@@ -465,7 +475,8 @@ fn weights_and_states_that_are_not_finite_are_never_saved() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("not_finite");
     let fresh = || config(&[3]).init(Seed::new(1), &device()).unwrap();
     let data = data();
-    let good = Trainer::new(settings(3), Task::Classification, &data).train(Run::new(fresh(), sgd())).unwrap().run;
+    let good =
+        Trainer::new(settings(3), Supervised::Classification, &data).train(Run::new(fresh(), sgd())).unwrap().run;
     checkpoint::save(&good, &folder).unwrap();
     let before = std::fs::read(folder.join("network.bpk")).unwrap();
     struct Broken(f32);
@@ -517,7 +528,7 @@ fn a_growth_event_that_fails_saves_the_run_and_stops_it_or_is_passed_over() {
     let train = |on_failure: OnFailure, run: Run<Mlp>, seen: &mut Seen| {
         let policy = GrowthSettings { on_failure, ..policy(Box::new(Moody), GrowthBatch::Training) };
         let settings = Settings { checkpoint_every: None, ..settings(45) };
-        Trainer::new(settings, Task::Classification, &data)
+        Trainer::new(settings, Supervised::Classification, &data)
             .with_growth(policy)
             .with_observer(Keep { seen, folder: Some(folder.clone()), stop: None })
             .train(run)

@@ -15,7 +15,7 @@ use gradmax::policies::Periodic;
 use gradmax::site::{Activation, Growable, Probe, Site};
 use gradmax::surgery::NewNeurons;
 use gradmax::training::{
-    GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Task, Trainer, checkpoint, with_draws,
+    GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Supervised, Trainer, checkpoint, with_draws,
 };
 use gradmax::{Error, Seed};
 
@@ -23,7 +23,7 @@ fn one(site: &str, count: usize) -> Vec<Planned> {
     vec![Planned { site: site.into(), count }]
 }
 
-fn grow<N: Growable>(
+fn grow<N: Growable<Output = Tensor<2>>>(
     grower: Grower,
     network: &N,
     pass: impl Fn(&N, &mut dyn Probe) -> Pass,
@@ -50,6 +50,7 @@ impl Penalised {
 
 impl Growable for Penalised {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         vec![Site::new("hidden", &self.hidden, [Activation::Relu], &self.output)]
@@ -92,6 +93,7 @@ fn wrong_activations_are_caught_under_a_negative_loss() {
     }
     impl Growable for Wrong {
         type Input = Tensor<2>;
+        type Output = Tensor<2>;
         fn sites(&self) -> Vec<Site> {
             vec![Site::new("hidden", &self.inside.hidden, [Activation::Gelu], &self.inside.output)]
         }
@@ -143,6 +145,7 @@ struct Breaking {
 
 impl Growable for Breaking {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
     fn sites(&self) -> Vec<Site> {
         self.inside.sites()
     }
@@ -194,6 +197,7 @@ impl Grouped {
 
 impl Growable for Grouped {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
     fn sites(&self) -> Vec<Site> {
         vec![Site::new("grouped", &self.first, [Activation::Tanh], &self.second)]
     }
@@ -288,7 +292,7 @@ fn existing_neurons_drop_the_same_before_and_after_growth() {
 
 #[test]
 fn runs_with_dropout_are_reproducible_side_by_side_and_resumed() {
-    let data = InMemory::<4>::new(
+    let data = InMemory::<Tensor<4>>::new(
         Images::new(60, [2, 5, 5], 3, Seed::new(2)).input,
         gradmax::training::Target::classes((0..60).map(|index| index % 3), &Device::flex()),
     );
@@ -318,7 +322,7 @@ fn runs_with_dropout_are_reproducible_side_by_side_and_resumed() {
         let run = run.unwrap_or_else(|| {
             Run::new(with_dropout().init(Seed::new(3), &device()).unwrap(), SgdConfig::new().init())
         });
-        let trainer = Trainer::new(settings, Task::Classification, &data).with_growth(growth);
+        let trainer = Trainer::new(settings, Supervised::Classification, &data).with_growth(growth);
         let outcome = trainer.with_observer(keep).with_stop(&flag).train(run).unwrap();
         common::weights(&outcome.run.network)
     };
@@ -353,6 +357,7 @@ fn networks_that_draw_by_a_generator_of_their_own_can_grow() {
     }
     impl Growable for Own {
         type Input = Tensor<2>;
+        type Output = Tensor<2>;
         fn sites(&self) -> Vec<Site> {
             vec![Site::new("hidden", &self.hidden, (Activation::Relu, &self.dropout), &self.output)]
         }
@@ -381,6 +386,7 @@ fn a_suspicious_change_of_a_network_that_draws_nothing_is_a_fault() {
     }
     impl Growable for Shifted {
         type Input = Tensor<2>;
+        type Output = Tensor<2>;
         fn sites(&self) -> Vec<Site> {
             vec![Site::new("hidden", &self.hidden, [Activation::Tanh], &self.output)]
         }

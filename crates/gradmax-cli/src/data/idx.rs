@@ -299,7 +299,7 @@ mod tests {
     use gradmax::networks::{Architecture, MlpConfig};
     use gradmax::operator::{GrowthOperator, LinearOperator, Solver, leading_directions_by};
     use gradmax::site::{Activation, Growable, Recorder};
-    use gradmax::training::{Examples, InMemory, Task};
+    use gradmax::training::{Examples, InMemory, Supervised, Task};
 
     use super::*;
 
@@ -402,7 +402,8 @@ mod tests {
             let batch = data.batch(&(0..examples).collect::<Vec<_>>()).unwrap();
             let mut recorder = Recorder::new();
             let output = network.forward_probed(batch.input, &mut recorder);
-            let evidence = recorder.into_evidence(&mut Task::Classification.loss(output, &batch.target).backward());
+            let evidence =
+                recorder.into_evidence(&mut Supervised::Classification.loss(&output, &batch.target).backward());
             for (site, counts) in network.sites().iter().zip([[1, 4, 16], [1, 4, 9]]) {
                 let operator = GrowthOperator::new(site, &evidence).unwrap();
                 for count in counts {

@@ -302,6 +302,7 @@ fn start(
 
 impl Examples for ImageFolder {
     type Input = Tensor<4>;
+    type Target = Target;
 
     fn count(&self) -> usize {
         self.listing.count()

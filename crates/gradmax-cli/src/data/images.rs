@@ -115,6 +115,7 @@ impl Shift {
 
 impl Examples for ImageExamples {
     type Input = Tensor<4>;
+    type Target = Target;
 
     fn count(&self) -> usize {
         self.images.classes.len()
@@ -196,7 +197,7 @@ mod tests {
     fn steps_that_take_all_images_are_augmented_too() {
         use gradmax::networks::{Architecture, MlpConfig};
         use gradmax::site::Activation;
-        use gradmax::training::{Run, Settings, Task, Trainer};
+        use gradmax::training::{Run, Settings, Supervised, Trainer};
         let flat = |augmentation: Augmentation, batch_size: Option<usize>| {
             let images = Images { pixels: (0..36).collect(), classes: vec![0, 1, 0, 1], size: [1, 3, 3] };
             let examples = ImageExamples::new(images, 36, [1, 3, 3], augmentation, &Device::flex());
@@ -204,7 +205,7 @@ mod tests {
             let network = crate::network::Shape::Mlp(MlpConfig::new(9, &[4], 2, Activation::Relu));
             let network = network.init(Seed::new(1), &Device::flex().autodiff()).unwrap();
             let settings = Settings { batch_size, ..Settings::new(10, 0.1) };
-            let trainer = Trainer::new(settings, Task::Classification, &examples);
+            let trainer = Trainer::new(settings, Supervised::Classification, &examples);
             let run = Run::new(network, burn::optim::SgdConfig::new().init());
             trainer.train(run).unwrap().finished.unwrap().train.loss
         };

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use gradmax::Seed;
 use gradmax::networks::Architecture;
 use gradmax::site::Growable;
-use gradmax::training::{InMemory, Target, Task};
+use gradmax::training::{InMemory, Supervised, Target};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -36,7 +36,7 @@ pub fn load(
         InMemory::new(inputs.clone(), Target::Values(teacher.forward(inputs)))
     };
     let (train, test) = (Box::new(examples("train", train)), Box::new(examples("test", test)));
-    Ok(DataSet { train, test, task: Task::Regression })
+    Ok(DataSet { train, test, task: Supervised::Regression })
 }
 
 /// The network with all its weights drawn anew, layer after layer.

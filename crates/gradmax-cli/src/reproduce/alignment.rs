@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use gradmax::event::Look;
 use gradmax::operator::{Directions, alignment};
-use gradmax::training::{GrowthBatch, Trainer};
+use gradmax::training::{GrowthBatch, Supervised, Trainer};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +108,7 @@ impl Measurement {
     /// The leading directions of every site on a growth batch.
     fn directions(
         &self,
-        trainer: &Trainer<'_, Network>,
+        trainer: &Trainer<'_, Network, Supervised>,
         network: &Network,
         sites: &[String],
         batch: (GrowthBatch, usize),
@@ -136,7 +136,8 @@ impl Job for Measurement {
         let experiment = &self.experiment;
         let data = data.of(experiment)?;
         let settings = settings(experiment, &data);
-        let trainer = || Trainer::<Network>::new(settings.clone(), data.task, &*data.train);
+        let trainer =
+            || Trainer::<Network, _>::new(settings.clone(), experiment::task(experiment, &data), &*data.train);
         let mut run = experiment::beginning(experiment)?;
         let sites = run.progress.sites.iter().map(|site| site.site.clone()).collect::<Vec<_>>();
         bar.set_length(self.phases.len() as u64);

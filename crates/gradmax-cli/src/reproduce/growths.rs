@@ -141,7 +141,7 @@ impl Job for Measurement {
         bar.set_length(self.at.len() as u64 * self.methods.len() as u64);
         let mut all = Vec::new();
         for (growth, step) in self.at.iter().enumerate() {
-            let mut trainer = Trainer::new(settings.clone(), data.task, &*data.train);
+            let mut trainer = Trainer::new(settings.clone(), experiment::task(experiment, &data), &*data.train);
             if let Some(policy) =
                 experiment::growth_settings(experiment, method::named(&experiment.method, &experiment.methods)?)?
             {

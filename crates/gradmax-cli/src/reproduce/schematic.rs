@@ -173,7 +173,7 @@ impl Job for Measurement {
         let growth = experiment.growth.as_ref().context("the schematic needs a schedule of growth")?.periodic()?;
         let data = data.of(experiment)?;
         let settings = settings(experiment, &data);
-        let trainer = || Trainer::new(settings.clone(), data.task, &*data.train);
+        let trainer = || Trainer::new(settings.clone(), experiment::task(experiment, &data), &*data.train);
         let run = train_to(trainer(), experiment::beginning(experiment)?, growth.start)?;
         let bench = Bench::new(experiment, &data, run)?;
         let new = bench.plan.iter().map(|planned| planned.count).sum();

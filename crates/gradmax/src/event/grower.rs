@@ -48,7 +48,7 @@ pub struct Grower {
 }
 
 /// A grown network, with everything that training goes on with.
-pub struct Growth<N> {
+pub struct Growth<N: Growable> {
     /// The widened network.
     pub network: N,
     /// The optimizer, its state carried.
@@ -57,7 +57,7 @@ pub struct Growth<N> {
     /// gradients as they are, and the new ones are the branch's own derivatives. A training step can go on from it.
     /// None unless the growth batch is [the training step's](EventContext::batch_is_training_step), in one part, the
     /// function is preserved, and no site has [added](Site::added) or [unseen](Site::unseen) layers.
-    pub training_pass: Option<TrainingPass>,
+    pub training_pass: Option<TrainingPass<N::Output>>,
     /// What was done.
     pub receipt: Receipt,
 }
@@ -175,7 +175,7 @@ impl Grower {
         network: &N,
         optimizer: &ModuleOptimizer,
         plan: &[Planned],
-        pass: impl Fn(&N, &mut dyn Probe) -> Pass,
+        pass: impl Fn(&N, &mut dyn Probe) -> Pass<N::Output>,
     ) -> Result<Growth<N>, Error> {
         let parts = [Part::whole(pass)];
         self.grow_on(network, optimizer, plan, &parts, EventContext::default())
@@ -438,7 +438,7 @@ fn meet(chosen: &[Chosen]) -> bool {
 }
 
 /// The pass at the network before growth, as it is at the grown one.
-fn widen_pass<N: Growable>(pass: TrainingPass, grown: &N, chosen: &[Chosen]) -> TrainingPass {
+fn widen_pass<N: Growable>(pass: TrainingPass<N::Output>, grown: &N, chosen: &[Chosen]) -> TrainingPass<N::Output> {
     let new = chosen.iter().flat_map(|chosen| chosen.gradient_addition().all().cloned().collect::<Vec<_>>());
     TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new.collect::<Vec<_>>()), ..pass }
 }

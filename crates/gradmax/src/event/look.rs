@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 use crate::error::Error;
 use crate::event::pass::{Part, Probed, TrainingPass, probed};
@@ -22,17 +22,17 @@ use crate::site::side::Side;
 pub const EVIDENCE_MEMORY: usize = 1 << 30;
 
 /// A probed pass over a growth batch, from which networks grow.
-pub struct Look<'p, N> {
+pub struct Look<'p, N: Growable> {
     pub(crate) parts: Vec<Part<'p, N>>,
     pub(crate) taken: Taken<N>,
 }
 
 /// A probed pass over the parts of a growth batch.
-pub(crate) struct Taken<N> {
+pub(crate) struct Taken<N: Growable> {
     /// A copy of the network whose running statistics have seen the batch: batch norm's change in every training pass,
     /// in all clones of a network, and the network itself is to stay as it is.
     pub(crate) looking: N,
-    pub(crate) looked: Looked,
+    pub(crate) looked: Looked<N::Output>,
     /// What the pass took.
     pub(crate) milliseconds: f64,
 }
@@ -100,20 +100,19 @@ impl<N: Growable> Taken<N> {
 }
 
 /// What the probed passes over the growth batch gave.
-#[derive(Default)]
-pub(crate) struct Looked {
+pub(crate) struct Looked<O> {
     /// Of all parts, or of an example of each site if that would be too much to keep.
     evidence: Evidence,
     is_sample: bool,
-    pub(crate) outputs: Vec<Tensor<2>>,
+    pub(crate) outputs: Vec<O>,
     pub(crate) loss: f64,
     /// The pass itself, if the batch has one part; until training takes it.
-    pub(crate) pass: RefCell<Option<TrainingPass>>,
+    pub(crate) pass: RefCell<Option<TrainingPass<O>>>,
 }
 
-impl Looked {
+impl<O> Looked<O> {
     /// What was seen; `network` is the one that was looked at.
-    pub(crate) fn replay<'a, 'p, N>(&'a self, network: &'a N, parts: &'a [Part<'p, N>]) -> Replay<'a, 'p, N> {
+    pub(crate) fn replay<'a, 'p, N: Growable>(&'a self, network: &'a N, parts: &'a [Part<'p, N>]) -> Replay<'a, 'p, N> {
         Replay { network, parts, sample: &self.evidence }
     }
 
@@ -128,8 +127,14 @@ impl Looked {
 
 /// Takes a probed pass over every part. Evidence beyond so many bytes is not kept, unless it is of a single part, which is
 /// in memory during its pass anyway.
-pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>], memory: usize) -> Result<Looked, Error> {
-    let mut looked = Looked::default();
+pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>], memory: usize) -> Result<Looked<N::Output>, Error> {
+    let mut looked = Looked {
+        evidence: Evidence::default(),
+        is_sample: false,
+        outputs: Vec::new(),
+        loss: 0.0,
+        pass: RefCell::new(None),
+    };
     for part in parts {
         let Probed { evidence, output, loss, gradients } = probed(network, part)?;
         looked.is_sample |= parts.len() > 1 && looked.evidence.bytes() + evidence.bytes() > memory;

@@ -16,7 +16,7 @@ use crate::surgery::widen::{shift, widen};
 use crate::methods::growth_loss::{LossAt, NetworkLoss};
 
 /// A network and the growth batch.
-pub(crate) struct OnGrowthBatch<'a, 'p, N> {
+pub(crate) struct OnGrowthBatch<'a, 'p, N: Growable> {
     /// The network; copies of it are widened, which share no running statistics with it.
     pub(crate) network: &'a N,
     pub(crate) parts: &'a [Part<'p, N>],

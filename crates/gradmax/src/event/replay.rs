@@ -7,7 +7,7 @@ use crate::site::growable::Growable;
 use crate::site::probe::Evidence;
 
 /// A network and the parts of the growth batch.
-pub(crate) struct Replay<'a, 'p, N> {
+pub(crate) struct Replay<'a, 'p, N: Growable> {
     pub(crate) network: &'a N,
     pub(crate) parts: &'a [Part<'p, N>],
     pub(crate) sample: &'a Evidence,

@@ -21,6 +21,7 @@ use crate::operator::branch::ROUNDING;
 use crate::panics::caught;
 use crate::seed::Seed;
 use crate::site::growable::Growable;
+use crate::site::output::Output;
 use crate::site::side::Side;
 use crate::surgery::addition::Addition;
 use crate::surgery::index_map::IndexMaps;
@@ -73,9 +74,9 @@ pub(crate) const ONLY_ROUNDING: f64 = 0.1;
 const ROUNDING_DRAWS: u64 = 3;
 
 /// The network before growth, and what a look at it gave.
-pub(crate) struct Before<'a, N> {
+pub(crate) struct Before<'a, N: Growable> {
     pub(crate) network: &'a N,
-    pub(crate) looked: &'a Looked,
+    pub(crate) looked: &'a Looked<N::Output>,
 }
 
 /// What was chosen for every site, what that adds to which parameters, and where.
@@ -122,7 +123,7 @@ pub(crate) fn verify<N: Growable>(
     let mut change = Change::default();
     for (part, output) in parts.iter().zip(&before.looked.outputs) {
         let after = passed(part, &measured, what)?;
-        change.count(output.clone(), after.output.inner());
+        change.count(output, &after.output.inner());
         losses.after += part.weight * after.loss.clone().into_scalar::<f64>();
         if verification == Verification::Full {
             entries.add(&measured, GradientsParams::from_grads(after.loss.backward(), &measured), part.weight);
@@ -179,7 +180,7 @@ fn is_within(change: f64, tolerance: f64) -> bool {
 
 /// A pass through the grown network. A layer that reads the neurons and that `sites()` does not name still has its old
 /// width, and an operation inside of it panics.
-fn passed<N: Growable>(part: &Part<'_, N>, grown: &N, what: &Grown<'_>) -> Result<Pass, Error> {
+fn passed<N: Growable>(part: &Part<'_, N>, grown: &N, what: &Grown<'_>) -> Result<Pass<N::Output>, Error> {
     let pass = caught(|| part.run(grown, &mut ()));
     pass.unwrap_or_else(|reason| Err(Error::GrownNetworkFails { sites: what.sites(), reason }))
 }
@@ -192,8 +193,9 @@ struct Change {
 }
 
 impl Change {
-    fn count(&mut self, before: Tensor<2>, after: Tensor<2>) {
-        let [before, after] = [before, after].map(|tensor| values(&tensor.into_data()));
+    fn count(&mut self, before: &impl Output, after: &impl Output) {
+        let entries = |tensors: Vec<TensorData>| tensors.iter().flat_map(values).collect::<Vec<_>>();
+        let (before, after) = (entries(before.entries()), entries(after.entries()));
         for (before, after) in before.into_iter().zip(after) {
             self.largest_output = self.largest_output.max(before.abs());
             let change = (after - before).abs();
@@ -231,7 +233,7 @@ fn is_random<N: Growable>(before: &Before<'_, N>, parts: &[Part<'_, N>]) -> Resu
     let seed = Seed::new(0).fold("other draws");
     let again = with_draws(seed, || parts[0].run(&before.network.valid().train(), &mut ()))?;
     let mut change = Change::default();
-    change.count(before.looked.outputs[0].clone(), again.output.inner());
+    change.count(&before.looked.outputs[0], &again.output.inner());
     Ok(change.largest != 0.0)
 }
 
@@ -249,7 +251,7 @@ impl Rounding {
             let (turned, mut change, mut loss) = (turned(before.network, draw), Change::default(), 0.0);
             for (part, output) in parts.iter().zip(&before.looked.outputs) {
                 let after = part.run(&turned, &mut ())?;
-                change.count(output.clone(), after.output.inner());
+                change.count(output, &after.output.inner());
                 loss += part.weight * after.loss.into_scalar::<f64>();
             }
             rounding.output = rounding.output.max(change.relative());
@@ -290,7 +292,7 @@ fn in_evaluation<N: Growable>(before: &N, grown: &N, parts: &[Part<'_, N>]) -> R
     for part in parts {
         let [before, after] = [&before, &grown].map(|network| part.run(network, &mut ()));
         let (before, after) = (before?, after?);
-        change.count(before.output.inner(), after.output.inner());
+        change.count(&before.output.inner(), &after.output.inner());
         losses.before += part.weight * before.loss.into_scalar::<f64>();
         losses.after += part.weight * after.loss.into_scalar::<f64>();
     }

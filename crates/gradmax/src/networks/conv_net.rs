@@ -161,6 +161,7 @@ fn average_pool(size: usize) -> AvgPool2d {
 
 impl Growable for ConvNet {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let mut sites = Vec::new();

@@ -136,6 +136,7 @@ impl NewLayer {
 
 impl Growable for Mlp {
     type Input = Tensor<2>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let pairs = self.layers.windows(2).enumerate();

@@ -234,6 +234,7 @@ struct Block {
 
 impl Growable for WideResNet {
     type Input = Tensor<4>;
+    type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         let streams = if self.growing_streams { self.streams() } else { Vec::new() };

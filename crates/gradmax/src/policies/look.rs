@@ -60,7 +60,7 @@ pub struct Cost {
 }
 
 /// Looks at a network when it is asked to.
-pub(crate) struct LazyLook<'a, 'p, N> {
+pub(crate) struct LazyLook<'a, 'p, N: Growable> {
     network: &'a N,
     parts: &'a [Part<'p, N>],
     /// Bytes of evidence that are kept.

@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::site::declaration::Site;
+use crate::site::output::Output;
 use crate::site::probe::Probe;
 
 /// A plain Burn module that says where it may grow.
@@ -26,6 +27,7 @@ use crate::site::probe::Probe;
 ///
 /// impl Growable for Network {
 ///     type Input = Tensor<2>;
+///     type Output = Tensor<2>;
 ///
 ///     fn sites(&self) -> Vec<Site> {
 ///         vec![Site::new("hidden", &self.hidden, [Activation::Relu], &self.output)]
@@ -40,15 +42,17 @@ use crate::site::probe::Probe;
 pub trait Growable: Module {
     /// What the network reads: usually a tensor `[batch, inputs]`.
     type Input: Clone;
+    /// What the network computes: usually a tensor `[batch, outputs]`.
+    type Output: Output;
 
     /// The sites, in the order of the forward pass. Cheap: layers share their tensors with the network.
     fn sites(&self) -> Vec<Site>;
 
-    /// The forward pass to `[batch, outputs]`, showing every site to the probe.
-    fn forward_probed(&self, input: Self::Input, probe: &mut dyn Probe) -> Tensor<2>;
+    /// The forward pass, showing every site to the probe.
+    fn forward_probed(&self, input: Self::Input, probe: &mut dyn Probe) -> Self::Output;
 
     /// The forward pass without a probe.
-    fn forward(&self, input: Self::Input) -> Tensor<2> {
+    fn forward(&self, input: Self::Input) -> Self::Output {
         self.forward_probed(input, &mut ())
     }
 

@@ -1,12 +1,11 @@
 //! Loss and score of a network over many examples.
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::site::growable::Growable;
 use crate::training::data::Examples;
-use crate::training::task::Task;
+use crate::training::task::{Tally, Task};
 
 /// Mean loss, and score where the task has one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -22,32 +21,32 @@ pub struct Evaluation {
 ///
 /// # Errors
 /// [`Error::Examples`], if examples cannot be read, or there are none.
-pub fn evaluate<N: Growable>(
+pub fn evaluate<N: Growable, T: Task<Output = N::Output>>(
     network: &N,
-    task: Task,
-    examples: &dyn Examples<Input = N::Input>,
+    task: &T,
+    examples: &dyn Examples<Input = N::Input, Target = T::Target>,
     part: usize,
 ) -> Result<Evaluation, Error> {
     let network = network.valid();
     let indices = (0..examples.count()).collect::<Vec<_>>();
-    let (mut loss, mut correct, mut seen) = (0.0, None::<f64>, 0);
+    let mut tally = Tally::default();
     let mut parts = indices.chunks(part.max(1)).peekable();
     while let Some(part) = parts.next() {
         examples.announce(part, None);
         parts.peek().into_iter().for_each(|next| examples.announce(next, None));
         let batch = examples.batch(part)?;
-        let count = batch.target.count();
-        if count == 0 {
-            continue;
+        if task.examples(&batch.target) > 0 {
+            tally = tally + task.tally(&network.forward(batch.input), &batch.target);
         }
-        let output: Tensor<2> = network.forward(batch.input);
-        loss += task.loss(output.clone(), &batch.target).into_scalar::<f64>() * count as f64;
-        correct = task.correct(output, &batch.target).map(|more| correct.unwrap_or(0.0) + more);
-        seen += count;
     }
-    if seen == 0 {
-        return Err(Error::Examples("there are no examples to evaluate on".into()));
+    Evaluation::of(tally).ok_or_else(|| Error::Examples("there are no examples to evaluate on".into()))
+}
+
+impl Evaluation {
+    /// The means of sums; none if there was nothing to sum.
+    pub fn of(tally: Tally) -> Option<Self> {
+        let units = tally.units as f64;
+        (tally.units > 0)
+            .then(|| Self { loss: tally.loss / units, score: tally.correct.map(|correct| correct / units) })
     }
-    let count = seen as f64;
-    Ok(Evaluation { loss: loss / count, score: correct.map(|correct| correct / count) })
 }

@@ -11,7 +11,7 @@ use crate::site::growable::Growable;
 use crate::training::run::Run;
 
 /// A run, and what is known about it since it was started or resumed.
-pub(crate) struct Ongoing<N> {
+pub(crate) struct Ongoing<N: Growable> {
     pub(crate) run: Run<N>,
     pub(crate) started: Instant,
     step_seconds: Vec<f64>,
@@ -68,7 +68,7 @@ impl<N: Growable> Ongoing<N> {
     }
 
     /// Goes on from a look after which nothing grew, which a training step can take for its own pass.
-    pub(crate) fn looked(&mut self, taken: Taken<N>) -> Option<TrainingPass> {
+    pub(crate) fn looked(&mut self, taken: Taken<N>) -> Option<TrainingPass<N::Output>> {
         let pass = taken.looked.pass.into_inner()?;
         // The copy that was looked at: its running statistics have seen the batch.
         self.run.network = taken.looking;

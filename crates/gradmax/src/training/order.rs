@@ -28,12 +28,12 @@ impl Order {
 
     /// The batch of a step, and a word to the examples about those of the next steps; the last one of an epoch may be
     /// smaller.
-    pub(crate) fn batch<I: Clone>(
+    pub(crate) fn batch<I: Clone, T: Clone>(
         &mut self,
-        examples: &dyn Examples<Input = I>,
+        examples: &dyn Examples<Input = I, Target = T>,
         step: usize,
         steps: usize,
-    ) -> Result<Batch<I>, Error> {
+    ) -> Result<Batch<I, T>, Error> {
         for upcoming in step..(step + 1 + AHEAD).min(steps) {
             let seed = Some(self.augmentation(upcoming));
             examples.announce(self.indices(upcoming), seed);
@@ -96,7 +96,7 @@ mod tests {
     use burn::tensor::{Device, Tensor};
 
     use super::*;
-    use crate::training::task::Target;
+    use crate::training::task::supervised::Target;
 
     /// Keeps what is asked for.
     struct Asked {
@@ -118,6 +118,7 @@ mod tests {
 
     impl Examples for Asked {
         type Input = ();
+        type Target = Target;
 
         fn count(&self) -> usize {
             self.count

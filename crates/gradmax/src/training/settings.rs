@@ -21,8 +21,6 @@ pub struct Settings {
     pub weight_decay: Option<WeightDecay>,
     /// The largest norm of all gradients together; larger ones are scaled down to it.
     pub clip_gradients: Option<f64>,
-    /// The share of each class's probability that is spread over all classes, in training.
-    pub label_smoothing: f64,
     /// Steps between two logged training losses.
     pub log_every: usize,
     /// Steps between two evaluations on the test examples; none for only one at the end.
@@ -44,7 +42,6 @@ impl Settings {
             learning_rate: learning_rate.into(),
             weight_decay: None,
             clip_gradients: None,
-            label_smoothing: 0.0,
             log_every: 10,
             evaluate_every: None,
             checkpoint_every: None,

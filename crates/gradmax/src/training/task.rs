@@ -1,82 +1,101 @@
-//! What a network is trained to do: its loss and its score.
+//! What a network is trained to do: the loss, the score, and what they are counted over.
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+pub(crate) mod classification;
+pub(crate) mod regression;
+pub(crate) mod supervised;
+
+use std::ops::Add;
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// A kind of supervised learning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// Mean squared error over examples and outputs; no score.
-    Regression,
-    /// Mean cross-entropy of the softmax of the outputs; the score is the share of correct answers.
-    Classification,
-}
+pub use self::classification::Classification;
+pub use self::regression::Regression;
+pub use self::supervised::{Supervised, Target};
+use crate::error::Error;
+use crate::site::output::Output;
 
-/// What a batch's outputs should be.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Target {
-    /// Values, `[batch, outputs]`.
-    Values(Tensor<2>),
-    /// Class indices, `[batch]`.
-    Classes(Tensor<1, Int>),
-}
-
-impl Target {
-    /// Class indices on a device.
-    pub fn classes(classes: impl Iterator<Item = u32>, device: &Device) -> Self {
-        let classes = classes.map(|class| class as i32).collect::<Vec<_>>();
-        let count = classes.len();
-        Self::Classes(Tensor::from_data(TensorData::new(classes, [count]), device))
-    }
+/// A kind of learning: what a network's outputs should be, and how far they are from that.
+pub trait Task: Clone {
+    /// What the network computes.
+    type Output: Output;
+    /// What the outputs of a batch should be.
+    type Target: Clone;
 
     /// Number of examples.
-    pub fn count(&self) -> usize {
-        match self {
-            Self::Values(values) => values.dims()[0],
-            Self::Classes(classes) => classes.dims()[0],
-        }
+    fn examples(&self, target: &Self::Target) -> usize;
+
+    /// Number of scored units, over which loss and score are means: examples, or the tokens of all sequences.
+    fn units(&self, target: &Self::Target) -> usize {
+        self.examples(target)
+    }
+
+    /// The mean loss over scored units.
+    fn loss(&self, output: &Self::Output, target: &Self::Target) -> Tensor<1>;
+
+    /// What training descends, where that is another loss than the one that is reported: label smoothing.
+    fn training_loss(&self, output: &Self::Output, target: &Self::Target) -> Tensor<1> {
+        self.loss(output, target)
+    }
+
+    /// Number of units that are answered correctly, for tasks that have a score.
+    fn correct(&self, _output: &Self::Output, _target: &Self::Target) -> Option<f64> {
+        None
+    }
+
+    /// Checks, by an output, that every class of a target has one; `largest` is the largest class if that is known.
+    ///
+    /// # Errors
+    /// [`Error::LabelOutOfRange`].
+    fn check(
+        &self,
+        _set: &'static str,
+        _output: &Self::Output,
+        _target: &Self::Target,
+        _largest: Option<usize>,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether [`check`](Self::check) has anything to check.
+    fn has_classes(&self) -> bool {
+        false
+    }
+
+    /// Sums over a batch.
+    fn tally(&self, output: &Self::Output, target: &Self::Target) -> Tally {
+        let (examples, units) = (self.examples(target) as u64, self.units(target) as u64);
+        let loss = self.loss(output, target).into_scalar::<f64>() * units as f64;
+        Tally { examples, units, loss, correct: self.correct(output, target) }
     }
 }
 
-impl Task {
-    /// As [`loss`](Self::loss), with a share of each class's probability spread evenly over all classes (label
-    /// smoothing, Szegedy et al. 2016); 0 for none.
-    ///
-    /// # Panics
-    /// As [`loss`](Self::loss).
-    pub fn smoothed_loss(&self, output: Tensor<2>, target: &Target, smoothing: f64) -> Tensor<1> {
-        if smoothing == 0.0 || *self == Self::Regression {
-            return self.loss(output, target);
-        }
-        let even = activation::log_softmax(output.clone(), 1).mean().neg();
-        self.loss(output, target).mul_scalar(1.0 - smoothing) + even.mul_scalar(smoothing)
-    }
+/// Sums over examples, which add up over the parts of a set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Number of examples.
+    pub examples: u64,
+    /// Number of scored units.
+    pub units: u64,
+    /// Sum of their losses.
+    pub loss: f64,
+    /// Number of units that are answered correctly, for tasks that have a score.
+    pub correct: Option<f64>,
+}
 
-    /// The mean loss of outputs `[batch, outputs]`.
-    ///
-    /// # Panics
-    /// If the target is not of the task's kind.
-    pub fn loss(&self, output: Tensor<2>, target: &Target) -> Tensor<1> {
-        match (self, target) {
-            (Self::Regression, Target::Values(values)) => (output - values.clone()).square().mean(),
-            (Self::Classification, Target::Classes(classes)) => {
-                let [batch] = classes.dims();
-                activation::log_softmax(output, 1).gather(1, classes.clone().reshape([batch, 1])).mean().neg()
-            }
-            _ => panic!("a {self:?} task needs a target of its kind"),
-        }
-    }
+impl Add for Tally {
+    type Output = Self;
 
-    /// The number of correct answers, for tasks that have a score.
-    pub fn correct(&self, output: Tensor<2>, target: &Target) -> Option<f64> {
-        match target {
-            Target::Values(_) => None,
-            Target::Classes(classes) => {
-                let answers = output.argmax(1).reshape(classes.dims());
-                Some(answers.equal(classes.clone()).int().sum().into_scalar::<f64>())
-            }
+    fn add(self, other: Self) -> Self {
+        let correct = match (self.correct, other.correct) {
+            (None, None) => None,
+            (mine, others) => Some(mine.unwrap_or(0.0) + others.unwrap_or(0.0)),
+        };
+        Self {
+            examples: self.examples + other.examples,
+            units: self.units + other.units,
+            loss: self.loss + other.loss,
+            correct,
         }
     }
 }

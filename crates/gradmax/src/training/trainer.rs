@@ -15,8 +15,9 @@ use crate::event::receipt::Receipt;
 use crate::policies::look::LazyLook;
 use crate::seed::Seed;
 use crate::site::growable::{Growable, trainable_parameters, training_flops};
+use crate::site::output::Output;
 use crate::site::probe::Probe;
-use crate::training::data::{Batch, Examples, class_range};
+use crate::training::data::{Batch, Examples};
 use crate::training::evaluation::{Evaluation, evaluate};
 use crate::training::gradients::clipped;
 use crate::training::observer::{Observer, Row, Split};
@@ -24,7 +25,7 @@ use crate::training::ongoing::Ongoing;
 use crate::training::order::Order;
 use crate::training::run::{Outcome, Run, Summary};
 use crate::training::settings::{GrowthBatch, GrowthSettings, OnFailure, Settings};
-use crate::training::task::{Target, Task};
+use crate::training::task::Task;
 
 /// Trains a network, growing it when its policy says so.
 ///
@@ -39,11 +40,11 @@ use crate::training::task::{Target, Task};
 /// use gradmax::networks::MlpConfig;
 /// use gradmax::policies::{Amount, Order, Periodic};
 /// use gradmax::prelude::*;
-/// use gradmax::training::{GrowthBatch, GrowthSettings, InMemory, OnFailure};
+/// use gradmax::training::{GrowthBatch, GrowthSettings, InMemory, OnFailure, Regression};
 ///
 /// let device = Device::flex();
 /// let inputs = Tensor::<2>::random([200, 4], Distribution::Default, &device);
-/// let data = InMemory::new(inputs.clone(), Target::Values(inputs.powi_scalar(2)));
+/// let data = InMemory::new(inputs.clone(), inputs.powi_scalar(2));
 /// let config = MlpConfig::new(4, &[2], 4, Activation::Tanh);
 /// let network = config.init(Seed::new(0), &device.autodiff())?;
 ///
@@ -55,32 +56,33 @@ use crate::training::task::{Target, Task};
 ///     on_failure: OnFailure::Stop,
 /// };
 /// let settings = Settings { batch_size: Some(50), ..Settings::new(300, 0.1) };
-/// let trainer = Trainer::new(settings, Task::Regression, &data).with_growth(growth);
+/// let trainer = Trainer::new(settings, Regression, &data).with_growth(growth);
 /// let outcome = trainer.train(Run::new(network, SgdConfig::new().init()))?;
 /// assert_eq!(outcome.run.progress.sites[0].width, 2 + 3 * 2);
 /// # Ok::<(), Error>(())
 /// ```
-pub struct Trainer<'a, N: Growable> {
+pub struct Trainer<'a, N: Growable, T: Task<Output = N::Output>> {
     settings: Settings,
-    task: Task,
-    train: &'a dyn Examples<Input = N::Input>,
-    test: Option<&'a dyn Examples<Input = N::Input>>,
+    task: T,
+    train: &'a dyn Examples<Input = N::Input, Target = T::Target>,
+    test: Option<&'a dyn Examples<Input = N::Input, Target = T::Target>>,
     growth: Option<GrowthSettings>,
     observers: Vec<Box<dyn Observer<N> + 'a>>,
     stop: Option<&'a AtomicBool>,
-    /// Outputs of the network, where labels have to be looked at batch by batch.
-    outputs: Option<usize>,
+    /// Whether classes have to be looked at batch by batch.
+    checks_classes: bool,
 }
 
-impl<'a, N: Growable> Trainer<'a, N> {
+impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     /// A trainer without growth, test examples or observers.
-    pub fn new(settings: Settings, task: Task, train: &'a dyn Examples<Input = N::Input>) -> Self {
-        Self { settings, task, train, test: None, growth: None, observers: Vec::new(), stop: None, outputs: None }
+    pub fn new(settings: Settings, task: T, train: &'a dyn Examples<Input = N::Input, Target = T::Target>) -> Self {
+        let (test, growth, observers, stop) = (None, None, Vec::new(), None);
+        Self { settings, task, train, test, growth, observers, stop, checks_classes: false }
     }
 
     /// Adds examples to evaluate on.
     #[must_use]
-    pub fn with_test(mut self, test: &'a dyn Examples<Input = N::Input>) -> Self {
+    pub fn with_test(mut self, test: &'a dyn Examples<Input = N::Input, Target = T::Target>) -> Self {
         self.test = Some(test);
         self
     }
@@ -113,7 +115,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
     /// [`Error::Examples`], [`Error::Observer`].
     pub fn train(mut self, run: Run<N>) -> Result<Outcome<N>, Error> {
         self.check(&run)?;
-        self.outputs = self.checked_outputs(&run.network)?;
+        self.checks_classes = self.check_classes(&run.network)?;
         let mut ongoing = Ongoing::new(run);
         let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
         while ongoing.run.progress.step < self.settings.steps {
@@ -160,23 +162,23 @@ impl<'a, N: Growable> Trainer<'a, N> {
         }
     }
 
-    /// Checks that there is an output for every class, by a pass over one example; outputs, where classes have to be looked
-    /// at batch by batch.
-    fn checked_outputs(&self, network: &N) -> Result<Option<usize>, Error> {
-        if self.task != Task::Classification {
-            return Ok(None);
+    /// Checks that there is an output for every class, by a pass over one example; says whether classes have to be looked at
+    /// batch by batch.
+    fn check_classes(&self, network: &N) -> Result<bool, Error> {
+        if !self.task.has_classes() {
+            return Ok(false);
         }
         let batch = self.train.batch(&[0])?;
-        if batch.target.count() == 0 {
-            return Ok(None);
+        if self.task.examples(&batch.target) == 0 {
+            return Ok(false);
         }
-        let [_, outputs] = network.valid().forward(batch.input).dims();
+        let output = network.valid().forward(batch.input);
         for (set, examples) in [("training", Some(self.train)), ("test", self.test)] {
-            if let Some(label) = examples.and_then(Examples::largest_class).filter(|label| *label >= outputs) {
-                return Err(Error::LabelOutOfRange { set, label: label as i64, outputs });
+            if let Some(largest) = examples.and_then(Examples::largest_class) {
+                self.task.check(set, &output, &batch.target, Some(largest))?;
             }
         }
-        Ok(Some(outputs).filter(|_| self.train.largest_class().is_none()))
+        Ok(self.train.largest_class().is_none())
     }
 
     fn step(&mut self, mut ongoing: Ongoing<N>, order: &mut Order) -> Result<Ongoing<N>, Error> {
@@ -188,7 +190,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
             Ok(batch) => batch,
             Err(unreadable) => return self.saved(ongoing, unreadable),
         };
-        if batch.target.count() == 0 {
+        if self.task.examples(&batch.target) == 0 {
             return self.saved(ongoing, Error::Examples("a batch has no examples that can be read".into()));
         }
         let grown = match self.grow_if_due(&mut ongoing, order, &batch) {
@@ -204,11 +206,12 @@ impl<'a, N: Growable> Trainer<'a, N> {
             None => self.training_pass(&ongoing.run.network, &batch)?,
         };
         let pass_seconds = started.elapsed().as_secs_f64();
-        let [examples, _] = output.dims();
+        let examples = self.task.examples(&batch.target);
         if step.is_multiple_of(self.settings.log_every) {
             let loss = loss.into_scalar::<f64>();
             check_finite(loss, step)?;
-            let score = self.task.correct(output, &batch.target).map(|correct| correct / examples as f64);
+            let units = self.task.units(&batch.target) as f64;
+            let score = self.task.correct(&output, &batch.target).map(|correct| correct / units);
             let gradient_norm = Some(gradient_norm(&ongoing.run.network, &gradients));
             ongoing.run.progress.loss = Some(loss);
             self.row(&mut ongoing, order, Split::Train, Evaluation { loss, score }, gradient_norm)?;
@@ -236,9 +239,13 @@ impl<'a, N: Growable> Trainer<'a, N> {
         Err(error)
     }
 
-    fn training_pass(&self, network: &N, batch: &Batch<N::Input>) -> Result<TrainingPass, Error> {
-        self.outputs.map_or(Ok(()), |outputs| check_classes(&batch.target, outputs))?;
-        let Pass { output, loss } = pass(self.task, self.settings.label_smoothing, network, batch, &mut ());
+    fn training_pass(&self, network: &N, batch: &Batch<N::Input, T::Target>) -> Result<TrainingPass<N::Output>, Error> {
+        let output = network.forward(batch.input.clone());
+        // Before the loss, which would look for outputs that are not there.
+        if self.checks_classes {
+            self.task.check("training", &output, &batch.target, None)?;
+        }
+        let loss = self.task.training_loss(&output, &batch.target);
         let gradients = GradientsParams::from_grads(loss.backward(), network);
         Ok(TrainingPass { output: output.inner(), loss: loss.inner(), gradients })
     }
@@ -272,8 +279,8 @@ impl<'a, N: Growable> Trainer<'a, N> {
         &mut self,
         ongoing: &mut Ongoing<N>,
         order: &Order,
-        batch: &Batch<N::Input>,
-    ) -> Result<Option<TrainingPass>, Error> {
+        batch: &Batch<N::Input, T::Target>,
+    ) -> Result<Option<TrainingPass<N::Output>>, Error> {
         let Some(growth) = &self.growth else {
             return Ok(None);
         };
@@ -331,6 +338,7 @@ impl<'a, N: Growable> Trainer<'a, N> {
     pub fn growth_parts(&self, which: GrowthBatch, step: usize) -> Result<Vec<Part<'a, N>>, Error>
     where
         N: 'a,
+        T: 'a,
     {
         let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
         let batch = order.batch(self.train, step, self.settings.steps)?;
@@ -341,20 +349,19 @@ impl<'a, N: Growable> Trainer<'a, N> {
     fn growth_batch<'p>(
         &self,
         which: GrowthBatch,
-        batch: &Batch<N::Input>,
+        batch: &Batch<N::Input, T::Target>,
         step: usize,
     ) -> Result<Vec<Part<'p, N>>, Error>
     where
         'a: 'p,
         N: 'p,
+        T: 'p,
     {
-        let (task, smoothing) = (self.task, self.settings.label_smoothing);
+        let task = self.task.clone();
         match which {
             GrowthBatch::Training => {
                 let batch = batch.clone();
-                Ok(vec![Part::whole(move |network: &N, probe: &mut dyn Probe| {
-                    pass(task, smoothing, network, &batch, probe)
-                })])
+                Ok(vec![Part::whole(move |network: &N, probe: &mut dyn Probe| pass(&task, network, &batch, probe))])
             }
             GrowthBatch::Examples(count) => {
                 let seed = self.settings.seed.fold("growth batch").at(step as u64);
@@ -370,19 +377,20 @@ impl<'a, N: Growable> Trainer<'a, N> {
     where
         'a: 'p,
         N: 'p,
+        T: 'p,
     {
-        let (task, smoothing, train) = (self.task, self.settings.label_smoothing, self.train);
+        let train = self.train;
         let draws = self.settings.seed.fold("draws of growth").at(step as u64);
         let all = indices.len() as f64;
         let part = |(number, indices): (usize, &[usize])| {
-            let indices = indices.to_vec();
+            let (indices, task) = (indices.to_vec(), self.task.clone());
             let (weight, draws) = (indices.len() as f64 / all, draws.at(number as u64));
             let taken = move |network: &N, probe: &mut dyn Probe| {
                 let batch = match augmentation {
                     Some(seed) => train.augmented(&indices, seed),
                     None => train.batch(&indices),
                 }?;
-                Ok(with_draws(draws, || pass(task, smoothing, network, &batch, probe)))
+                Ok(with_draws(draws, || pass(&task, network, &batch, probe)))
             };
             Part { weight, pass: Box::new(taken) }
         };
@@ -400,14 +408,14 @@ impl<'a, N: Growable> Trainer<'a, N> {
         let Some(test) = self.test else {
             return Ok(None);
         };
-        let evaluation = evaluate(&ongoing.run.network, self.task, test, self.settings.evaluation_batch)?;
+        let evaluation = evaluate(&ongoing.run.network, &self.task, test, self.settings.evaluation_batch)?;
         check_finite(evaluation.loss, ongoing.run.progress.step)?;
         self.row(ongoing, order, Split::Test, evaluation, None)?;
         Ok(Some(evaluation))
     }
 
     fn finish(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Summary, Error> {
-        let train = evaluate(&ongoing.run.network, self.task, self.train, self.settings.evaluation_batch)?;
+        let train = evaluate(&ongoing.run.network, &self.task, self.train, self.settings.evaluation_batch)?;
         check_finite(train.loss, ongoing.run.progress.step)?;
         self.row(ongoing, order, Split::Train, train, None)?;
         let test = self.evaluate_test(ongoing, order)?;
@@ -446,32 +454,20 @@ impl<'a, N: Growable> Trainer<'a, N> {
     }
 }
 
-fn pass<N: Growable>(task: Task, smoothing: f64, network: &N, batch: &Batch<N::Input>, probe: &mut dyn Probe) -> Pass {
+fn pass<N: Growable, T: Task<Output = N::Output>>(
+    task: &T,
+    network: &N,
+    batch: &Batch<N::Input, T::Target>,
+    probe: &mut dyn Probe,
+) -> Pass<N::Output> {
     let output = network.forward_probed(batch.input.clone(), probe);
-    Pass { loss: task.smoothed_loss(output.clone(), &batch.target, smoothing), output }
+    Pass { loss: task.training_loss(&output, &batch.target), output }
 }
 
 fn check_finite(loss: f64, step: usize) -> Result<(), Error> {
     match loss.is_finite() {
         true => Ok(()),
         false => Err(Error::LossNotFinite { step, loss }),
-    }
-}
-
-/// Checks that every class of a batch has an output.
-fn check_classes(target: &Target, outputs: usize) -> Result<(), Error> {
-    let Target::Classes(classes) = target else {
-        return Ok(());
-    };
-    let Some([least, largest]) = class_range(classes) else {
-        return Ok(());
-    };
-    match least < 0 || largest >= outputs as i64 {
-        true => {
-            let label = if least < 0 { least } else { largest };
-            Err(Error::LabelOutOfRange { set: "training", label, outputs })
-        }
-        false => Ok(()),
     }
 }
 

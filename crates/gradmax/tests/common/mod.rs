@@ -11,7 +11,7 @@ use gradmax::event::{Grower, Growth, Pass, Planned, Receipt};
 use gradmax::methods::{GradMax, Placement, SidePolicy};
 use gradmax::networks::{Architecture, Mlp, MlpConfig};
 use gradmax::site::{Activation, Growable, Probe};
-use gradmax::training::{Observer, ObserverError, Row, Run, Target, Task, checkpoint};
+use gradmax::training::{Observer, ObserverError, Row, Run, Supervised, Target, Task, checkpoint};
 use gradmax::{Error, Seed};
 use rand_distr::{Distribution, StandardNormal};
 
@@ -42,12 +42,17 @@ impl Batch {
         Self { input: normal([examples, inputs], 1), target: Target::Values(normal([examples, outputs], 2)) }
     }
 
-    pub fn pass<N: Growable<Input = Tensor<2>>>(&self, network: &N, probe: &mut dyn Probe) -> Pass {
+    pub fn pass<N: Growable<Input = Tensor<2>, Output = Tensor<2>>>(&self, network: &N, probe: &mut dyn Probe) -> Pass {
         let output = network.forward_probed(self.input.clone(), probe);
-        Pass { loss: Task::Regression.loss(output.clone(), &self.target), output }
+        Pass { loss: Supervised::Regression.loss(&output, &self.target), output }
     }
 
-    pub fn step<N: Growable<Input = Tensor<2>>>(&self, network: N, optimizer: &mut ModuleOptimizer, rate: f64) -> N {
+    pub fn step<N: Growable<Input = Tensor<2>, Output = Tensor<2>>>(
+        &self,
+        network: N,
+        optimizer: &mut ModuleOptimizer,
+        rate: f64,
+    ) -> N {
         let pass = self.pass(&network, &mut ());
         stepped(network, pass, optimizer, rate)
     }
@@ -78,17 +83,22 @@ impl Images {
         Self { input: Tensor::from_data(input, &device), target: Target::Values(Tensor::from_data(target, &device)) }
     }
 
-    pub fn pass<N: Growable<Input = Tensor<4>>>(&self, network: &N, probe: &mut dyn Probe) -> Pass {
+    pub fn pass<N: Growable<Input = Tensor<4>, Output = Tensor<2>>>(&self, network: &N, probe: &mut dyn Probe) -> Pass {
         let output = network.forward_probed(self.input.clone(), probe);
-        Pass { loss: Task::Regression.loss(output.clone(), &self.target), output }
+        Pass { loss: Supervised::Regression.loss(&output, &self.target), output }
     }
 
-    pub fn step<N: Growable<Input = Tensor<4>>>(&self, network: N, optimizer: &mut ModuleOptimizer, rate: f64) -> N {
+    pub fn step<N: Growable<Input = Tensor<4>, Output = Tensor<2>>>(
+        &self,
+        network: N,
+        optimizer: &mut ModuleOptimizer,
+        rate: f64,
+    ) -> N {
         let pass = self.pass(&network, &mut ());
         stepped(network, pass, optimizer, rate)
     }
 
-    pub fn grow<N: Growable<Input = Tensor<4>>>(
+    pub fn grow<N: Growable<Input = Tensor<4>, Output = Tensor<2>>>(
         &self,
         grower: &Grower,
         network: &N,
@@ -98,7 +108,11 @@ impl Images {
     }
 
     /// Largest change of an evaluation-mode output, relative to the largest output.
-    pub fn change_in_evaluation<N: Growable<Input = Tensor<4>>>(&self, before: &N, after: &N) -> f64 {
+    pub fn change_in_evaluation<N: Growable<Input = Tensor<4>, Output = Tensor<2>>>(
+        &self,
+        before: &N,
+        after: &N,
+    ) -> f64 {
         let [before, after] = [before, after].map(|network| network.valid().forward(self.input.clone()));
         let largest = |tensor: Tensor<2>| tensor.abs().max().into_scalar::<f64>();
         largest(after - before.clone()) / largest(before).max(f64::MIN_POSITIVE)
@@ -198,7 +212,7 @@ pub fn incoming() -> Placement {
 pub const SILENT: f64 = 1e-3;
 
 /// Grows every site with GradMax and zero incoming weights, and checks all that growth promises; counts sites that receive a gradient.
-pub fn check_growth<N: Growable<Input = Tensor<4>>>(
+pub fn check_growth<N: Growable<Input = Tensor<4>, Output = Tensor<2>>>(
     network: &N,
     images: &Images,
     plan: &[Planned],
