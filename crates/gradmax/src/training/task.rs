@@ -1,6 +1,7 @@
 //! What a network is trained to do: the loss, the score, and what they are counted over.
 
 pub(crate) mod classification;
+pub(crate) mod next_token;
 pub(crate) mod regression;
 pub(crate) mod supervised;
 
@@ -10,6 +11,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use self::classification::Classification;
+pub use self::next_token::NextToken;
 pub use self::regression::Regression;
 pub use self::supervised::{Supervised, Target};
 use crate::error::Error;
