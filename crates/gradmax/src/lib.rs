@@ -48,6 +48,7 @@ pub mod policies;
 mod registry;
 mod seed;
 pub mod site;
+mod sums;
 pub mod surgery;
 pub mod training;
 
@@ -55,6 +56,7 @@ pub use error::Error;
 pub use matrix::Matrix;
 pub use registry::{Named, Options};
 pub use seed::Seed;
+pub use sums::{Alone, Sums};
 
 /// What most programs that grow a network need.
 pub mod prelude {

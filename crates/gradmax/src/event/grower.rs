@@ -1,6 +1,7 @@
 //! A growth event: look, choose weights, widen, and verify.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
@@ -21,7 +22,7 @@ use crate::methods::method::{GrowthMethod, Need, Request};
 use crate::methods::placement::{Placement, Scale};
 use crate::operator::branch::{Branch, gradients_of};
 use crate::operator::growth_operator::GrowthOperator;
-use crate::operator::seen::Seen;
+use crate::operator::seen::{Seen, Source};
 use crate::seed::Seed;
 use crate::site::declaration::Site;
 use crate::site::declaration::unknown_site;
@@ -29,6 +30,7 @@ use crate::site::growable::device_of;
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::probe::Probe;
 use crate::site::side::Side;
+use crate::sums::{SharedSums, Sums, alone};
 use crate::surgery::addition::Addition;
 use crate::surgery::carry::{Carried, KnownParameters, SecondMoments, carry_by, paths_of};
 use crate::surgery::index_map::IndexMaps;
@@ -45,6 +47,7 @@ pub struct Grower {
     tolerance: f64,
     evidence_memory: usize,
     seed: Seed,
+    sums: SharedSums,
 }
 
 /// A grown network, with everything that training goes on with.
@@ -79,6 +82,7 @@ impl Grower {
             tolerance: 1e-5,
             evidence_memory: EVIDENCE_MEMORY,
             seed: Seed::new(0),
+            sums: alone(),
         }
     }
 
@@ -123,6 +127,13 @@ impl Grower {
     #[must_use]
     pub fn with_seed(mut self, seed: Seed) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Sets what sums over examples go through, where several machines look at a part of the growth batch each.
+    #[must_use]
+    pub fn with_sums(mut self, sums: Arc<dyn Sums>) -> Self {
+        self.sums = sums;
         self
     }
 
@@ -211,7 +222,7 @@ impl Grower {
         let planned = self.planned_sites(network, plan, &device)?;
         let taken = match taken {
             Some(taken) => taken,
-            None => Taken::of(network, parts, self.evidence_memory)?,
+            None => Taken::of(network, parts, self.evidence_memory, &self.sums)?,
         };
         let probe = taken.milliseconds;
         self.grow_after(network, optimizer, planned, parts, context, (&taken, probe))
@@ -263,15 +274,18 @@ impl Grower {
             planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
         }
         let replay = looked.replay(looking, parts);
-        let loss = OnGrowthBatch { network, parts };
+        let loss = OnGrowthBatch { network, parts, sums: &self.sums };
         let loss = self.method.needs().contains(&Need::Loss).then_some(&loss as &dyn NetworkLoss);
-        let chosen = match looked.seen(&replay) {
+        let (seen, sums) = (looked.seen(&replay), &self.sums);
+        let chosen = match seen.source {
             // Each pass over the growth batch shows all sites.
-            Seen::Again(again) => self.choose(planned, Seen::Again(again), seed, loss)?,
-            Seen::Kept(evidence) => {
-                let choose = |one, loss| self.choose(vec![one], Seen::Kept(evidence), seed, loss);
+            Source::Again(_) => self.choose(planned, seen, seed, loss)?,
+            Source::Kept(evidence) => {
+                let choose =
+                    |one, loss| self.choose(vec![one], Seen { source: Source::Kept(evidence), sums }, seed, loss);
                 let chosen = match loss {
-                    None if computes_on_threads(&device) => {
+                    // Several machines meet in the order of the sites.
+                    None if computes_on_threads(&device) && self.sums.is_alone() => {
                         map_side_by_side(planned, |one| choose(one, None)).into_iter().collect()
                     }
                     _ => planned.into_iter().map(|one| choose(one, loss)).collect::<Result<Vec<_>, _>>(),
@@ -301,7 +315,7 @@ impl Grower {
         let carry = clock.lap();
 
         let tolerance = preserves.then_some(self.tolerance);
-        let before = Before { network, looked };
+        let before = Before { network, looked, sums: &self.sums };
         let magnitudes = magnitudes(&chosen, looked.seen(&replay))?;
         let what =
             Grown { step: context.step, chosen: &chosen, magnitudes: &magnitudes, additions: &additions, maps: &maps };
@@ -353,7 +367,7 @@ impl Grower {
 
     /// Checks that a gradient arrives at a site, and not rounding only: scale `joint` would divide by its norm.
     fn check_gradient<N: Growable>(&self, site: &Site, network: &N, parts: &[Part<'_, N>]) -> Result<(), Error> {
-        match gradient_rounding(&site.name, network, parts)? > ONLY_ROUNDING {
+        match gradient_rounding(&site.name, network, parts, &self.sums)? > ONLY_ROUNDING {
             false => Ok(()),
             true => Err(Error::Method {
                 method: self.method().to_string(),

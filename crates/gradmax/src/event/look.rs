@@ -11,11 +11,12 @@ use crate::event::pass::{Part, Probed, TrainingPass, probed};
 use crate::event::replay::Replay;
 use crate::operator::branch::Branch;
 use crate::operator::growth_operator::GrowthOperator;
-use crate::operator::seen::{Again, Seen};
+use crate::operator::seen::{Again, Seen, Source};
 use crate::site::declaration::unknown_site;
 use crate::site::growable::{Growable, device_of};
 use crate::site::probe::Evidence;
 use crate::site::side::Side;
+use crate::sums::{SharedSums, alone};
 
 /// Bytes of evidence of a growth batch in several parts that are kept, unless [something else](crate::event::Grower::with_evidence_memory)
 /// is said: 1 GiB.
@@ -52,7 +53,7 @@ impl<'p, N: Growable> Look<'p, N> {
     /// # Errors
     /// As [`of`](Self::of).
     pub fn keeping(network: &N, parts: Vec<Part<'p, N>>, bytes: usize) -> Result<Self, Error> {
-        let taken = Taken::of(network, &parts, bytes)?;
+        let taken = Taken::of(network, &parts, bytes, &alone())?;
         Ok(Self { parts, taken })
     }
 
@@ -90,11 +91,11 @@ impl<'p, N: Growable> Look<'p, N> {
 
 impl<N: Growable> Taken<N> {
     /// Takes the pass, of whose evidence so many bytes are kept.
-    pub(crate) fn of(network: &N, parts: &[Part<'_, N>], memory: usize) -> Result<Self, Error> {
+    pub(crate) fn of(network: &N, parts: &[Part<'_, N>], memory: usize, sums: &SharedSums) -> Result<Self, Error> {
         let device = device_of(network);
         let mut clock = Clock::start(&device);
         let looking = independent(network);
-        let looked = look(&looking, parts, memory)?;
+        let looked = look(&looking, parts, memory, sums)?;
         Ok(Self { looking, looked, milliseconds: clock.lap() })
     }
 }
@@ -106,8 +107,9 @@ pub(crate) struct Looked<O> {
     is_sample: bool,
     pub(crate) outputs: Vec<O>,
     pub(crate) loss: f64,
-    /// The pass itself, if the batch has one part; until training takes it.
+    /// The pass itself, if the batch has one part; until training takes it. Its gradients are summed over all machines.
     pub(crate) pass: RefCell<Option<TrainingPass<O>>>,
+    sums: SharedSums,
 }
 
 impl<O> Looked<O> {
@@ -118,22 +120,29 @@ impl<O> Looked<O> {
 
     /// What was seen, or can be seen again by this replay.
     pub(crate) fn seen<'a>(&'a self, replay: &'a dyn Again) -> Seen<'a> {
-        match self.is_sample {
-            true => Seen::Again(replay),
-            false => Seen::Kept(&self.evidence),
-        }
+        let source = match self.is_sample {
+            true => Source::Again(replay),
+            false => Source::Kept(&self.evidence),
+        };
+        Seen { source, sums: &self.sums }
     }
 }
 
 /// Takes a probed pass over every part. Evidence beyond so many bytes is not kept, unless it is of a single part, which is
 /// in memory during its pass anyway.
-pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>], memory: usize) -> Result<Looked<N::Output>, Error> {
+pub(crate) fn look<N: Growable>(
+    network: &N,
+    parts: &[Part<'_, N>],
+    memory: usize,
+    sums: &SharedSums,
+) -> Result<Looked<N::Output>, Error> {
     let mut looked = Looked {
         evidence: Evidence::default(),
         is_sample: false,
         outputs: Vec::new(),
         loss: 0.0,
         pass: RefCell::new(None),
+        sums: sums.clone(),
     };
     for part in parts {
         let Probed { evidence, output, loss, gradients } = probed(network, part)?;
@@ -146,9 +155,17 @@ pub(crate) fn look<N: Growable>(network: &N, parts: &[Part<'_, N>], memory: usiz
         looked.loss += part.weight * loss.clone().into_scalar::<f64>();
         let pass = (parts.len() == 1).then(|| {
             let gradients = GradientsParams::from_grads(gradients, network);
+            let gradients = sums.gradients(network, gradients, part.weight);
             TrainingPass { output, loss, gradients }
         });
         looked.pass.replace(pass);
+    }
+    looked.loss = sums.number(looked.loss);
+    // All machines see the batch in the same way.
+    let mut is_sample = [f64::from(u8::from(looked.is_sample))];
+    sums.largest(&mut is_sample);
+    if is_sample[0] > 0.0 && !looked.is_sample {
+        (looked.is_sample, looked.evidence) = (true, looked.evidence.sample());
     }
     Ok(looked)
 }

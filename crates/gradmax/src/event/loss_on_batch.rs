@@ -9,6 +9,7 @@ use crate::matrix::{Matrix, from_tensor, values};
 use crate::site::declaration::Site;
 use crate::site::growable::Growable;
 use crate::site::layer::EntriesOf;
+use crate::sums::SharedSums;
 use crate::surgery::addition::{addition, changes};
 use crate::surgery::new_neurons::{Changes, NewNeurons};
 use crate::surgery::widen::{shift, widen};
@@ -20,6 +21,7 @@ pub(crate) struct OnGrowthBatch<'a, 'p, N: Growable> {
     /// The network; copies of it are widened, which share no running statistics with it.
     pub(crate) network: &'a N,
     pub(crate) parts: &'a [Part<'p, N>],
+    pub(crate) sums: &'a SharedSums,
 }
 
 impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
@@ -59,6 +61,12 @@ impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
                 at.existing.bias.iter_mut().zip(bias).for_each(|(total, entry)| *total += part.weight * entry);
             }
         }
+        at.loss = self.sums.number(at.loss);
+        let existing = &mut at.existing;
+        for matrix in [&mut at.incoming, &mut at.outgoing, &mut existing.incoming, &mut existing.outgoing] {
+            self.sums.matrix(matrix);
+        }
+        self.sums.sum(&mut existing.bias);
         Ok(at)
     }
 }

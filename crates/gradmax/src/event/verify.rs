@@ -23,6 +23,7 @@ use crate::seed::Seed;
 use crate::site::growable::Growable;
 use crate::site::output::Output;
 use crate::site::side::Side;
+use crate::sums::SharedSums;
 use crate::surgery::addition::Addition;
 use crate::surgery::index_map::IndexMaps;
 
@@ -77,6 +78,7 @@ const ROUNDING_DRAWS: u64 = 3;
 pub(crate) struct Before<'a, N: Growable> {
     pub(crate) network: &'a N,
     pub(crate) looked: &'a Looked<N::Output>,
+    pub(crate) sums: &'a SharedSums,
 }
 
 /// What was chosen for every site, what that adds to which parameters, and where.
@@ -129,6 +131,9 @@ pub(crate) fn verify<N: Growable>(
             entries.add(&measured, GradientsParams::from_grads(after.loss.backward(), &measured), part.weight);
         }
     }
+    change.share(before.sums);
+    losses.after = before.sums.number(losses.after);
+    entries.share(before.sums);
     if !losses.after.is_finite() {
         return Err(Error::LossNotFinite { step: what.step, loss: losses.after });
     }
@@ -147,7 +152,7 @@ pub(crate) fn verify<N: Growable>(
     let random = suspicious && is_random(before, parts)?;
     let mut loss_rounding = 0.0;
     if random {
-        (change, losses) = in_evaluation(before.network, grown, parts)?;
+        (change, losses) = in_evaluation(before, grown, parts)?;
     } else if suspicious {
         let rounding = Rounding::of(before, parts)?;
         tolerance = tolerance.max(rounding.output);
@@ -204,6 +209,13 @@ impl Change {
         }
     }
 
+    /// The largest of all machines.
+    fn share(&mut self, sums: &SharedSums) {
+        let mut both = [self.largest, self.largest_output];
+        sums.largest(&mut both);
+        [self.largest, self.largest_output] = both;
+    }
+
     fn relative(&self) -> f64 {
         self.largest / self.largest_output.max(f64::MIN_POSITIVE)
     }
@@ -234,6 +246,7 @@ fn is_random<N: Growable>(before: &Before<'_, N>, parts: &[Part<'_, N>]) -> Resu
     let again = with_draws(seed, || parts[0].run(&before.network.valid().train(), &mut ()))?;
     let mut change = Change::default();
     change.count(&before.looked.outputs[0], &again.output.inner());
+    change.share(before.sums);
     Ok(change.largest != 0.0)
 }
 
@@ -254,6 +267,8 @@ impl Rounding {
                 change.count(output, &after.output.inner());
                 loss += part.weight * after.loss.into_scalar::<f64>();
             }
+            change.share(before.sums);
+            let loss = before.sums.number(loss);
             rounding.output = rounding.output.max(change.relative());
             rounding.loss = rounding.loss.max((loss - before.looked.loss).abs());
         }
@@ -286,8 +301,12 @@ impl ModuleMapper for LastDigits {
 }
 
 /// Outputs and losses before and after growth, in evaluation mode.
-fn in_evaluation<N: Growable>(before: &N, grown: &N, parts: &[Part<'_, N>]) -> Result<(Change, Losses), Error> {
-    let (before, grown) = (before.valid(), grown.valid());
+fn in_evaluation<N: Growable>(
+    before: &Before<'_, N>,
+    grown: &N,
+    parts: &[Part<'_, N>],
+) -> Result<(Change, Losses), Error> {
+    let (sums, before, grown) = (before.sums, before.network.valid(), grown.valid());
     let (mut change, mut losses) = (Change::default(), Losses { before: 0.0, after: 0.0 });
     for part in parts {
         let [before, after] = [&before, &grown].map(|network| part.run(network, &mut ()));
@@ -296,7 +315,9 @@ fn in_evaluation<N: Growable>(before: &N, grown: &N, parts: &[Part<'_, N>]) -> R
         losses.before += part.weight * before.loss.into_scalar::<f64>();
         losses.after += part.weight * after.loss.into_scalar::<f64>();
     }
-    Ok((change, losses))
+    change.share(sums);
+    let [before, after] = [losses.before, losses.after].map(|loss| sums.number(loss));
+    Ok((change, Losses { before, after }))
 }
 
 /// Checks that new weights receive the gradient that was predicted, entry by entry; says whether what they receive is
@@ -314,7 +335,7 @@ fn check_gradient<N: Growable>(
     }
     // Where the gradient at the consumers is itself no more than rounding, so is that of new weights, and no two ways of
     // computing it agree: a loss that does not depend on what the neurons do, or one that is next to 0.
-    let rounding = gradient_rounding(&chosen.site.name, before.network, parts)?;
+    let rounding = gradient_rounding(&chosen.site.name, before.network, parts, before.sums)?;
     match agree(GRADIENT_TOLERANCE + ROUNDING_ALLOWANCE * rounding) {
         true => Ok(rounding > ONLY_ROUNDING),
         false => Err(Error::GradientMismatch { site: chosen.site.name.clone(), predicted, measured, difference }),
@@ -323,13 +344,20 @@ fn check_gradient<N: Growable>(
 
 /// By how much the gradients at a site's consumers change, relative to their size, when the weights of the network before
 /// growth are turned by a last digit or two.
-pub(crate) fn gradient_rounding<N: Growable>(site: &str, network: &N, parts: &[Part<'_, N>]) -> Result<f64, Error> {
+pub(crate) fn gradient_rounding<N: Growable>(
+    site: &str,
+    network: &N,
+    parts: &[Part<'_, N>],
+    sums: &SharedSums,
+) -> Result<f64, Error> {
     let evidence = |network: &N| Ok::<_, Error>(probed(network, &parts[0])?.evidence);
     let as_it_is = evidence(&network.valid().train())?;
     let mut rounding = 0.0_f64;
     for draw in 0..ROUNDING_DRAWS {
-        let change = as_it_is.delta_change(&evidence(&turned(network, draw))?, site);
-        rounding = rounding.max(change.filter(|change| change.is_finite()).unwrap_or(0.0));
+        let mut squares = as_it_is.delta_change(&evidence(&turned(network, draw))?, site).unwrap_or_default();
+        sums.sum(&mut squares);
+        let change = (squares[0] / squares[1]).sqrt();
+        rounding = rounding.max(if change.is_finite() { change } else { 0.0 });
     }
     Ok(rounding)
 }
@@ -342,6 +370,8 @@ struct NewEntries<'a> {
 
 /// New entries of one parameter, and their gradients.
 struct NewRange {
+    /// The extension's, among all of the event.
+    number: usize,
     site: usize,
     side: Side,
     axis: usize,
@@ -375,6 +405,7 @@ impl<'a> NewEntries<'a> {
             for (side, extensions, gradients) in sides {
                 for (extension, gradient) in extensions.iter().zip(gradients) {
                     let new = NewRange {
+                        number,
                         site,
                         side,
                         axis: extension.axis,
@@ -394,6 +425,14 @@ impl<'a> NewEntries<'a> {
 
     fn add<N: Growable>(&mut self, grown: &N, gradients: GradientsParams, weight: f64) {
         grown.visit(&mut NewEntriesVisitor { entries: self, gradients, weight });
+    }
+
+    /// The sums over all machines.
+    fn share(&mut self, sums: &SharedSums) {
+        // Parameters have other ids on other machines, and so another order.
+        let mut all = self.of_parameter.values_mut().flatten().collect::<Vec<_>>();
+        all.sort_by_key(|new| new.number);
+        all.into_iter().for_each(|new| new.sum = new.sum.take().map(|sum| sums.tensor(sum)));
     }
 
     fn of_site(&self, site: usize) -> impl Iterator<Item = &NewRange> {

@@ -224,6 +224,7 @@ mod tests {
     use rand_distr::{Distribution, StandardNormal};
 
     use super::*;
+    use crate::operator::seen::{Seen, Source};
     use crate::Seed;
     use crate::networks::{Architecture, MlpConfig};
     use crate::site::{Activation, Growable, Recorder};
@@ -249,8 +250,9 @@ mod tests {
         let evidence = recorder.into_evidence(&mut gradients);
 
         let site = &network.sites()[0];
-        let (branch, existing) =
-            (Branch::new(site, 0, crate::operator::seen::Seen::Kept(&evidence)).unwrap(), Existing::of(site, 0));
+        let sums = crate::sums::alone();
+        let seen = Seen { source: Source::Kept(&evidence), sums: &sums };
+        let (branch, existing) = (Branch::new(site, 0, seen).unwrap(), Existing::of(site, 0));
         // The form of one neuron in double precision, and its second differences.
         let form = |neuron: usize, w: &[f64]| {
             (0..examples)

@@ -9,11 +9,12 @@ use faer::{Mat, MatRef};
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor, values};
 use crate::operator::block::{AT_ONCE, Block};
-use crate::operator::seen::{Again, Seen};
+use crate::operator::seen::{Again, Seen, Source};
 use crate::site::between::Role;
 use crate::site::declaration::Site;
 use crate::site::probe::Passage;
 use crate::site::signal::Signal;
+use crate::sums::SharedSums;
 use crate::surgery::addition::{BlockValues, GainAt, gains_between, leaves_of};
 use crate::surgery::new_neurons::NewNeurons;
 
@@ -33,6 +34,7 @@ pub struct Branch<'a> {
     /// The consumer whose passages show every producer input once.
     shows_inputs: usize,
     passages: Passages<'a>,
+    pub(crate) sums: SharedSums,
 }
 
 #[derive(Clone)]
@@ -62,11 +64,11 @@ impl<'a> Branch<'a> {
         let known = known.iter().map(|passage| block.part_of(passage)).collect::<Vec<_>>();
         let shows = known.iter().max_by_key(|passage| (passage.inputs.len(), std::cmp::Reverse(passage.consumer)));
         let (device, shows_inputs) = (known[0].delta.device(), shows.map_or(0, |passage| passage.consumer));
-        let passages = match seen {
-            Seen::Kept(_) => Passages::Kept(known),
-            Seen::Again(again) => Passages::Again { again, less: Vec::new() },
+        let passages = match seen.source {
+            Source::Kept(_) => Passages::Kept(known),
+            Source::Again(again) => Passages::Again { again, less: Vec::new() },
         };
-        Ok(Self { block, device, shows_inputs, passages })
+        Ok(Self { block, device, shows_inputs, passages, sums: seen.sums.clone() })
     }
 
     /// Whether its passages are in memory.
@@ -95,6 +97,7 @@ impl<'a> Branch<'a> {
                 block.add_incoming_gradient(passage, responses, total.subrows_mut(first, count));
             }
         })?;
+        self.sums.matrix(&mut total);
         Ok(total)
     }
 
@@ -126,6 +129,7 @@ impl<'a> Branch<'a> {
         let none = Mat::zeros(block.site.fan_out(), neurons.count());
         let (mut solution, mut residual) = (none.clone(), none.clone());
         each(&mut |passage, read| add_gradient(passage, read, passage.delta.clone(), &mut residual))?;
+        self.sums.matrix(&mut residual);
         let (mut direction, start) = (residual.clone(), residual.squared_norm_l2());
         let mut squared = start;
         for _ in 0..LEAST_SQUARES_STEPS {
@@ -140,6 +144,8 @@ impl<'a> Branch<'a> {
                 curvature += image.norm().powi(2);
                 add_gradient(passage, read, image, &mut normal);
             })?;
+            let curvature = self.sums.number(curvature);
+            self.sums.matrix(&mut normal);
             if curvature == 0.0 {
                 break;
             }
@@ -167,6 +173,7 @@ impl<'a> Branch<'a> {
             along += product(&passage.delta, &added);
             squared += product(&added, &added);
         })?;
+        let [along, squared] = [along, squared].map(|part| self.sums.number(part));
         let share = if squared > 0.0 { along / squared } else { 0.0 };
         Ok(self.less(NewNeurons { outgoing: &neuron.outgoing * faer::Scale(share), ..neuron.clone() }))
     }
@@ -246,7 +253,7 @@ pub(crate) fn gradients_of(neurons: &[(&Branch<'_>, &NewNeurons)]) -> Result<Vec
             }
         })?;
     }
-    Ok(sums.into_iter().map(GradientSums::values).collect())
+    Ok(sums.into_iter().zip(neurons).map(|(sums, (branch, _))| sums.values(&branch.sums)).collect())
 }
 
 /// What the gradients of new neurons at several branches of one network are sums of, as [`Branch::magnitude`].
@@ -254,6 +261,7 @@ pub(crate) fn magnitudes_of(neurons: &[(&Branch<'_>, &NewNeurons)]) -> Result<Ve
     let branches = neurons.iter().map(|(branch, _)| *branch).collect::<Vec<_>>();
     let mut sizes = vec![0.0; neurons.len()];
     each_of(&branches, |index, passage| sizes[index] += branches[index].block.size(passage))?;
+    neurons.iter().zip(&mut sizes).for_each(|((branch, _), size)| *size = branch.sums.number(*size));
     let norms = neurons.iter().map(|(_, neurons)| neurons.incoming.norm_l2().max(neurons.outgoing.norm_l2()));
     Ok(sizes.into_iter().zip(norms).map(|(size, norm)| size * norm).collect())
 }
@@ -360,11 +368,27 @@ impl<'b> GradientSums<'b> {
         total.iter_mut().zip(entries).for_each(|(total, entry)| *total += entry as f32);
     }
 
-    fn values(mut self) -> BlockValues {
+    /// The sums over all machines.
+    fn values(mut self, sums: &SharedSums) -> BlockValues {
         // What lies in front of a reader that is not there yet receives nothing.
         for at in self.between.iter().filter(|at| at.gain.is_trained()) {
             let length = at.length(self.neurons.count());
             self.fresh.entry(at.gain.parameter).or_insert_with(|| vec![0.0; length]);
+        }
+        if !self.are_known {
+            [&mut self.incoming, &mut self.outgoing].into_iter().for_each(|matrix| sums.matrix(matrix));
+            sums.sum(&mut self.bias);
+            // Parameters have other ids on other machines, and so another order; layers have not.
+            let between = self.between.iter().map(|at| at.gain.parameter);
+            let biases = self.block.site.writers.iter().filter_map(|writer| writer.bias().map(|bias| bias.id));
+            for parameter in between.chain(biases) {
+                let Some(entries) = self.fresh.get_mut(&parameter) else {
+                    continue;
+                };
+                let mut all = entries.iter().map(|entry| f64::from(*entry)).collect::<Vec<_>>();
+                sums.sum(&mut all);
+                entries.iter_mut().zip(all).for_each(|(entry, sum)| *entry = sum as f32);
+            }
         }
         let incoming = self.known.cloned().unwrap_or(self.incoming);
         BlockValues::of_weights(incoming, self.outgoing, self.bias, self.fresh)

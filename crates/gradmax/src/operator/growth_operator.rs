@@ -9,10 +9,11 @@ use crate::operator::block::{Block, LinearPassage};
 use crate::operator::branch::{Branch, each_of};
 use crate::operator::directions::{Directions, leading_directions};
 use crate::operator::linear_operator::LinearOperator;
-use crate::operator::seen::Seen;
+use crate::operator::seen::{Seen, Source};
 use crate::site::declaration::Site;
 use crate::site::probe::Evidence;
 use crate::site::side::Side;
+use crate::sums::{SharedSums, alone};
 
 /// The growth operator of a site on a growth batch.
 ///
@@ -29,6 +30,7 @@ use crate::site::side::Side;
 pub struct GrowthOperator {
     block: Block,
     form: Form,
+    sums: SharedSums,
 }
 
 /// The bilinear form.
@@ -56,7 +58,8 @@ impl GrowthOperator {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_block(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
-        Branch::new(site, block, Seen::Kept(evidence))?.operator(Side::Incoming)
+        let seen = Seen { source: Source::Kept(evidence), sums: &alone() };
+        Branch::new(site, block, seen)?.operator(Side::Incoming)
     }
 
     /// The operators of several branches of one network.
@@ -80,8 +83,13 @@ impl GrowthOperator {
                 Form::Matrix(total) => block.add_matrix(&linear, total),
             }
         })?;
-        let operators = branches.iter().zip(forms);
-        Ok(operators.map(|(branch, form)| Self { block: branch.block.clone(), form }).collect())
+        let operators = branches.iter().zip(forms).map(|(branch, mut form)| {
+            if let Form::Matrix(matrix) = &mut form {
+                branch.sums.matrix(matrix);
+            }
+            Self { block: branch.block.clone(), form, sums: branch.sums.clone() }
+        });
+        Ok(operators.collect())
     }
 
     /// The leading left singular directions of the operator: the outgoing weights that GradMax gives `count` new
@@ -124,6 +132,7 @@ impl LinearOperator for GrowthOperator {
             let outgoing = to_tensor(outgoing, &linear.passage.delta.device());
             self.block.add_incoming_derivative(linear, &outgoing, total.as_mut());
         }
+        self.sums.matrix(&mut total);
         total
     }
 
@@ -139,6 +148,7 @@ impl LinearOperator for GrowthOperator {
             let mut rows = total.subrows_mut(self.block.first_row(linear.passage.consumer), derivative.nrows());
             rows += derivative;
         }
+        self.sums.matrix(&mut total);
         total
     }
 }

@@ -3,10 +3,19 @@
 
 use crate::error::Error;
 use crate::site::probe::Evidence;
+use crate::sums::SharedSums;
 
 /// Evidence that a growth event can look at as often as it likes.
 #[derive(Clone, Copy)]
-pub(crate) enum Seen<'a> {
+pub(crate) struct Seen<'a> {
+    pub(crate) source: Source<'a>,
+    /// What sums over examples go through.
+    pub(crate) sums: &'a SharedSums,
+}
+
+/// Where evidence comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
     /// In memory, of all parts.
     Kept(&'a Evidence),
     /// In memory for one part at a time, by a further pass over the growth batch each time.
@@ -24,9 +33,9 @@ pub(crate) trait Again {
 impl<'a> Seen<'a> {
     /// Evidence of every site, which may be of one example only.
     pub(crate) fn sample(self) -> &'a Evidence {
-        match self {
-            Self::Kept(evidence) => evidence,
-            Self::Again(again) => again.sample(),
+        match self.source {
+            Source::Kept(evidence) => evidence,
+            Source::Again(again) => again.sample(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::operator::growth_operator::GrowthOperator;
 use crate::site::declaration::{Site, unknown_site};
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::side::Side;
+use crate::sums::SharedSums;
 use crate::surgery::addition::addition;
 use crate::surgery::new_neurons::NewNeurons;
 use crate::surgery::widen::widen;
@@ -65,12 +66,13 @@ pub(crate) struct LazyLook<'a, 'p, N: Growable> {
     parts: &'a [Part<'p, N>],
     /// Bytes of evidence that are kept.
     memory: usize,
+    sums: &'a SharedSums,
     taken: OnceCell<Taken<N>>,
 }
 
 impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
-    pub(crate) fn new(network: &'a N, parts: &'a [Part<'p, N>], memory: usize) -> Self {
-        Self { network, parts, memory, taken: OnceCell::new() }
+    pub(crate) fn new(network: &'a N, parts: &'a [Part<'p, N>], memory: usize, sums: &'a SharedSums) -> Self {
+        Self { network, parts, memory, sums, taken: OnceCell::new() }
     }
 
     /// What was seen, if something was asked for.
@@ -82,7 +84,7 @@ impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
         if let Some(taken) = self.taken.get() {
             return Ok(taken);
         }
-        let taken = Taken::of(self.network, self.parts, self.memory)?;
+        let taken = Taken::of(self.network, self.parts, self.memory, self.sums)?;
         Ok(self.taken.get_or_init(|| taken))
     }
 
@@ -105,7 +107,8 @@ impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
             Some(pass) => Ok(gradient_norm(&taken.looking, &pass.gradients)),
             None => {
                 let copy = independent(self.network);
-                Ok(gradient_norm(&copy, &gradients_of_parts(&copy, self.parts)?))
+                let gradients = self.sums.gradients(&copy, gradients_of_parts(&copy, self.parts)?, 1.0);
+                Ok(gradient_norm(&copy, &gradients))
             }
         }
     }

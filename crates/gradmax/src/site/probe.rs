@@ -257,9 +257,9 @@ impl Evidence {
         Ok(passages.filter(|(reading, _)| reading.has_examples()).map(|(_, passage)| passage).collect())
     }
 
-    /// By how much the gradients at a site's consumers differ from those of other evidence on the same batch, relative to
-    /// their size; none if they cannot be compared.
-    pub(crate) fn delta_change(&self, other: &Self, site: &str) -> Option<f64> {
+    /// The squared norm of what the gradients at a site's consumers differ by from those of other evidence on the same
+    /// batch, and their own; none if they cannot be compared.
+    pub(crate) fn delta_change(&self, other: &Self, site: &str) -> Option<[f64; 2]> {
         let (mine, others) = (self.sites.get(site)?, other.sites.get(site)?);
         let (mut squared, mut change) = (0.0, 0.0);
         for (reading, other) in mine.iter().zip(others) {
@@ -269,7 +269,7 @@ impl Evidence {
             squared += reading.delta.norm().powi(2);
             change += reading.delta.clone().plus(other.delta.values()?.mul_scalar(-1.0)).norm().powi(2);
         }
-        Some((change / squared).sqrt())
+        Some([change, squared])
     }
 }
 

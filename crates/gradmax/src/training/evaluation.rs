@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::site::growable::Growable;
+use crate::sums::{Alone, Sums};
 use crate::training::data::Examples;
 use crate::training::task::{Tally, Task};
 
@@ -27,10 +28,21 @@ pub fn evaluate<N: Growable, T: Task<Output = N::Output>>(
     examples: &dyn Examples<Input = N::Input, Target = T::Target>,
     part: usize,
 ) -> Result<Evaluation, Error> {
+    evaluate_on(network, task, examples, part, &Alone)
+}
+
+/// As [`evaluate`], by several machines, each on a part of the examples.
+pub(crate) fn evaluate_on<N: Growable, T: Task<Output = N::Output>>(
+    network: &N,
+    task: &T,
+    examples: &dyn Examples<Input = N::Input, Target = T::Target>,
+    part: usize,
+    sums: &dyn Sums,
+) -> Result<Evaluation, Error> {
     let network = network.valid();
     let indices = (0..examples.count()).collect::<Vec<_>>();
     let mut tally = Tally::default();
-    let mut parts = indices.chunks(part.max(1)).peekable();
+    let mut parts = sums.own(&indices).chunks(part.max(1)).peekable();
     while let Some(part) = parts.next() {
         examples.announce(part, None);
         parts.peek().into_iter().for_each(|next| examples.announce(next, None));
@@ -39,7 +51,7 @@ pub fn evaluate<N: Growable, T: Task<Output = N::Output>>(
             tally = tally + task.tally(&network.forward(batch.input), &batch.target);
         }
     }
-    Evaluation::of(tally).ok_or_else(|| Error::Examples("there are no examples to evaluate on".into()))
+    Evaluation::of(tally.over_all(sums)).ok_or_else(|| Error::Examples("there are no examples to evaluate on".into()))
 }
 
 impl Evaluation {

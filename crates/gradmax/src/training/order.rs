@@ -4,6 +4,7 @@ use rand::seq::SliceRandom;
 
 use crate::error::Error;
 use crate::seed::Seed;
+use crate::sums::{SharedSums, alone};
 use crate::training::data::{Batch, Examples};
 
 /// Gives the batch of any step; keeps the permutations of the epochs at hand.
@@ -14,6 +15,8 @@ pub(crate) struct Order {
     seed: Seed,
     /// The last two epochs that were asked for.
     permutations: Vec<(usize, Vec<usize>)>,
+    /// Each machine takes a part of every batch.
+    sums: SharedSums,
 }
 
 /// Batches that are announced ahead of the step at hand.
@@ -23,7 +26,12 @@ impl Order {
     /// The order of a number of examples; without a batch size, every batch is all of them, in order.
     pub(crate) fn new(examples: usize, batch_size: Option<usize>, seed: Seed) -> Self {
         let size = batch_size.unwrap_or(examples).min(examples).max(1);
-        Self { examples, size, seed, permutations: Vec::new() }
+        Self { examples, size, seed, permutations: Vec::new(), sums: alone() }
+    }
+
+    /// The same order, of whose batches each machine takes a part.
+    pub(crate) fn shared(self, sums: &SharedSums) -> Self {
+        Self { sums: sums.clone(), ..self }
     }
 
     /// The batch of a step, and a word to the examples about those of the next steps; the last one of an epoch may be
@@ -48,7 +56,8 @@ impl Order {
         let to = (from + self.size).min(self.examples);
         // All examples at once have no order to draw; keeping theirs, they need not be copied.
         let epoch = if self.is_whole() { 0 } else { step / self.steps_per_epoch() };
-        &self.permutation(epoch)[from..to]
+        let sums = self.sums.clone();
+        sums.own(&self.permutation(epoch)[from..to])
     }
 
     fn steps_per_epoch(&self) -> usize {

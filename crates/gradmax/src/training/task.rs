@@ -16,6 +16,7 @@ pub use self::regression::Regression;
 pub use self::supervised::{Supervised, Target};
 use crate::error::Error;
 use crate::site::output::Output;
+use crate::sums::Sums;
 
 /// A kind of learning: what a network's outputs should be, and how far they are from that.
 pub trait Task: Clone {
@@ -83,6 +84,18 @@ pub struct Tally {
     pub loss: f64,
     /// Number of units that are answered correctly, for tasks that have a score.
     pub correct: Option<f64>,
+}
+
+impl Tally {
+    /// The sums of all machines.
+    pub(crate) fn over_all(self, sums: &dyn Sums) -> Self {
+        let has_score = f64::from(u8::from(self.correct.is_some()));
+        let mut all = [self.examples as f64, self.units as f64, self.loss, self.correct.unwrap_or(0.0), has_score];
+        sums.sum(&mut all);
+        let [examples, units, loss, correct, has_score] = all;
+        let correct = (has_score > 0.0).then_some(correct);
+        Self { examples: examples as u64, units: units as u64, loss, correct }
+    }
 }
 
 impl Add for Tally {

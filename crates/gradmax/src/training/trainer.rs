@@ -1,5 +1,6 @@
 //! Training: step, maybe grow, evaluate. Everything else happens in observers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -17,8 +18,9 @@ use crate::seed::Seed;
 use crate::site::growable::{Growable, trainable_parameters, training_flops};
 use crate::site::output::Output;
 use crate::site::probe::Probe;
+use crate::sums::{SharedSums, Sums, alone};
 use crate::training::data::{Batch, Examples};
-use crate::training::evaluation::{Evaluation, evaluate};
+use crate::training::evaluation::{Evaluation, evaluate_on};
 use crate::training::gradients::clipped;
 use crate::training::observer::{Observer, Row, Split};
 use crate::training::ongoing::Ongoing;
@@ -71,13 +73,14 @@ pub struct Trainer<'a, N: Growable, T: Task<Output = N::Output>> {
     stop: Option<&'a AtomicBool>,
     /// Whether classes have to be looked at batch by batch.
     checks_classes: bool,
+    sums: SharedSums,
 }
 
 impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     /// A trainer without growth, test examples or observers.
     pub fn new(settings: Settings, task: T, train: &'a dyn Examples<Input = N::Input, Target = T::Target>) -> Self {
         let (test, growth, observers, stop) = (None, None, Vec::new(), None);
-        Self { settings, task, train, test, growth, observers, stop, checks_classes: false }
+        Self { settings, task, train, test, growth, observers, stop, checks_classes: false, sums: alone() }
     }
 
     /// Adds examples to evaluate on.
@@ -101,6 +104,13 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         self
     }
 
+    /// Trains and grows on several machines, each of which takes its part of every batch; all sums go through this.
+    #[must_use]
+    pub fn with_sums(mut self, sums: Arc<dyn Sums>) -> Self {
+        self.sums = sums;
+        self
+    }
+
     /// Stops after the current step, with a checkpoint, once the flag is set.
     #[must_use]
     pub fn with_stop(mut self, stop: &'a AtomicBool) -> Self {
@@ -115,9 +125,12 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     /// [`Error::Examples`], [`Error::Observer`].
     pub fn train(mut self, run: Run<N>) -> Result<Outcome<N>, Error> {
         self.check(&run)?;
+        let share =
+            |growth: GrowthSettings| GrowthSettings { grower: growth.grower.with_sums(self.sums.clone()), ..growth };
+        self.growth = self.growth.take().map(share);
         self.checks_classes = self.check_classes(&run.network)?;
         let mut ongoing = Ongoing::new(run);
-        let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
+        let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed).shared(&self.sums);
         while ongoing.run.progress.step < self.settings.steps {
             if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 self.checkpoint(&mut ongoing)?;
@@ -206,12 +219,13 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             None => self.training_pass(&ongoing.run.network, &batch)?,
         };
         let pass_seconds = started.elapsed().as_secs_f64();
-        let examples = self.task.examples(&batch.target);
+        let examples = self.sums.number(self.task.examples(&batch.target) as f64) as usize;
         if step.is_multiple_of(self.settings.log_every) {
-            let loss = loss.into_scalar::<f64>();
-            check_finite(loss, step)?;
             let units = self.task.units(&batch.target) as f64;
-            let score = self.task.correct(&output, &batch.target).map(|correct| correct / units);
+            let loss = self.sums.number(loss.into_scalar::<f64>() * self.share(units as usize));
+            check_finite(loss, step)?;
+            let correct = self.task.correct(&output, &batch.target);
+            let score = correct.map(|correct| self.sums.number(correct) / self.sums.number(units));
             let gradient_norm = Some(gradient_norm(&ongoing.run.network, &gradients));
             ongoing.run.progress.loss = Some(loss);
             self.row(&mut ongoing, order, Split::Train, Evaluation { loss, score }, gradient_norm)?;
@@ -247,6 +261,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         }
         let loss = self.task.training_loss(&output, &batch.target);
         let gradients = GradientsParams::from_grads(loss.backward(), network);
+        let gradients = self.sums.gradients(network, gradients, self.share(self.task.units(&batch.target)));
         Ok(TrainingPass { output: output.inner(), loss: loss.inner(), gradients })
     }
 
@@ -303,7 +318,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         };
         let parts = self.growth_batch(which, batch, context.step)?;
         let network = &ongoing.run.network;
-        let look = LazyLook::new(network, &parts, growth.grower.evidence_memory());
+        let look = LazyLook::new(network, &parts, growth.grower.evidence_memory(), &self.sums);
         let mut state = progress.policy.clone();
         let plan = growth.policy.plan(&observed, &look, &mut state)?;
         let taken = look.into_taken();
@@ -340,7 +355,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         N: 'a,
         T: 'a,
     {
-        let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
+        let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed).shared(&self.sums);
         let batch = order.batch(self.train, step, self.settings.steps)?;
         self.growth_batch(which, &batch, step)
     }
@@ -360,8 +375,9 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let task = self.task.clone();
         match which {
             GrowthBatch::Training => {
-                let batch = batch.clone();
-                Ok(vec![Part::whole(move |network: &N, probe: &mut dyn Probe| pass(&task, network, &batch, probe))])
+                let (batch, weight) = (batch.clone(), self.share(task.units(&batch.target)));
+                let part = Part::whole(move |network: &N, probe: &mut dyn Probe| pass(&task, network, &batch, probe));
+                Ok(vec![Part { weight, ..part }])
             }
             GrowthBatch::Examples(count) => {
                 let seed = self.settings.seed.fold("growth batch").at(step as u64);
@@ -381,7 +397,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     {
         let train = self.train;
         let draws = self.settings.seed.fold("draws of growth").at(step as u64);
-        let all = indices.len() as f64;
+        let (all, indices) = (indices.len() as f64, self.sums.own(&indices).to_vec());
         let part = |(number, indices): (usize, &[usize])| {
             let (indices, task) = (indices.to_vec(), self.task.clone());
             let (weight, draws) = (indices.len() as f64 / all, draws.at(number as u64));
@@ -404,18 +420,34 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         rand::seq::index::sample(&mut rng, available, count.min(available)).into_vec()
     }
 
+    /// This machine's share of so many units.
+    fn share(&self, units: usize) -> f64 {
+        match self.sums.is_alone() {
+            true => 1.0,
+            false => units as f64 / self.sums.number(units as f64),
+        }
+    }
+
+    fn evaluated(
+        &self,
+        network: &N,
+        examples: &dyn Examples<Input = N::Input, Target = T::Target>,
+    ) -> Result<Evaluation, Error> {
+        evaluate_on(network, &self.task, examples, self.settings.evaluation_batch, &*self.sums)
+    }
+
     fn evaluate_test(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Option<Evaluation>, Error> {
         let Some(test) = self.test else {
             return Ok(None);
         };
-        let evaluation = evaluate(&ongoing.run.network, &self.task, test, self.settings.evaluation_batch)?;
+        let evaluation = self.evaluated(&ongoing.run.network, test)?;
         check_finite(evaluation.loss, ongoing.run.progress.step)?;
         self.row(ongoing, order, Split::Test, evaluation, None)?;
         Ok(Some(evaluation))
     }
 
     fn finish(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Summary, Error> {
-        let train = evaluate(&ongoing.run.network, &self.task, self.train, self.settings.evaluation_batch)?;
+        let train = self.evaluated(&ongoing.run.network, self.train)?;
         check_finite(train.loss, ongoing.run.progress.step)?;
         self.row(ongoing, order, Split::Train, train, None)?;
         let test = self.evaluate_test(ongoing, order)?;
