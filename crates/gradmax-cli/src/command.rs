@@ -10,26 +10,11 @@ pub mod resume;
 pub mod train;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use gradmax_experiments::config::Experiment;
 
 use crate::args::Configured;
-use crate::config::Experiment;
-
-/// Set by the first Ctrl-C: every run stops after its current step, with a checkpoint.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Makes Ctrl-C (and a polite kill) stop runs after a checkpoint; the second one ends the program at once.
-fn stop_on_interrupt() -> Result<&'static AtomicBool> {
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .context("cannot listen for interrupts")?;
-    Ok(&STOP)
-}
 
 /// The experiment that the command line describes.
 fn configured(arguments: &Configured) -> Result<Experiment> {

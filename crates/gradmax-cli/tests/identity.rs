@@ -170,13 +170,12 @@ fn readers_that_leave_early_are_no_failure() {
     let config = write_config(&folder, &[]);
     let run = folder.join("run").display().to_string();
     succeed(&["train", &config, "--out", &run, "--quiet"]);
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 5] = [
         &["inspect", &config],
         &["inspect", &config, "--json"],
         &["resume", &run],
         &["report", &run],
         &["data", "check", "digits"],
-        &["reproduce", "list"],
     ];
     for arguments in commands {
         let mut child =

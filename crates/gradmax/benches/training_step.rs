@@ -1,6 +1,6 @@
 //! Seconds of a training step, or of a single layer's pass, network by network.
 //!
-//! `cargo bench --bench training_step` prints a table; `-- NAME...` only these. With `-- serve NAME` it waits for lines on standard
+//! `cargo bench -p gradmax --bench training_step` prints a table; `-- NAME...` only these. With `-- serve NAME` it waits for lines on standard
 //! input, each a number of steps, and answers with the seconds of each step on a line: `benches/vs_pytorch/run.sh` takes turns with
 //! PyTorch that way. `RAYON_NUM_THREADS` sets the number of threads.
 

@@ -1,6 +1,6 @@
 //! A convolutional network of your own, with a residual block and batch norm: what it takes to let it grow.
 //!
-//! `cargo run --release --example own_conv_network`
+//! `cargo run --release -p gradmax --example own_conv_network`
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};

@@ -3,7 +3,7 @@
 //! The library does not know it. The layer says where its weights lie and what it computes with other weights; the
 //! derivatives that growth needs come from automatic differentiation.
 //!
-//! `cargo run --release --example own_layer`
+//! `cargo run --release -p gradmax --example own_layer`
 
 use burn::module::{Module, Param, ParamId};
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};

@@ -1,6 +1,6 @@
 //! A growth method of one's own, in one file, compared with GradMax.
 //!
-//! `cargo run --release --example own_method`
+//! `cargo run --release -p gradmax --example own_method`
 
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Distribution, Tensor};

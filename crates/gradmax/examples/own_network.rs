@@ -1,6 +1,6 @@
 //! A network of one's own made growable: a line per site in `sites`, and a line per site in the forward pass.
 //!
-//! `cargo run --release --example own_network`
+//! `cargo run --release -p gradmax --example own_network`
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};

@@ -7,17 +7,18 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result, anyhow};
 
 use super::compare_at::At;
-use super::{configured, stem, stop_on_interrupt};
+use super::{configured, stem};
 use crate::args::Compare;
-use crate::comparison::{comparison_folders, comparison_runs};
-use crate::config::Experiment;
-use crate::crew::{self, SharedData};
-use crate::experiment;
-use crate::failure::{Interrupted, misuse};
-use crate::folder::{RunSummary, comparison_file, refuse_run, write_whole};
-use crate::output::{print_line, say};
-use crate::progress::Bars;
-use crate::report::{self, comparison};
+use gradmax_experiments::comparison::{comparison_folders, comparison_runs};
+use gradmax_experiments::config::Experiment;
+use gradmax_experiments::crew::{self, SharedData};
+use gradmax_experiments::experiment;
+use gradmax_experiments::failure::{Interrupted, misuse};
+use gradmax_experiments::folder::{RunSummary, comparison_file, refuse_run, write_whole};
+use gradmax_experiments::interrupt::stop_on_interrupt;
+use gradmax_experiments::output::{print_line, say};
+use gradmax_experiments::progress::Bars;
+use gradmax_experiments::report::{self, comparison};
 
 pub fn compare(arguments: Compare) -> Result<()> {
     let mut experiment = configured(&arguments.configured)?;

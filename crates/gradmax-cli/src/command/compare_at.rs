@@ -8,19 +8,19 @@ use gradmax::networks::Architecture;
 use gradmax::training::{Run, checkpoint};
 use serde::Serialize;
 
-use crate::bench::{After, Bench};
-use crate::config::Experiment;
-use crate::device;
-use crate::experiment::{self, Networks};
-use crate::failure::misuse;
-use crate::folder::{RunFolder, refuse_comparison, refuse_run, write_whole};
-use crate::method::{self, Method};
-use crate::network::Network;
-use crate::output::print_line;
-use crate::progress::Bars;
-use crate::report::{Bar, BarSeries, growth_page, with_error};
-use crate::statistics::{Mean, median};
-use crate::table::{csv, markdown, significant};
+use gradmax_experiments::bench::{After, Bench};
+use gradmax_experiments::config::Experiment;
+use gradmax_experiments::device;
+use gradmax_experiments::experiment::{self, Networks};
+use gradmax_experiments::failure::misuse;
+use gradmax_experiments::folder::{RunFolder, refuse_comparison, refuse_run, write_whole};
+use gradmax_experiments::method::{self, Method};
+use gradmax_experiments::network::Network;
+use gradmax_experiments::output::print_line;
+use gradmax_experiments::progress::Bars;
+use gradmax_experiments::report::{Bar, BarSeries, growth_page, with_error};
+use gradmax_experiments::statistics::{Mean, median};
+use gradmax_experiments::table::{csv, markdown, significant};
 
 /// Steps after growth at which the loss is looked at.
 const AFTER: [usize; 4] = [1, 10, 100, 500];

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::args::{Data, DataCommand};
-use crate::data;
-use crate::output::print_line;
+use gradmax_experiments::data;
+use gradmax_experiments::output::print_line;
 
 pub fn data(arguments: Data) -> Result<()> {
     let line = match arguments.command {

@@ -8,14 +8,14 @@ use gradmax::training::checkpoint;
 use serde::Serialize;
 
 use crate::args::Inspect;
-use crate::config::Experiment;
-use crate::device;
-use crate::experiment::{Networks, never_grows, widened};
-use crate::folder::RunFolder;
-use crate::method::{self, Method};
-use crate::network::Shape;
-use crate::output::print_line;
-use crate::table::{grouped, markdown};
+use gradmax_experiments::config::Experiment;
+use gradmax_experiments::device;
+use gradmax_experiments::experiment::{Networks, never_grows, widened};
+use gradmax_experiments::folder::RunFolder;
+use gradmax_experiments::method::{self, Method};
+use gradmax_experiments::network::Shape;
+use gradmax_experiments::output::print_line;
+use gradmax_experiments::table::{grouped, markdown};
 
 /// A network in numbers.
 #[derive(Debug, Serialize)]

@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::args::Report;
-use crate::failure::misuse;
-use crate::output::print_line;
-use crate::report;
+use gradmax_experiments::failure::misuse;
+use gradmax_experiments::output::print_line;
+use gradmax_experiments::report;
 
 pub fn report(arguments: Report) -> Result<()> {
     if let Some(missing) = arguments.folders.iter().find(|folder| !folder.is_dir()) {

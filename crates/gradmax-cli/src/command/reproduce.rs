@@ -1,102 +1,47 @@
-//! `gradmax reproduce`: the paper's figures and tables.
+//! `gradmax reproduce`: hands over to the program of the paper's figures and tables.
 
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Result, anyhow};
 
-use super::stop_on_interrupt;
 use crate::args::Reproduce;
-use crate::crew::{self, Job, SharedData};
-use crate::failure::{Interrupted, misuse, quoted, sentence};
-use crate::output::{print_line, say};
-use crate::progress::Bars;
-use crate::reproduce::{self, ALL, Artefact, Reproduction, Setting, wrapped};
-use crate::table::markdown;
 
-pub fn reproduce(arguments: Reproduce) -> Result<()> {
-    if arguments.names.iter().any(|name| name == "list") {
-        return print_line(&list());
-    }
-    if arguments.seeds == Some(0) {
-        return Err(misuse("--seeds 0: at least one repetition is needed"));
-    }
-    let workers = crew::workers(arguments.jobs)?;
-    let artefacts = reproduce::find(&arguments.names)?;
-    let setting = Setting {
-        preset: arguments.preset,
-        authors: arguments.authors,
-        seeds: arguments.seeds,
-        device: arguments.device,
-        root: arguments.out,
-    };
-    let asked_for_all = arguments.names.iter().any(|name| name == "all");
-    let made = set_up(&artefacts, &setting, asked_for_all)?;
-    std::fs::create_dir_all(&setting.root)?;
+/// The program of the paper's figures and tables.
+const PAPER: &str = "gradmax-paper";
 
-    let stop = stop_on_interrupt()?;
-    let (bars, data) = (Bars::new(arguments.quiet), SharedData::default());
-    let (mut rows, mut failures) = (Vec::new(), Vec::new());
-    for (artefact, reproduction) in made {
-        let jobs = reproduce::jobs(reproduction.as_ref())?;
-        let jobs = jobs.into_iter().filter(|job| !job.is_done()).collect::<Vec<Box<dyn Job>>>();
-        bars.say(&format!("{}: {}", artefact.title, left(jobs.len())));
-        failures.extend(crew::work(&jobs, workers, &bars, &data, stop));
-        if stop.load(Ordering::Relaxed) {
-            let again = format!("{} --out {}", setting.command(&arguments.names.join(" ")), quoted(&setting.root));
-            return Err(anyhow::Error::new(Interrupted(again)));
-        }
-        match reproduce::write(artefact, reproduction.as_ref(), &setting) {
-            Ok(verdict) => {
-                let folder = setting.root.join(artefact.id);
-                rows.push(vec![artefact.title.into(), verdict.word().into(), folder.display().to_string()]);
-            }
-            Err(error) => failures.push(format!("{}: {}", artefact.title, sentence(&error))),
-        }
-        reproduce::write_page(&setting.root)?;
-    }
-    let table = markdown(&["", "verdict", "folder"], &rows);
-    print_line(&format!("{table}\n\nall verdicts: {}", reproduce::page_of(&setting.root).display()))?;
-    match failures.first() {
-        None => Ok(()),
-        Some(first) => Err(anyhow!("{} runs failed, the first of them {first}", failures.len())),
+pub fn reproduce(arguments: &Reproduce) -> Result<()> {
+    let program = beside_this().unwrap_or_else(|| PAPER.into());
+    let mut command = Command::new(&program);
+    command.args(&arguments.arguments);
+    let error = handed_over(&mut command)?;
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Err(anyhow!(
+            "the paper's figures and tables are a program of their own, `{PAPER}`, which is not here; install it with `cargo \
+             install --path crates/gradmax-paper`, or run it with `cargo run --release -p gradmax-paper --`"
+        )),
+        _ => Err(anyhow!("cannot run {}: {error}", program.display())),
     }
 }
 
-/// Everything that is asked for, set up before anything runs; of `all`, what the machine has the data for.
-fn set_up<'a>(
-    artefacts: &[&'a Artefact],
-    setting: &Setting,
-    skip: bool,
-) -> Result<Vec<(&'a Artefact, Box<dyn Reproduction>)>> {
-    let mut made = Vec::new();
-    for artefact in artefacts {
-        match (artefact.make)(setting) {
-            Ok(reproduction) => made.push((*artefact, reproduction)),
-            Err(error) if skip => say(&format!("left out: {}: {}", artefact.title, sentence(&error))),
-            Err(error) => return Err(error.context(artefact.title)),
-        }
-    }
-    Ok(made)
+/// The program in the folder of this one, if it is there.
+fn beside_this() -> Option<PathBuf> {
+    let name = format!("{PAPER}{}", std::env::consts::EXE_SUFFIX);
+    Some(std::env::current_exe().ok()?.with_file_name(name)).filter(|path| path.is_file())
 }
 
-fn left(jobs: usize) -> String {
-    match jobs {
-        0 => "everything is there".into(),
-        1 => "1 run to do".into(),
-        count => format!("{count} runs to do"),
-    }
+/// Becomes the other program, so that interrupts and exit codes are its own; returns only if it cannot be run.
+#[cfg(unix)]
+fn handed_over(command: &mut Command) -> Result<std::io::Error> {
+    use std::os::unix::process::CommandExt;
+    Ok(command.exec())
 }
 
-/// What there is, what it needs and how long it takes.
-fn list() -> String {
-    let mut list = String::new();
-    for artefact in &ALL {
-        let [quick, paper] = artefact.takes;
-        let about = format!("Needs {}. Takes {quick} (quick), {paper} (paper).", artefact.needs);
-        let lines = [wrapped(artefact.claim, 100), vec![about]].concat();
-        for (index, line) in lines.iter().enumerate() {
-            list += &format!("{:10}{line}\n", if index == 0 { artefact.id } else { "" });
-        }
+/// Runs the other program and ends with its exit code; returns only if it cannot be run.
+#[cfg(not(unix))]
+fn handed_over(command: &mut Command) -> Result<std::io::Error> {
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => Ok(error),
     }
-    list + "\nTimes are of two processor cores, those of weeks and months estimated. Figures share runs, and finished ones are not run again."
 }

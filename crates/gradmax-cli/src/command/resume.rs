@@ -4,10 +4,10 @@ use anyhow::Result;
 
 use super::{compare, train};
 use crate::args::Resume;
-use crate::failure::misuse;
-use crate::folder::RunFolder;
-use crate::output::print_line;
-use crate::report;
+use gradmax_experiments::failure::misuse;
+use gradmax_experiments::folder::RunFolder;
+use gradmax_experiments::output::print_line;
+use gradmax_experiments::report;
 
 pub fn resume(arguments: Resume) -> Result<()> {
     let folder = &arguments.folder;

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{configured, stem, stop_on_interrupt};
+use super::{configured, stem};
 use crate::args::Train;
-use crate::config::Experiment;
-use crate::experiment::{self, Ending};
-use crate::failure::Interrupted;
-use crate::folder::RunFolder;
-use crate::output::{print_line, say};
-use crate::progress::Bars;
-use crate::report;
+use gradmax_experiments::config::Experiment;
+use gradmax_experiments::experiment::{self, Ending};
+use gradmax_experiments::failure::Interrupted;
+use gradmax_experiments::folder::RunFolder;
+use gradmax_experiments::interrupt::stop_on_interrupt;
+use gradmax_experiments::output::{print_line, say};
+use gradmax_experiments::progress::Bars;
+use gradmax_experiments::report;
 
 pub fn train(arguments: Train) -> Result<()> {
     let mut experiment = configured(&arguments.configured)?;
@@ -33,7 +34,7 @@ pub fn train(arguments: Train) -> Result<()> {
 /// Runs to the end, from wherever the folder's run is; says how it ended, and writes its report.
 pub fn go(experiment: &Experiment, folder: &RunFolder, quiet: bool) -> Result<()> {
     let stop = stop_on_interrupt()?;
-    let device = crate::device::named(&experiment.device)?;
+    let device = gradmax_experiments::device::named(&experiment.device)?;
     let data = experiment.data.load(experiment.seed, &device)?;
     let bars = Bars::new(quiet);
     let bar = bars.run(&experiment.method);

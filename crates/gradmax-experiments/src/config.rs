@@ -1,0 +1,419 @@
+//! The configuration of an experiment: read, changed by `--set`, checked once, and written out in full.
+
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gradmax::event::Verification;
+use gradmax::methods::SidePolicy;
+use gradmax::methods::{Placement, Scale};
+use gradmax::policies::{Amount, Order, Periodic};
+use gradmax::surgery::SecondMoments;
+use gradmax::training::{Decay, GrowthBatch, LearningRate, OnFailure};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::data::DataConfig;
+use crate::failure::misuse;
+use crate::method::{self, MethodOptions};
+use crate::network::NetworkConfig;
+use crate::optimizer::OptimizerConfig;
+use crate::policy::{self, PolicyOptions};
+
+/// Everything that is needed to repeat a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// How new neurons get their weights, or one of the baselines `small` and `big`.
+    #[serde(default = "default_method")]
+    pub method: String,
+    /// The seed of everything that is drawn.
+    #[serde(default)]
+    pub seed: u64,
+    /// The device to compute on.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// What to train on.
+    pub data: DataConfig,
+    /// The seed network.
+    pub network: NetworkConfig,
+    /// What steps down the gradient.
+    pub optimizer: OptimizerConfig,
+    /// How long, and on what batches.
+    pub training: TrainingConfig,
+    /// When and how the network grows; none for baselines without a target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthConfig>,
+    /// What a comparison runs.
+    #[serde(default)]
+    pub compare: CompareConfig,
+    /// Options of policies, by name.
+    #[serde(default, skip_serializing_if = "PolicyOptions::is_empty")]
+    pub policies: PolicyOptions,
+    /// Options of methods, and variants of methods, by name.
+    #[serde(default, skip_serializing_if = "MethodOptions::is_empty")]
+    pub methods: MethodOptions,
+}
+
+/// How long a run is, on what batches, and what is logged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Gradient steps; or `epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Passes over the training examples; or `steps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+    /// Examples a step; all of them if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    /// Steps in which the learning rate rises from 0.
+    #[serde(default)]
+    pub warm_up_steps: usize,
+    /// Epochs in which it does; or `warm_up_steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up_epochs: Option<f64>,
+    /// How it falls: `"constant"`, `"cosine"`, `"linear"` or `{ step = { at = [0.3, 0.6], factor = 0.1 } }`.
+    #[serde(default)]
+    pub decay: Decay,
+    /// The largest norm of all gradients together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_gradients: Option<f64>,
+    /// The share of each class's probability that is spread over all classes.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// Examples that are evaluated together.
+    #[serde(default = "default_evaluation_batch")]
+    pub evaluation_batch: usize,
+    /// Steps between two logged training losses.
+    #[serde(default = "default_log_every")]
+    pub log_every: usize,
+    /// Steps between two evaluations on the test examples; every epoch (or a twentieth of the steps) if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate_every: Option<usize>,
+    /// Steps between two checkpoints; a tenth of the steps if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<usize>,
+}
+
+/// When and how the network grows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrowthConfig {
+    /// When, where and how many: the name of a policy.
+    #[serde(default = "default_policy")]
+    pub policy: String,
+    /// The first step at which the network may grow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<usize>,
+    /// Growth events happen at multiples of this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<usize>,
+    /// Number of growth events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<usize>,
+    /// New neurons of a site at an event; or `fraction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+    /// New neurons as a share of the site's seed width; or `count`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<f64>,
+    /// Which sites grow at an event: `"all_at_once"`, or one after another, `"round_robin"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Which weights of new neurons are zero: `"automatic"`, `"incoming"` or `"outgoing"`.
+    #[serde(default = "default_zero_side")]
+    pub zero_side: SidePolicy,
+    /// What the norm of the other weights refers to: `"mean"`, `"joint"` or `"fixed"`.
+    #[serde(default = "default_scale")]
+    pub scale: Scale,
+    /// Multiplies the norm that `scale` refers to.
+    #[serde(default = "default_factor")]
+    pub factor: f64,
+    /// Norm of small random weights on the zero side.
+    #[serde(default)]
+    pub epsilon: f64,
+    /// `"training"`, `"all"` or `{ examples = N }`.
+    #[serde(default = "default_growth_batch")]
+    pub batch: GrowthBatch,
+    /// What new entries of second moments start with.
+    #[serde(default)]
+    pub second_moments: SecondMoments,
+    /// How much of an event is verified: `"full"`, `"output"` or `"off"`.
+    #[serde(default)]
+    pub verify: Verification,
+    /// What to do when an event fails: `"stop"`, or `"skip"` it and go on.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// Largest relative output change at a growth event.
+    #[serde(default = "default_tolerance")]
+    pub tolerance: f64,
+}
+
+/// What a comparison runs, and how it is judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompareConfig {
+    /// The methods.
+    pub methods: Vec<String>,
+    /// Number of seeds, from `seed` on.
+    pub seeds: u64,
+    /// The method that the others are compared with, seed by seed.
+    pub reference: String,
+    /// Confidence level of intervals.
+    pub confidence: f64,
+}
+
+impl Default for CompareConfig {
+    fn default() -> Self {
+        Self {
+            methods: ["small", "big", "random", "gradmax"].map(String::from).to_vec(),
+            seeds: 3,
+            reference: "gradmax".into(),
+            confidence: 0.95,
+        }
+    }
+}
+
+fn default_method() -> String {
+    "gradmax".into()
+}
+
+fn default_policy() -> String {
+    policy::PERIODIC.into()
+}
+
+fn default_device() -> String {
+    "flex".into()
+}
+
+fn default_evaluation_batch() -> usize {
+    1000
+}
+
+fn default_log_every() -> usize {
+    10
+}
+
+fn default_zero_side() -> SidePolicy {
+    Placement::default().zero_side
+}
+
+fn default_scale() -> Scale {
+    Placement::default().scale
+}
+
+fn default_factor() -> f64 {
+    Placement::default().factor
+}
+
+fn default_growth_batch() -> GrowthBatch {
+    GrowthBatch::Training
+}
+
+fn default_tolerance() -> f64 {
+    1e-5
+}
+
+impl Experiment {
+    /// Reads a configuration, with changes of the form `key=value`.
+    pub fn read(path: &Path, changes: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| misuse(format!("cannot read the configuration {}: {error}", path.display())))?;
+        let mut experiment = Self::parse(&text, &path.display().to_string(), changes)?;
+        // A folder in the file is meant from the file on, one of the command line from where that was typed.
+        let typed = changes.iter().any(|change| is_about(change, "data.dir"));
+        let base = path.parent().filter(|_| !typed).unwrap_or(Path::new(""));
+        experiment.data.resolve(base)?;
+        Ok(experiment)
+    }
+
+    /// As [`read`](Self::read), from text that came from somewhere.
+    pub fn parse(text: &str, origin: &str, changes: &[String]) -> Result<Self> {
+        let in_file = |error: String| misuse(format!("{origin}: {}", one_line(&error)));
+        if changes.is_empty() {
+            // Straight from the text, so that messages can point at the line.
+            let experiment = toml::from_str::<Self>(text).map_err(|error| in_file(error.to_string()))?;
+            return experiment.checked().with_context(|| origin.to_string());
+        }
+        let mut table = text.parse::<Table>().map_err(|error| in_file(error.to_string()))?;
+        changes.iter().try_for_each(|change| set(&mut table, change))?;
+        let experiment = Value::Table(table).try_into::<Self>();
+        let experiment =
+            experiment.map_err(|error| misuse(format!("{origin} with --set: {}", one_line(&error.to_string()))))?;
+        experiment.checked().with_context(|| origin.to_string())
+    }
+
+    /// The seeds of a comparison.
+    pub fn seeds(&self) -> Range<u64> {
+        self.seed..self.seed + self.compare.seeds
+    }
+
+    /// The configuration as TOML, every default written out.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+
+    /// The configuration, if every value makes sense; needed again after a change.
+    pub fn checked(mut self) -> Result<Self> {
+        let methods = &self.compare.methods;
+        let given = std::mem::take(&mut self.methods);
+        for name in [&self.method].into_iter().chain(methods).chain(given.keys()) {
+            if let Some(options) = method::full_options(name, &given)? {
+                self.methods.insert(name.clone(), options);
+            }
+        }
+        if let Some((_, twice)) = methods.iter().enumerate().find(|(at, name)| methods[..*at].contains(name)) {
+            return Err(misuse(format!("the method `{twice}` is named twice; name each once")));
+        }
+        if !self.compare.methods.contains(&self.compare.reference)
+            && let Some(first) = self.compare.methods.first()
+        {
+            self.compare.reference = first.clone();
+        }
+        if !(self.compare.confidence > 0.0 && self.compare.confidence < 1.0) {
+            return Err(misuse(format!(
+                "`compare.confidence` is {}; it must lie between 0 and 1",
+                self.compare.confidence
+            )));
+        }
+        self.optimizer.check()?;
+        self.training.check()?;
+        self.training.learning_rate(self.optimizer.learning_rate(), 1).check()?;
+        self.data.check(self.training.batch_size)?;
+        if self.seed.checked_add(self.compare.seeds).is_none() {
+            return Err(misuse(format!(
+                "`seed` is {}, and {} seeds from there on would pass the largest number; choose a smaller one",
+                self.seed, self.compare.seeds
+            )));
+        }
+        if let Some(growth) = self.growth.as_mut().filter(|growth| growth.policy == policy::PERIODIC) {
+            growth.order.get_or_insert_default();
+        }
+        if let Some(growth) = &self.growth {
+            let given = std::mem::take(&mut self.policies);
+            let full = policy::full_options(growth, &given)?;
+            self.policies.extend(Some((growth.policy.clone(), full)).filter(|(_, options)| !options.is_empty()));
+            growth.placement().check()?;
+            if growth.batch == GrowthBatch::Examples(0) {
+                return Err(misuse("`growth.batch.examples` is 0; growth needs at least one example to look at"));
+            }
+            if growth.tolerance.is_nan() || growth.tolerance < 0.0 {
+                return Err(misuse(format!("`growth.tolerance` is {}; it must not be negative", growth.tolerance)));
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl TrainingConfig {
+    fn check(&self) -> Result<()> {
+        let zero = |name: &str, value: Option<usize>| match value {
+            Some(0) => Err(misuse(format!("`training.{name}` is 0; it must be at least 1, or be left out"))),
+            _ => Ok(()),
+        };
+        zero("batch_size", self.batch_size)?;
+        zero("evaluation_batch", Some(self.evaluation_batch))?;
+        zero("log_every", Some(self.log_every))?;
+        zero("evaluate_every", self.evaluate_every)?;
+        zero("checkpoint_every", self.checkpoint_every)?;
+        let positive = |name: &str, value: Option<f64>| match value {
+            Some(value) if !(value > 0.0 && value.is_finite()) => {
+                Err(misuse(format!("`training.{name}` is {value}; it must be a positive number, or be left out")))
+            }
+            _ => Ok(()),
+        };
+        positive("clip_gradients", self.clip_gradients)?;
+        positive("warm_up_epochs", self.warm_up_epochs)?;
+        if !(0.0..1.0).contains(&self.label_smoothing) {
+            let value = self.label_smoothing;
+            return Err(misuse(format!("`training.label_smoothing` is {value}; it must be at least 0 and below 1")));
+        }
+        if self.warm_up_steps > 0 && self.warm_up_epochs.is_some() {
+            return Err(misuse("`training` needs either `warm_up_steps` or `warm_up_epochs`, and not both"));
+        }
+        match (self.steps, self.epochs) {
+            (Some(_), None) | (None, Some(_)) => Ok(()),
+            _ => Err(misuse("`training` needs either `steps` or `epochs`, and not both")),
+        }
+    }
+
+    /// Gradient steps for a number of training examples, which is asked for only if epochs are counted: it can take a
+    /// folder of a million files to know.
+    pub fn steps(&self, examples: impl FnOnce() -> usize) -> usize {
+        self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0) * self.steps_per_epoch(examples()))
+    }
+
+    /// The learning rate of every step, for a number of training examples.
+    pub fn learning_rate(&self, base: f64, examples: usize) -> LearningRate {
+        let epochs =
+            self.warm_up_epochs.map(|epochs| (epochs * self.steps_per_epoch(examples) as f64).round() as usize);
+        LearningRate { base, warm_up: epochs.unwrap_or(self.warm_up_steps), decay: self.decay.clone() }
+    }
+
+    /// Gradient steps of a pass over a number of training examples.
+    pub fn steps_per_epoch(&self, examples: usize) -> usize {
+        self.batch_size.map_or(1, |size| examples.div_ceil(size)).max(1)
+    }
+}
+
+impl GrowthConfig {
+    /// The schedule of a policy that grows at fixed steps.
+    pub fn periodic(&self) -> Result<Periodic> {
+        match (self.start, self.every, self.times) {
+            (Some(start), Some(every), Some(times)) if self.policy == policy::PERIODIC => {
+                Ok(Periodic { start, every, times, order: self.order.unwrap_or_default(), amount: self.amount()? })
+            }
+            _ => Err(misuse(format!("this needs `growth.policy = \"{}\"` with its options", policy::PERIODIC))),
+        }
+    }
+
+    /// By how much a site grows at an event.
+    pub fn amount(&self) -> Result<Amount> {
+        match (self.count, self.fraction) {
+            (Some(count), None) => Ok(Amount::Count(count)),
+            (None, Some(fraction)) => Ok(Amount::Fraction(fraction)),
+            _ => Err(misuse("`growth` needs either `count` or `fraction`, and not both")),
+        }
+    }
+
+    /// Where new weights go, and how large they are.
+    pub fn placement(&self) -> Placement {
+        Placement { zero_side: self.zero_side, scale: self.scale, factor: self.factor, epsilon: self.epsilon }
+    }
+}
+
+/// Whether a change of the form `key=value` sets this key, or the section that it is in.
+fn is_about(change: &str, key: &str) -> bool {
+    let changed = change.split('=').next().unwrap_or_default().trim();
+    changed == key || key.strip_prefix(changed).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Sets one dotted key of a table to a value in TOML syntax, or to a string.
+fn set(table: &mut Table, change: &str) -> Result<()> {
+    let (key, value) = change
+        .split_once('=')
+        .ok_or_else(|| misuse(format!("--set {change}: write it as key=value, for example growth.times=3")))?;
+    let value = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(value.into()));
+    let mut parts = key.split('.').collect::<Vec<_>>();
+    let last = parts.pop().unwrap_or_default();
+    let mut at = table;
+    for part in parts {
+        let entry = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
+        at = entry.as_table_mut().ok_or_else(|| misuse(format!("--set {key}: `{part}` is a value, not a section")))?;
+    }
+    at.insert(last.into(), value);
+    Ok(())
+}
+
+/// A parser's message in one line: position and problem, without the quoted source.
+fn one_line(message: &str) -> String {
+    let kept = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let kept = kept.filter(|line| !line.starts_with('|') && !line.contains(" | "));
+    kept.collect::<Vec<_>>().join(": ").replace("TOML parse error at ", "")
+}

@@ -1,0 +1,285 @@
+//! From a configuration to a finished run.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use gradmax::Seed;
+use gradmax::event::Grower;
+use gradmax::methods::GrowthMethod;
+use gradmax::networks::Architecture;
+use gradmax::site::{Growable, SiteWidth, trainable_parameters};
+use gradmax::training::{GrowthSettings, Outcome, Progress, Run, Settings, Supervised, Trainer, checkpoint};
+use indicatif::ProgressBar;
+
+use crate::config::{Experiment, GrowthConfig};
+use crate::data::DataSet;
+use crate::device;
+use crate::failure::misuse;
+use crate::folder::{Recording, RunFolder, RunSummary};
+use crate::method::{self, Method};
+use crate::network::{Network, Shape};
+use crate::output;
+use crate::policy;
+use crate::progress::Steps;
+
+/// How a run ended.
+pub enum Ending {
+    /// It came to its end.
+    Finished(RunSummary),
+    /// Stopped, after a checkpoint.
+    Stopped,
+}
+
+/// The networks of an experiment.
+pub struct Networks {
+    /// The network that growth starts from.
+    pub seed: Shape,
+    /// The network that growth leads to, if the policy knows it beforehand.
+    pub target: Option<Shape>,
+}
+
+impl Networks {
+    /// The seed network, and where the schedule leads from there.
+    pub fn of(experiment: &Experiment) -> Result<Self> {
+        let ends = experiment.data.shape()?;
+        let seed = experiment.network.shape(ends.input, ends.outputs)?;
+        let sites = seed.site_widths();
+        let target = match &experiment.growth {
+            None => Some(sites),
+            Some(growth) => policy::named(growth, &experiment.policies)?
+                .target(&sites, experiment.training.steps(|| experiment.data.examples())),
+        };
+        let with_widths =
+            |sites: Vec<SiteWidth>| seed.with_site_widths(&sites.iter().map(|site| site.width).collect::<Vec<_>>());
+        let target = target.map(with_widths);
+        Ok(Self { seed, target })
+    }
+
+    /// The network that a run of this method starts with.
+    pub fn start(self, method: &Method) -> Result<Shape> {
+        match (method, self.target) {
+            (Method::Big, Some(target)) => Ok(target),
+            (Method::Big, None) => Err(misuse(
+                "the baseline `big` starts with the network that growth leads to, which the policy does not know \
+                 beforehand; leave `big` out, or use a policy that does",
+            )),
+            (Method::Small | Method::Grow(_), _) => Ok(self.seed),
+        }
+    }
+}
+
+/// Checks what can be checked without data or training.
+pub fn check(experiment: &Experiment) -> Result<()> {
+    let device = device::named(&experiment.device)?;
+    let method = method::named(&experiment.method, &experiment.methods)?;
+    let networks = Networks::of(experiment)?;
+    let network = networks.start(&method)?.init(Seed::new(0), &device)?;
+    if let (Method::Grow(_), Some(growth)) = (&method, &experiment.growth)
+        && let Ok(amount) = growth.amount()
+    {
+        network.sites().iter().try_for_each(|site| site.check_growth(amount.of(site.width())))?;
+    }
+    if let Some(growth) = growth_settings(experiment, method)? {
+        if network.sites().is_empty() {
+            return Err(misuse("the network has no hidden layers, so there is nothing to grow; name at least one"));
+        }
+        growth.grower.check(&network)?;
+    }
+    Ok(())
+}
+
+/// Why a network that is to grow never will, if that is so.
+pub fn never_grows(experiment: &Experiment) -> Result<Option<String>> {
+    let Some(growth) = &experiment.growth else {
+        return Ok(None);
+    };
+    let grows = matches!(method::named(&experiment.method, &experiment.methods)?, Method::Grow(_));
+    let Networks { seed, target } = Networks::of(experiment)?;
+    let (Some(every), Some(start)) = (growth.every, growth.start) else {
+        return Ok(None);
+    };
+    if !grows || growth.times == Some(0) || target.is_none_or(|target| target != seed) {
+        return Ok(None);
+    }
+    let steps = experiment.training.steps(|| experiment.data.examples());
+    Ok(Some(format!(
+        "the network never grows: growth is at multiples of {every} from step {start} on, and the run has {steps} steps"
+    )))
+}
+
+/// About what a run computes: three forward passes a step and example, through a network halfway through its growth.
+pub fn training_flops(experiment: &Experiment) -> Result<u64> {
+    let device = device::named(&experiment.device)?;
+    let method = method::named(&experiment.method, &experiment.methods)?;
+    let Networks { seed, target } = Networks::of(experiment)?;
+    let flops = |shape: &Shape| Ok::<_, anyhow::Error>(shape.init(Seed::new(0), &device)?.flops());
+    let a_step = match method {
+        Method::Small => flops(&seed)?,
+        Method::Big => flops(target.as_ref().unwrap_or(&seed))?,
+        Method::Grow(_) => flops(&seed)?.midpoint(flops(target.as_ref().unwrap_or(&seed))?),
+    };
+    let examples = || experiment.data.examples();
+    let batch = experiment.training.batch_size.unwrap_or_else(examples);
+    Ok(3 * a_step * (experiment.training.steps(examples) * batch) as u64)
+}
+
+/// Runs an experiment in its folder, from its checkpoint if there is one, to its end or until stopped.
+pub fn run(
+    experiment: &Experiment,
+    data: &DataSet,
+    folder: &RunFolder,
+    bar: ProgressBar,
+    stop: &AtomicBool,
+) -> Result<Ending> {
+    let device = device::named(&experiment.device)?;
+    let method = method::named(&experiment.method, &experiment.methods)?;
+    let settings = settings(experiment, data.train.count());
+    let _alone = folder.lock()?;
+    let run = start(experiment, &method, folder, &device)?;
+    bar.set_length(settings.steps as u64);
+    let mut trainer = Trainer::new(settings, task(experiment, data), &*data.train)
+        .with_test(&*data.test)
+        .with_observer(Recording::new(folder)?)
+        .with_observer(Steps::new(bar))
+        .with_stop(stop);
+    if let Some(growth) = growth_settings(experiment, method)? {
+        trainer = trainer.with_growth(growth);
+    }
+    let trained = trainer.train(run);
+    say_what_was_passed_over(&data.passed_over());
+    let Outcome { run, finished } = trained?;
+    let Some(evaluated) = finished else {
+        return Ok(Ending::Stopped);
+    };
+    let widths = run.progress.sites.iter().map(|site| (site.site.clone(), site.width.into()));
+    let summary = RunSummary {
+        method: experiment.method.clone(),
+        seed: experiment.seed,
+        steps: run.progress.step,
+        final_train_loss: evaluated.train.loss,
+        final_test_loss: evaluated.test.map(|test| test.loss),
+        final_test_score: evaluated.test.and_then(|test| test.score),
+        parameters: trainable_parameters(&run.network),
+        widths: widths.collect(),
+        train_flops: run.progress.training_flops,
+        seconds: run.progress.seconds,
+        step_seconds_median: evaluated.step_seconds_median,
+        growth_seconds: run.progress.growth_seconds,
+    };
+    folder.write_summary(&summary)?;
+    Ok(Ending::Finished(summary))
+}
+
+fn say_what_was_passed_over(images: &[String]) {
+    if !images.is_empty() {
+        let listed = images.iter().map(|image| format!("\n  {image}")).collect::<String>();
+        output::say(&format!("warning: {} images cannot be read and were passed over:{listed}", images.len()));
+    }
+}
+
+/// The run as its checkpoint has it, or at its beginning; the folder's files are cut back to match.
+fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &Device) -> Result<Run<Network>> {
+    let run = match folder.has_checkpoint() {
+        false => beginning(experiment)?,
+        true => {
+            let config = Networks::of(experiment)?.start(method)?;
+            let progress = checkpoint::load_progress(&folder.checkpoint())?;
+            let network = widened(&config, &progress, &folder.checkpoint())?.init(init_seed(experiment), device)?;
+            checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init(device))?
+        }
+    };
+    folder.rewind(run.progress.rows, run.progress.events)?;
+    Ok(run)
+}
+
+/// The run at its first step: the network that its method starts with, and a fresh optimizer.
+pub fn beginning(experiment: &Experiment) -> Result<Run<Network>> {
+    let config = Networks::of(experiment)?.start(&method::named(&experiment.method, &experiment.methods)?)?;
+    let device = device::named(&experiment.device)?;
+    let network = config.init(init_seed(experiment), &device)?;
+    Ok(Run::new(network, experiment.optimizer.init(&device)))
+}
+
+/// The network of a checkpoint: of this shape, with the widths that its sites have grown to.
+///
+/// # Errors
+/// If the checkpoint is of a network with other sites.
+pub fn widened(shape: &Shape, progress: &Progress, checkpoint: &Path) -> Result<Shape> {
+    let names = |sites: &[SiteWidth]| sites.iter().map(|site| site.site.clone()).collect::<Vec<_>>();
+    let (own, other) = (names(&shape.site_widths()), names(&progress.sites));
+    if own != other {
+        return Err(misuse(format!(
+            "the checkpoint in {} is of a network with {} sites ({}), and the configuration's has {} ({}); change it back",
+            checkpoint.display(),
+            other.len(),
+            other.join(", "),
+            own.len(),
+            own.join(", ")
+        )));
+    }
+    Ok(shape.with_site_widths(&progress.sites.iter().map(|site| site.width).collect::<Vec<_>>()))
+}
+
+fn init_seed(experiment: &Experiment) -> Seed {
+    Seed::new(experiment.seed).fold("init")
+}
+
+/// The trainer's settings for a number of training examples.
+pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
+    let training = &experiment.training;
+    let steps = training.steps(|| examples);
+    let rare = |part: usize| (steps / part).max(1);
+    let evaluate_every = match training.batch_size {
+        Some(_) => training.steps_per_epoch(examples),
+        None => rare(20),
+    };
+    Settings {
+        steps,
+        batch_size: training.batch_size,
+        learning_rate: training.learning_rate(experiment.optimizer.learning_rate(), examples),
+        weight_decay: experiment.optimizer.weight_decay(),
+        clip_gradients: training.clip_gradients,
+        evaluation_batch: training.evaluation_batch,
+        log_every: training.log_every,
+        evaluate_every: Some(training.evaluate_every.unwrap_or(evaluate_every)),
+        checkpoint_every: Some(training.checkpoint_every.unwrap_or(rare(10))),
+        seed: Seed::new(experiment.seed),
+    }
+}
+
+/// What an experiment's network is trained to do.
+pub fn task(experiment: &Experiment, data: &DataSet) -> Supervised {
+    match (data.task, experiment.training.label_smoothing) {
+        (task, 0.0) | (task @ Supervised::Regression, _) => task,
+        (_, smoothing) => Supervised::SmoothedClassification(smoothing),
+    }
+}
+
+/// When and how an experiment grows its network; none for baselines.
+pub fn growth_settings(experiment: &Experiment, method: Method) -> Result<Option<GrowthSettings>> {
+    let Method::Grow(method) = method else {
+        return Ok(None);
+    };
+    let Some(growth) = &experiment.growth else {
+        return Err(misuse(format!(
+            "the method `{}` grows the network, but the configuration has no [growth]; add it, or use `small`",
+            experiment.method
+        )));
+    };
+    let grower = grower(&experiment.method, growth, method, Seed::new(experiment.seed).fold("growth"));
+    let (batch, on_failure) = (growth.batch, growth.on_failure);
+    Ok(Some(GrowthSettings { policy: policy::named(growth, &experiment.policies)?, grower, batch, on_failure }))
+}
+
+/// The grower of a method.
+pub fn grower(name: &str, growth: &GrowthConfig, method: Box<dyn GrowthMethod>, seed: Seed) -> Grower {
+    Grower::boxed(method)
+        .with_name(name)
+        .with_placement(growth.placement())
+        .with_second_moments(growth.second_moments)
+        .with_verification(growth.verify)
+        .with_tolerance(growth.tolerance)
+        .with_seed(seed)
+}

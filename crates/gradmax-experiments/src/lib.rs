@@ -1,0 +1,27 @@
+//! Experiments with networks that grow: configurations, data, networks by name, run folders, statistics and reports.
+//!
+//! What the programs `gradmax` and `gradmax-paper` are made of; it knows nothing of command lines.
+
+pub mod bench;
+pub mod comparison;
+pub mod config;
+pub mod crew;
+pub mod data;
+pub mod device;
+pub mod experiment;
+pub mod failure;
+pub mod folder;
+#[cfg(test)]
+mod fuzz;
+pub mod identity;
+pub mod interrupt;
+pub mod method;
+pub mod network;
+pub mod optimizer;
+pub mod output;
+pub mod policy;
+pub mod program;
+pub mod progress;
+pub mod report;
+pub mod statistics;
+pub mod table;

@@ -1,0 +1,270 @@
+//! The networks that configurations can name.
+
+use anyhow::Result;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use gradmax::modules::NormKind;
+use gradmax::networks::{
+    Architecture, ConvNet, ConvNetConfig, Described, Downsampling, HiddenPath, LayerSummary, Mlp, MlpConfig,
+    MobileNetV1Config, Stage, Strides, VggConfig, WideResNet, WideResNetConfig,
+};
+use gradmax::site::{Activation, Growable, Probe, Site, SiteWidth};
+use gradmax::{Error, Seed};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::misuse;
+
+/// The seed network; inputs and outputs are the data's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum NetworkConfig {
+    /// A multilayer perceptron.
+    Mlp {
+        /// Width of each hidden layer of the seed network.
+        hidden: Vec<usize>,
+        /// What follows every layer.
+        #[serde(default = "relu")]
+        activation: Activation,
+        /// Whether layers have biases.
+        #[serde(default = "yes")]
+        bias: bool,
+        /// Hidden layers beside the others; of width 0 until growth makes them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        paths: Vec<HiddenPath>,
+    },
+    /// A plain stack of stages, with a norm and an activation after every convolution and dense layer.
+    ConvNet {
+        /// All hidden stages; a last one to the outputs is added.
+        stages: Vec<Stage>,
+        /// The norm after every convolution.
+        #[serde(default)]
+        norm: NormKind,
+        /// What follows every layer.
+        #[serde(default = "relu")]
+        activation: Activation,
+        /// What ends the stack.
+        #[serde(default)]
+        last: Last,
+    },
+    /// A wide residual network.
+    #[serde(rename = "wide_resnet")]
+    WideResNet {
+        /// 6n + 4, for three groups of n blocks.
+        depth: usize,
+        /// Multiplies the channels 16, 32 and 64 of the groups.
+        #[serde(default = "one")]
+        width: usize,
+        /// The part of the channels inside blocks that the seed network has.
+        #[serde(default = "whole")]
+        fraction: f64,
+        /// The norm between the two convolutions of a block.
+        #[serde(default)]
+        norm: NormKind,
+        /// Blocks at the end of each group that start without channels.
+        #[serde(default)]
+        new_blocks: usize,
+        /// Whether the residual streams grow too; the seed network then has `fraction` of their channels.
+        #[serde(default)]
+        streams: bool,
+    },
+    /// A VGG network.
+    Vgg {
+        /// 11, 13, 16 or 19.
+        depth: usize,
+        /// The part of the channels that the seed network has.
+        #[serde(default = "whole")]
+        fraction: f64,
+        /// The norm after every convolution.
+        #[serde(default)]
+        norm: NormKind,
+        /// How maps get smaller.
+        #[serde(default)]
+        downsampling: Downsampling,
+    },
+    /// A MobileNet of the first version.
+    #[serde(rename = "mobilenet_v1")]
+    MobileNetV1 {
+        /// The part of the channels that the seed network has.
+        #[serde(default = "whole")]
+        fraction: f64,
+        /// The norm after depthwise convolutions.
+        #[serde(default)]
+        norm: NormKind,
+        /// Where maps get smaller.
+        #[serde(default)]
+        strides: Strides,
+    },
+}
+
+/// What a stack of stages ends with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Last {
+    /// The mean of each channel, and a dense layer.
+    #[default]
+    GlobalAverage,
+    /// A dense layer on all positions of all channels.
+    Flatten,
+    /// A convolution of this kernel size without padding, averaged over positions.
+    Conv(usize),
+}
+
+fn relu() -> Activation {
+    Activation::Relu
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> usize {
+    1
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+impl NetworkConfig {
+    /// The seed network's shape, for examples of these channels, height and width, and so many outputs.
+    pub fn shape(&self, input: [usize; 3], outputs: usize) -> Result<Shape> {
+        let fraction = match self {
+            Self::WideResNet { fraction, .. } | Self::Vgg { fraction, .. } | Self::MobileNetV1 { fraction, .. } => {
+                *fraction
+            }
+            Self::Mlp { .. } | Self::ConvNet { .. } => 1.0,
+        };
+        if !(fraction > 0.0 && fraction.is_finite()) {
+            return Err(misuse(format!(
+                "`network.fraction` is {fraction}; it must be a positive number, usually up to 1"
+            )));
+        }
+        Ok(match self {
+            Self::Mlp { hidden, activation, bias, paths } => Shape::Mlp(MlpConfig {
+                bias: *bias,
+                paths: paths.clone(),
+                ..MlpConfig::new(input.iter().product(), hidden, outputs, *activation)
+            }),
+            Self::ConvNet { stages, norm, activation, last } => {
+                let mut stages = stages.clone();
+                let dense = Stage::Dense { units: outputs, bias: true };
+                match last {
+                    Last::GlobalAverage => stages.extend([Stage::GlobalAverage, dense]),
+                    Last::Flatten => stages.extend([Stage::Flatten, dense]),
+                    Last::Conv(kernel) => stages.push(Stage::Conv {
+                        channels: outputs,
+                        kernel: *kernel,
+                        stride: 1,
+                        padding: Some(0),
+                        dilation: 1,
+                        groups: 1,
+                        bias: false,
+                    }),
+                }
+                Shape::Stack(ConvNetConfig::plain(input, stages, *norm, *activation))
+            }
+            Self::WideResNet { depth, width, fraction, norm, new_blocks, streams } => {
+                let config = WideResNetConfig::new(*depth, *width, *fraction);
+                let config = WideResNetConfig { norm: *norm, input, classes: outputs, ..config };
+                let config = if *new_blocks > 0 { config.with_new_blocks(*new_blocks) } else { config };
+                Shape::WideResNet(if *streams { config.with_growing_streams(*fraction) } else { config })
+            }
+            Self::Vgg { depth, fraction, norm, downsampling } => {
+                let (depth, fraction, norm, downsampling) = (*depth, *fraction, *norm, *downsampling);
+                Shape::Stack(VggConfig { depth, fraction, norm, downsampling, input, classes: outputs }.stack()?)
+            }
+            Self::MobileNetV1 { fraction, norm, strides } => {
+                let (fraction, norm, strides) = (*fraction, *norm, *strides);
+                Shape::Stack(MobileNetV1Config { fraction, norm, strides, input, classes: outputs }.stack())
+            }
+        })
+    }
+}
+
+/// The shape of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shape {
+    /// A multilayer perceptron.
+    Mlp(MlpConfig),
+    /// A plain stack of layers.
+    Stack(ConvNetConfig),
+    /// A wide residual network.
+    WideResNet(WideResNetConfig),
+}
+
+/// Runs an expression on whichever shape or network it is.
+macro_rules! on_each {
+    ($which:expr, $kind:ident, $inside:ident => $result:expr) => {
+        match $which {
+            $kind::Mlp($inside) => $result,
+            $kind::Stack($inside) => $result,
+            $kind::WideResNet($inside) => $result,
+        }
+    };
+}
+
+impl Architecture for Shape {
+    type Network = Network;
+
+    fn init(&self, seed: Seed, device: &Device) -> Result<Network, Error> {
+        Ok(match self {
+            Self::Mlp(shape) => Network::Mlp(shape.init(seed, device)?),
+            Self::Stack(shape) => Network::Stack(shape.init(seed, device)?),
+            Self::WideResNet(shape) => Network::WideResNet(shape.init(seed, device)?),
+        })
+    }
+
+    fn site_widths(&self) -> Vec<SiteWidth> {
+        on_each!(self, Self, shape => shape.site_widths())
+    }
+
+    fn with_site_widths(&self, widths: &[usize]) -> Self {
+        match self {
+            Self::Mlp(shape) => Self::Mlp(shape.with_site_widths(widths)),
+            Self::Stack(shape) => Self::Stack(shape.with_site_widths(widths)),
+            Self::WideResNet(shape) => Self::WideResNet(shape.with_site_widths(widths)),
+        }
+    }
+}
+
+/// Any of the networks, reading `[batch, channels, height, width]`.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
+pub enum Network {
+    /// A multilayer perceptron.
+    Mlp(Mlp),
+    /// A plain stack of layers.
+    Stack(ConvNet),
+    /// A wide residual network.
+    WideResNet(WideResNet),
+}
+
+impl Growable for Network {
+    type Input = Tensor<4>;
+    type Output = Tensor<2>;
+
+    fn sites(&self) -> Vec<Site> {
+        on_each!(self, Self, network => network.sites())
+    }
+
+    fn forward_probed(&self, input: Tensor<4>, probe: &mut dyn Probe) -> Tensor<2> {
+        match self {
+            Self::Mlp(network) => {
+                let [batch, channels, height, width] = input.dims();
+                network.forward_probed(input.reshape([batch, channels * height * width]), probe)
+            }
+            Self::Stack(network) => network.forward_probed(input, probe),
+            Self::WideResNet(network) => network.forward_probed(input, probe),
+        }
+    }
+
+    fn flops(&self) -> u64 {
+        on_each!(self, Self, network => network.flops())
+    }
+}
+
+impl Described for Network {
+    fn layers(&self) -> Vec<LayerSummary> {
+        on_each!(self, Self, network => network.layers())
+    }
+}

@@ -1,0 +1,108 @@
+//! Reports: one self-contained HTML page with charts, from finished or running runs.
+
+mod chart;
+pub mod comparison;
+mod groups;
+mod page;
+mod receipts;
+mod series;
+
+pub use self::chart::{Area, Bar, BarChart, BarSeries, BarShape, Chart, Drawn, Theme, draw, draw_bars, text};
+pub use self::comparison::with_error;
+pub use self::page::growth_page;
+pub use self::series::{MethodRuns, Point, Series, averaged};
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use gradmax::event::Receipt;
+use gradmax::training::Row;
+
+use crate::config::Experiment;
+use crate::failure::misuse;
+use crate::folder::{RunFolder, RunSummary, write_whole};
+use crate::table::{grouped, significant};
+
+/// What a run folder holds.
+pub struct RecordedRun {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Its configuration.
+    pub experiment: Experiment,
+    /// What was measured.
+    pub rows: Vec<Row>,
+    /// Its growth events.
+    pub receipts: Vec<Receipt>,
+    /// How it ended, if it has.
+    pub summary: Option<RunSummary>,
+    /// Why it failed when it was last tried.
+    pub failure: Option<String>,
+}
+
+impl RecordedRun {
+    /// Reads a run from its folder.
+    pub fn read(folder: &RunFolder) -> Result<Self> {
+        Ok(Self {
+            folder: folder.path().to_path_buf(),
+            experiment: folder.read_experiment()?,
+            rows: folder.read_rows()?,
+            receipts: folder.read_receipts()?,
+            summary: folder.read_summary()?,
+            failure: folder.read_failure(),
+        })
+    }
+}
+
+/// Writes a report of all runs in the folders, each folder once, however it is reached.
+pub fn write(folders: &[PathBuf], out: &Path) -> Result<()> {
+    let (mut runs, mut seen) = (Vec::new(), BTreeSet::new());
+    for folder in folders {
+        let mut found = run_folders(folder);
+        found.sort();
+        for folder in found {
+            let real = std::fs::canonicalize(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+            if seen.insert(real) {
+                runs.push(RecordedRun::read(&RunFolder::at(folder))?);
+            }
+        }
+    }
+    if runs.is_empty() {
+        let looked = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
+        return Err(misuse(format!("there are no runs in {looked}")));
+    }
+    let name = std::fs::canonicalize(&folders[0])?.file_name().map(|name| name.to_string_lossy().into_owned());
+    let page = page::html(&name.unwrap_or_else(|| "gradmax".into()), &groups::by_experiment(runs))?;
+    write_whole(out, page.as_bytes())
+}
+
+/// A run in one sentence.
+pub fn sentence(summary: &RunSummary) -> String {
+    let widths = summary.widths.iter().map(|(site, width)| format!("{site} {width}")).collect::<Vec<_>>().join(", ");
+    let test = match (summary.final_test_score, summary.final_test_loss) {
+        (Some(score), _) => format!(", test score {:.2} %", 100.0 * score),
+        (None, Some(loss)) => format!(", test loss {}", significant(loss)),
+        (None, None) => String::new(),
+    };
+    format!(
+        "{} seed {}: training loss {}{test} after {} steps in {:.1} s; {} parameters ({widths})",
+        summary.method,
+        summary.seed,
+        significant(summary.final_train_loss),
+        summary.steps,
+        summary.seconds,
+        grouped(summary.parameters as u64)
+    )
+}
+
+/// The run folders in a folder: itself, or those below it.
+fn run_folders(folder: &Path) -> Vec<PathBuf> {
+    if folder.join("config.toml").exists() {
+        return vec![folder.to_path_buf()];
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let below = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir());
+    below.flat_map(|path| run_folders(&path)).collect()
+}
