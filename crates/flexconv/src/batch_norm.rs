@@ -14,8 +14,8 @@ pub struct Normalized<const D: usize> {
     pub variance: Tensor<1>,
 }
 
-/// Normalises each channel of `[batch, channels, ...]` over all else with the batch's own statistics, then multiplies by `gamma` and adds
-/// `beta`; with `rectified`, negative results become 0, with slope 1 at 0.
+/// Normalises each channel of `[batch, channels, ...]` over all else with the batch's own statistics, then multiplies
+/// by `gamma` and adds `beta`; with `rectified`, negative results become 0, with slope 1 at 0.
 ///
 /// On the `flex` device, in single precision, this runs on the kernels of this crate; anywhere else it is Burn's own.
 pub fn batch_norm_train<const D: usize>(

@@ -9,7 +9,8 @@ use crate::geometry::Correlation;
 use crate::kernel::{Correlate, InstructionSet, MAX_CHANNELS, blocks, vectors_for};
 use crate::tile::{Packing, Place, Tile, run_of, with_scratch};
 
-/// Input channels that kernels sum over at a time: as many as fit in half of a core's second-level cache, within limits.
+/// Input channels that kernels sum over at a time: as many as fit in half of a core's second-level cache, within
+/// limits.
 fn channel_block(packing: &Packing) -> usize {
     (24_000 / packing.channel_size()).clamp(16, 128)
 }
@@ -19,8 +20,8 @@ const LEAST_VECTORS: usize = 24;
 /// Operations below which threads cost more than they save.
 pub(crate) const SMALL: usize = 1 << 18;
 
-/// Which weights a correlation uses: those of the convolution, `[outputs, inputs, taps]`, of each group, or with inputs and outputs
-/// exchanged.
+/// Which weights a correlation uses: those of the convolution, `[outputs, inputs, taps]`, of each group, or with inputs
+/// and outputs exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Weights {
     AsTheyAre,
@@ -174,8 +175,8 @@ impl Correlator<'_> {
         let vectors = places.iter().map(|place| packing.offset(*place)).collect::<Vec<_>>();
         let taps = packing.tap_offsets();
         let plane = correlation.target.iter().product::<usize>();
-        // Kernels write the target itself where vectors lie in it as they are packed; sums over several blocks of channels
-        // would count twice where vectors overlap.
+        // Kernels write the target itself where vectors lie in it as they are packed; sums over several blocks of
+        // channels would count twice where vectors overlap.
         let channel_block = channel_block(packing);
         let direct = !packing.across_images
             && correlation.spacing == [1, 1]

@@ -3,8 +3,8 @@
 /// Entries that one thread takes at a time.
 pub(crate) const PART: usize = 1 << 15;
 
-/// Defines a function that is compiled a second time for processors with AVX2, and chosen at run time. Rust never merges a
-/// multiplication and an addition by itself, so both give the same results.
+/// Defines a function that is compiled a second time for processors with AVX2, and chosen at run time. Rust never
+/// merges a multiplication and an addition by itself, so both give the same results.
 macro_rules! vectorized {
     ($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*

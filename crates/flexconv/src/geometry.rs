@@ -21,8 +21,9 @@ pub(crate) struct Geometry {
 
 /// A correlation of channels with taps: what the kernels compute.
 ///
-/// At each position of a `grid`, an output channel is the sum over input channels and taps of weight times input, where the input
-/// is read at `position * step + tap`, zero outside of the source. It belongs to the target at `start + position * spacing`.
+/// At each position of a `grid`, an output channel is the sum over input channels and taps of weight times input, where
+/// the input is read at `position * step + tap`, zero outside of the source. It belongs to the target at `start +
+/// position * spacing`.
 #[derive(Debug, Clone)]
 pub(crate) struct Correlation {
     pub(crate) groups: usize,
@@ -86,8 +87,8 @@ impl Geometry {
         }
     }
 
-    /// The correlations that give the input's gradient: of the output's gradient, one for each remainder of input positions
-    /// by the stride. Some may have no taps: there the gradient is zero.
+    /// The correlations that give the input's gradient: of the output's gradient, one for each remainder of input
+    /// positions by the stride. Some may have no taps: there the gradient is zero.
     pub(crate) fn input_gradient(&self) -> Vec<Correlation> {
         let output = self.output().expect("the kernel was checked to fit");
         let mut parts = Vec::new();

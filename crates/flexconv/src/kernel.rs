@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 pub(crate) const MAX_CHANNELS: usize = 6;
 /// Vectors of positions that one call of a kernel computes, at most.
 pub(crate) const MAX_VECTORS: usize = 8;
-/// Vectors that a kernel for so many channels computes at once: sums, what is read and one factor fit in sixteen registers, with one
-/// to spare, without which compilers spill sums.
+/// Vectors that a kernel for so many channels computes at once: sums, what is read and one factor fit in sixteen
+/// registers, with one to spare, without which compilers spill sums.
 pub(crate) const fn vectors_for(channels: usize) -> usize {
     match channels {
         1 => 8,
@@ -40,8 +40,8 @@ pub(crate) fn blocks(channels: usize) -> Vec<[usize; 2]> {
 
 /// What a correlation kernel reads and writes. Offsets and strides count entries.
 ///
-/// Computes `output[m, v] (+)= sum over c, t of weights[c, t, m] * input[c, t, v]`, for output channels `m`, vectors of positions
-/// `v`, input channels `c` and taps `t`.
+/// Computes `output[m, v] (+)= sum over c, t of weights[c, t, m] * input[c, t, v]`, for output channels `m`, vectors of
+/// positions `v`, input channels `c` and taps `t`.
 pub(crate) struct Correlate<'a> {
     /// The packed input.
     pub(crate) input: *const f32,
@@ -63,8 +63,8 @@ pub(crate) struct Correlate<'a> {
 
 /// What a weight gradient kernel reads and writes. Offsets and strides count entries.
 ///
-/// Computes `sums[m, s] += sum over vectors v and their lanes of gradient[m, v] * input[s, v]`, for output channels `m` and streams
-/// `s`, each a tap of an input channel.
+/// Computes `sums[m, s] += sum over vectors v and their lanes of gradient[m, v] * input[s, v]`, for output channels `m`
+/// and streams `s`, each a tap of an input channel.
 pub(crate) struct Gradient<'a> {
     pub(crate) input: *const f32,
     /// Where each stream begins.
@@ -79,7 +79,8 @@ pub(crate) struct Gradient<'a> {
 
 /// What a matrix product kernel reads and writes. Offsets and strides count entries.
 ///
-/// Computes `output[m, v] (+)= sum over k of left[m, k] * right[k, v]`, for rows `m` and vectors of columns `v`, and adds `plus[v]`.
+/// Computes `output[m, v] (+)= sum over k of left[m, k] * right[k, v]`, for rows `m` and vectors of columns `v`, and
+/// adds `plus[v]`.
 pub(crate) struct Product {
     pub(crate) left: *const f32,
     /// From one row to the next, and from one column to the next.
@@ -121,8 +122,8 @@ impl InstructionSet {
         *BEST
     }
 
-    /// Runs chains of multiply-adds in registers, so many rounds; returns the number of operations, and a number that depends on
-    /// them all.
+    /// Runs chains of multiply-adds in registers, so many rounds; returns the number of operations, and a number that
+    /// depends on them all.
     pub(crate) fn chain(&self, rounds: usize) -> (usize, f32) {
         // SAFETY: sets are only handed out where the processor has them.
         (2 * rounds * body::CHAINS * self.lanes, unsafe { (self.chain)(rounds) })

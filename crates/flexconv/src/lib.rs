@@ -33,8 +33,8 @@ pub use dense::{dense, dense_rectified, linear};
 pub use memory::{computes_on_threads, keep_freed_memory, map_side_by_side, with_threads};
 pub use rectifier::relu;
 
-/// Runs multiply-adds in registers, so many rounds, on this thread, and returns the number of operations: what benchmarks compare the
-/// kernels with.
+/// Runs multiply-adds in registers, so many rounds, on this thread, and returns the number of operations: what
+/// benchmarks compare the kernels with.
 #[cfg(feature = "flex")]
 #[doc(hidden)]
 pub fn run_peak(rounds: usize) -> usize {

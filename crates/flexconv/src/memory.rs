@@ -6,11 +6,12 @@ use burn::tensor::Device;
 #[cfg(feature = "flex")]
 use rayon::prelude::*;
 
-/// Makes the allocator keep freed memory for later instead of returning it to the system, where that can be chosen (glibc).
+/// Makes the allocator keep freed memory for later instead of returning it to the system, where that can be chosen
+/// (glibc).
 ///
-/// A training step allocates and frees the same tensors as the one before. Memory that went back to the system in between comes
-/// again page by page, each zeroed by the kernel, which costs up to a third of a step. Call it once, at the start of a program;
-/// elsewhere than on Linux with glibc it does nothing.
+/// A training step allocates and frees the same tensors as the one before. Memory that went back to the system in
+/// between comes again page by page, each zeroed by the kernel, which costs up to a third of a step. Call it once, at
+/// the start of a program; elsewhere than on Linux with glibc it does nothing.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -26,8 +27,9 @@ pub fn keep_freed_memory() {
 
 /// Runs work, usually a whole training, on a thread of a pool of its own with so many threads (0 for one a core).
 ///
-/// Operations divide their work among the threads of the pool that they are called in. Called from outside of any, as from `main`,
-/// each of them hands its work to the pool, sleeps and is woken, which costs more than a small operation itself.
+/// Operations divide their work among the threads of the pool that they are called in. Called from outside of any, as
+/// from `main`, each of them hands its work to the pool, sleeps and is woken, which costs more than a small operation
+/// itself.
 ///
 /// # Panics
 /// If the system gives no threads.
@@ -48,8 +50,8 @@ pub fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) ->
 
 /// Maps independent pieces of work, in the order given, side by side on the threads of the pool that this is called in.
 ///
-/// Operations of the `flex` device may be part of them (see [`computes_on_threads`]): what each leaves of the threads between its
-/// loops then serves the others. Results are the same as one by one.
+/// Operations of the `flex` device may be part of them (see [`computes_on_threads`]): what each leaves of the threads
+/// between its loops then serves the others. Results are the same as one by one.
 pub fn map_side_by_side<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
     #[cfg(feature = "flex")]
     return items.into_par_iter().with_max_len(1).map(work).collect();

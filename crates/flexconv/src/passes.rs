@@ -35,7 +35,8 @@ impl Convolution<'_> {
         WeightGradient { geometry, source: input, rectified: *rectified, gradient }.run(set)
     }
 
-    /// The gradient of a bias: the sum over images and positions, for each channel of a number of maps of so many positions.
+    /// The gradient of a bias: the sum over images and positions, for each channel of a number of maps of so many
+    /// positions.
     pub(crate) fn bias_gradient(geometry: &Geometry, gradient: &[f32]) -> Vec<f32> {
         let Geometry { groups, outputs, batch, .. } = *geometry;
         let channels = groups * outputs;

@@ -102,8 +102,8 @@ pub(crate) fn product(set: &InstructionSet, left: Entries<'_>, right: Entries<'_
 /// Vectors of a panel: what kernels read of a row together.
 const PANEL: usize = 2;
 
-/// How many rows kernels can read where they are: those of a narrow matrix, but for the last ones, which end before whole vectors
-/// do. These are a slab of their own, so there have to be many others.
+/// How many rows kernels can read where they are: those of a narrow matrix, but for the last ones, which end before
+/// whole vectors do. These are a slab of their own, so there have to be many others.
 fn rows_in_place(matrix: Entries<'_>, lanes: usize) -> usize {
     let Matrix { shape: [rows, columns], strides } = matrix.matrix;
     if strides != [columns, 1] || columns > NARROW || rows < DEPTH {
@@ -113,8 +113,8 @@ fn rows_in_place(matrix: Entries<'_>, lanes: usize) -> usize {
     rows.saturating_sub(read.div_ceil(columns) - 1)
 }
 
-/// The rows of a matrix from the first one on, in panels of columns, each with all rows one after another; the last is filled up with
-/// zeros.
+/// The rows of a matrix from the first one on, in panels of columns, each with all rows one after another; the last is
+/// filled up with zeros.
 fn pack(matrix: Entries<'_>, first_row: usize, panel: usize, packed: &mut [f32]) {
     let [rows, columns] = matrix.matrix.shape;
     if first_row == rows {
@@ -213,7 +213,8 @@ impl Run<'_> {
             accumulate: index > 0,
             plus: plus.map_or(std::ptr::null(), |plus| plus[column..].as_ptr()),
         };
-        // SAFETY: the left matrix has these rows, slabs hold whole vectors, and the rows of the target are the caller's.
+        // SAFETY: the left matrix has these rows, slabs hold whole vectors, and the rows of the target are the
+        // caller's.
         unsafe { set.product(rows, vectors)(&task) };
     }
 }

@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 #[cfg(feature = "flex")]
 pub(crate) use flex::{masked, rectify_marked};
 
-/// `max(input, 0)`, with slope 1 at 0. On the `flex` device what was negative becomes `-0`: the sign is all that the gradient needs to
-/// know of the input, which is not kept.
+/// `max(input, 0)`, with slope 1 at 0. On the `flex` device what was negative becomes `-0`: the sign is all that the
+/// gradient needs to know of the input, which is not kept.
 pub fn relu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if let Some(output) = flex::relu(&input) {

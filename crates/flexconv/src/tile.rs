@@ -14,8 +14,8 @@ const LINE: usize = 16;
 
 /// How the input of a correlation is packed, tile by tile.
 ///
-/// Vectors hold either neighbouring positions of a row, or the same position of several images, where rows are shorter than a
-/// vector. Either way a tap is an offset, so that kernels need not know which.
+/// Vectors hold either neighbouring positions of a row, or the same position of several images, where rows are shorter
+/// than a vector. Either way a tap is an offset, so that kernels need not know which.
 #[derive(Debug, Clone)]
 pub(crate) struct Packing {
     /// Entries of a vector.
@@ -158,8 +158,8 @@ impl Packing {
         self.height() * self.pitch() * self.unit()
     }
 
-    /// Packed entries of a channel: an odd number of cache lines, so that neighbouring channels do not fall on the same lines of a
-    /// cache.
+    /// Packed entries of a channel: an odd number of cache lines, so that neighbouring channels do not fall on the same
+    /// lines of a cache.
     pub(crate) fn channel_size(&self) -> usize {
         LINE * ((self.phases.len() * self.phase_size()).div_ceil(LINE) | 1)
     }
@@ -253,8 +253,8 @@ impl Packing {
         self.phases.iter().map(of).collect()
     }
 
-    /// Packed rows or columns that are inside of the source, counted from a grid position, and the source's row or column of the
-    /// first: the packed `i` reads `(first + least + i) * step + phase`.
+    /// Packed rows or columns that are inside of the source, counted from a grid position, and the source's row or
+    /// column of the first: the packed `i` reads `(first + least + i) * step + phase`.
     fn inside(&self, axis: usize, first: usize, phase: usize) -> (Range<usize>, usize) {
         let (step, length) = (self.step[axis] as isize, self.source[axis] as isize);
         let packed = [self.height(), self.pitch()][axis] as isize;
@@ -267,8 +267,8 @@ impl Packing {
     fn pack_across_images(&self, source: &[f32], tile: &Tile, rectified: bool, packed: &mut [f32]) {
         let plane = self.source.iter().product::<usize>();
         let moves = self.moves(tile);
-        // Image by image, a run of channels at a time, so that the source is read in order: its images often lie a power of two
-        // apart, and would push each other out of the caches.
+        // Image by image, a run of channels at a time, so that the source is read in order: its images often lie a
+        // power of two apart, and would push each other out of the caches.
         let run = run_of(plane).min(self.channels);
         for (first, packed) in (0..self.channels).step_by(run).zip(packed.chunks_mut(run * self.channel_size())) {
             packed.fill(0.0);

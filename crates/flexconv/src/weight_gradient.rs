@@ -9,7 +9,8 @@ use crate::tile::{Packing, Place, Tile, run_of, with_scratch};
 
 /// Vectors of a tile, at least, where there are as many: sums over lanes come once a tile.
 const LEAST_VECTORS: usize = 128;
-/// Vectors that kernels sum over at a time: the gradient's stay in a core's first-level cache while they meet all streams.
+/// Vectors that kernels sum over at a time: the gradient's stay in a core's first-level cache while they meet all
+/// streams.
 const VECTORS: usize = 64;
 /// Parts that a batch is summed in, at most. They are fixed, so that the result does not depend on threads.
 const PARTS: usize = 16;
@@ -114,8 +115,8 @@ impl WeightGradient<'_> {
                                 sums: sums[output * streams.len() + index * most..].as_mut_ptr(),
                                 sums_stride: streams.len(),
                             };
-                            // SAFETY: the packed tile holds a margin for every tap of every vector; the gradient has all of
-                            // the tile's vectors for these channels, and the sums a row for each.
+                            // SAFETY: the packed tile holds a margin for every tap of every vector; the gradient has
+                            // all of the tile's vectors for these channels, and the sums a row for each.
                             unsafe { set.gradient(channels, streams_here.len())(&task) };
                         }
                     }
@@ -124,8 +125,8 @@ impl WeightGradient<'_> {
         });
     }
 
-    /// The gradient of a job's outputs as vectors, `[block][vector, channel of the block, lane]`: zero where there is no image, and
-    /// where a vector overlaps the one before it, so that nothing counts twice.
+    /// The gradient of a job's outputs as vectors, `[block][vector, channel of the block, lane]`: zero where there is
+    /// no image, and where a vector overlaps the one before it, so that nothing counts twice.
     fn gather(&self, plan: &Plan<'_>, tile: &Tile, places: &[Place], outputs: usize, gathered: &mut [f32]) {
         let Plan { set: InstructionSet { lanes, .. }, correlation, packing, .. } = plan;
         let [rows, columns] = correlation.grid;

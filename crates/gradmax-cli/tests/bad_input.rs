@@ -161,8 +161,8 @@ fn folders_that_cannot_be_written() {
     let below_a_file = folder.join("file/run").display().to_string();
     refused(&["train", &config, "--out", &below_a_file, "--quiet"], 1, &["cannot make the folder", "file/run"]);
 
-    // A file that cannot grow any further stands for a full disk: the run ends with one sentence, and goes on from its last
-    // checkpoint once there is room.
+    // A file that cannot grow any further stands for a full disk: the run ends with one sentence, and goes on from its
+    // last checkpoint once there is room.
     let config = write_config(&folder, &[("steps = 60", "steps = 600\nlog_every = 1\ncheckpoint_every = 50")]);
     let run = folder.join("full");
     let script =

@@ -216,8 +216,8 @@ fn growth_that_never_comes_and_seeds_without_end_are_said() {
     assert!(text(&output.stderr).contains("would pass the largest number"), "{}", text(&output.stderr));
 }
 
-/// Burn's default device, which is a GPU where one is compiled in, is never computed on. That can fail only in a binary with
-/// two devices on a machine without a GPU: `cargo test -p gradmax-cli --features vulkan --test identity` there.
+/// Burn's default device, which is a GPU where one is compiled in, is never computed on. That can fail only in a binary
+/// with two devices on a machine without a GPU: `cargo test -p gradmax-cli --features vulkan --test identity` there.
 #[test]
 fn nothing_depends_on_the_default_device() {
     let folder = folder("default_device");

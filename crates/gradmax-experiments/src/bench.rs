@@ -92,8 +92,8 @@ impl<'a> Bench<'a> {
         Ok((Run { network, optimizer, progress }, receipt))
     }
 
-    /// Trains on without growth, and measures the loss after each of these numbers of steps, in increasing order, as far
-    /// as the run goes.
+    /// Trains on without growth, and measures the loss after each of these numbers of steps, in increasing order, as
+    /// far as the run goes.
     pub fn after(&self, mut run: Run<Network>, marks: &[usize]) -> Result<After> {
         let first = run.progress.step;
         let mut after = After { losses: vec![None; marks.len()], steps: 0, seconds: 0.0 };

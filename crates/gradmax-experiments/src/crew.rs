@@ -50,8 +50,8 @@ pub enum Done {
 pub struct SharedData(Mutex<HashMap<String, DataSet>>);
 
 impl SharedData {
-    /// The data of an experiment, for one run: read once where all seeds share it, but with nothing in it that runs would
-    /// take from each other.
+    /// The data of an experiment, for one run: read once where all seeds share it, but with nothing in it that runs
+    /// would take from each other.
     pub fn of(&self, experiment: &Experiment) -> Result<DataSet> {
         let load = || experiment.data.load(experiment.seed, &device::named(&experiment.device)?);
         if experiment.data.depends_on_seed() {

@@ -168,7 +168,8 @@ pub struct DataSet {
 }
 
 impl DataSet {
-    /// The same examples for another run, side by side with this one: with nothing that the two would take from each other.
+    /// The same examples for another run, side by side with this one: with nothing that the two would take from each
+    /// other.
     pub fn for_one_run(&self) -> Self {
         Self { train: self.train.for_one_run(), test: self.test.for_one_run(), task: self.task }
     }
@@ -275,8 +276,8 @@ impl DataConfig {
         Ok(())
     }
 
-    /// Says where the data is, if it is found below the current folder, and how many classes there are, if a folder says
-    /// so: another folder may be the current one when a run is resumed, and the data gone when it is looked at.
+    /// Says where the data is, if it is found below the current folder, and how many classes there are, if a folder
+    /// says so: another folder may be the current one when a run is resumed, and the data gone when it is looked at.
     pub fn locate(&mut self) -> Result<()> {
         let here = |found: Result<PathBuf>| found.ok().filter(|found| found.is_relative());
         let found = match self {

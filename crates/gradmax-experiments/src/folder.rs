@@ -261,8 +261,8 @@ impl RunFolder {
     }
 }
 
-/// The lines of a file that are whole: a last one without an end is still being written, or was cut off. None if there is
-/// no such file.
+/// The lines of a file that are whole: a last one without an end is still being written, or was cut off. None if there
+/// is no such file.
 fn whole_lines(path: &Path) -> Result<Vec<String>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,

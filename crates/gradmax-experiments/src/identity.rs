@@ -17,8 +17,8 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether the run can go on with it. How long a run is, its rates, its intervals and where it is computed may change;
-    /// its method, seed, data, network, growth and kind of optimizer, and the order of its examples, may not.
+    /// Whether the run can go on with it. How long a run is, its rates, its intervals and where it is computed may
+    /// change; its method, seed, data, network, growth and kind of optimizer, and the order of its examples, may not.
     pub fn is_allowed(&self) -> bool {
         let key = self.key.as_str();
         let within = |section: &str| key.starts_with(section) && key[section.len()..].starts_with('.');

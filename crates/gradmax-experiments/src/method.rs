@@ -1,4 +1,5 @@
-//! The methods that configurations can name: the baselines, the growth methods, and variants of these with other options.
+//! The methods that configurations can name: the baselines, the growth methods, and variants of these with other
+//! options.
 
 use std::collections::BTreeMap;
 

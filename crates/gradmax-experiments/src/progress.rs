@@ -12,8 +12,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::output;
 
-/// All bars of the program. Nothing is shown when asked to be quiet; where there is no terminal, a line now and then takes
-/// the place of bars.
+/// All bars of the program. Nothing is shown when asked to be quiet; where there is no terminal, a line now and then
+/// takes the place of bars.
 pub struct Bars {
     all: MultiProgress,
     quiet: bool,

@@ -1,13 +1,14 @@
 //! Reports: one self-contained HTML page with charts, from finished or running runs.
 
 mod chart;
+mod charts;
 pub mod comparison;
 mod groups;
 mod page;
 mod receipts;
 mod series;
 
-pub use self::chart::{Area, Bar, BarChart, BarSeries, BarShape, Chart, Drawn, Theme, draw, draw_bars, text};
+pub use self::chart::{Area, Bar, BarChart, BarSeries, BarShape, Chart, Drawn, LineChart, Theme, text};
 pub use self::comparison::with_error;
 pub use self::page::growth_page;
 pub use self::series::{MethodRuns, Point, Series, averaged};

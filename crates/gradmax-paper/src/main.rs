@@ -1,4 +1,5 @@
-//! The program `gradmax-paper`: the figures and tables of the GradMax paper, done again. `gradmax reproduce` hands over to it.
+//! The program `gradmax-paper`: the figures and tables of the GradMax paper, done again. `gradmax reproduce` hands over
+//! to it.
 
 mod args;
 mod command;

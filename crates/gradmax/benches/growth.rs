@@ -1,7 +1,7 @@
 //! What a growth event costs, part by part, in milliseconds and in training steps of the network before it.
 //!
-//! `cargo bench -p gradmax --bench growth` prints, for each case, medians over fresh runs: training steps until the step time is
-//! settled, then one growth event of all sites. Timings are noisy; the ratio is what counts.
+//! `cargo bench -p gradmax --bench growth` prints, for each case, medians over fresh runs: training steps until the
+//! step time is settled, then one growth event of all sites. Timings are noisy; the ratio is what counts.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 //! Seconds of a training step, or of a single layer's pass, network by network.
 //!
-//! `cargo bench -p gradmax --bench training_step` prints a table; `-- NAME...` only these. With `-- serve NAME` it waits for lines on standard
-//! input, each a number of steps, and answers with the seconds of each step on a line: `benches/vs_pytorch/run.sh` takes turns with
-//! PyTorch that way. `RAYON_NUM_THREADS` sets the number of threads.
+//! `cargo bench -p gradmax --bench training_step` prints a table; `-- NAME...` only these. With `-- serve NAME` it
+//! waits for lines on standard input, each a number of steps, and answers with the seconds of each step on a line:
+//! `benches/vs_pytorch/run.sh` takes turns with PyTorch that way. `RAYON_NUM_THREADS` sets the number of threads.
 
 use std::io::BufRead;
 use std::time::Instant;
@@ -154,7 +154,8 @@ where
     training_step(network, optimizer, input, target, Supervised::Classification)
 }
 
-/// Teacher-student and image classifiers: the first by plain gradient descent on 1000 examples, the second with momentum.
+/// Teacher-student and image classifiers: the first by plain gradient descent on 1000 examples, the second with
+/// momentum.
 fn mlp(widths: &[usize]) -> Step {
     let device = Device::flex();
     let [inputs, hidden @ .., outputs] = widths else { panic!("an MLP has two widths at least") };

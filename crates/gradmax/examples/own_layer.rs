@@ -15,7 +15,8 @@ use gradmax::Matrix;
 use gradmax::prelude::*;
 use gradmax::site::{Consumer, EntriesOf, Extension, Input, Layer, Layout, Producer, Signal};
 
-/// Maps of twice the size: a transposed convolution with a 2x2 kernel and a stride of 2, weight `[inputs, outputs, 2, 2]`.
+/// Maps of twice the size: a transposed convolution with a 2x2 kernel and a stride of 2, weight `[inputs, outputs, 2,
+/// 2]`.
 #[derive(Module, Debug)]
 struct Upsample {
     conv: ConvTranspose2d,

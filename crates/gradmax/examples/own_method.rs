@@ -13,8 +13,8 @@ use gradmax::surgery::NewNeurons;
 use gradmax::training::{Regression, Task};
 use gradmax::{Error, Matrix, Seed};
 
-/// Neurons in pairs: each leading direction once with either sign, so that after the first step one of the two is active on
-/// every input of a rectifier. Fewer directions than GradMax takes, but the best ones, twice.
+/// Neurons in pairs: each leading direction once with either sign, so that after the first step one of the two is
+/// active on every input of a rectifier. Fewer directions than GradMax takes, but the best ones, twice.
 struct Twins;
 
 impl GrowthMethod for Twins {

@@ -12,8 +12,8 @@ thread_local! {
 /// Runs something whose forward passes draw from this seed, on this thread: the first layer that draws, the second one,
 /// and so on, each from its own. What was drawn from before is gone on with afterwards.
 ///
-/// [`Trainer`](crate::training::Trainer) does so for every training step. In a training loop of your own, give each step a seed of its
-/// own; without one, passes draw from seed 0, one after another.
+/// [`Trainer`](crate::training::Trainer) does so for every training step. In a training loop of your own, give each
+/// step a seed of its own; without one, passes draw from seed 0, one after another.
 ///
 /// # Example
 /// ```

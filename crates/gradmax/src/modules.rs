@@ -1,7 +1,7 @@
 //! Modules in place of Burn's own where these do not fit growing networks.
 //!
-//! Burn's group norm and depthwise convolution keep their number of channels in a field that growth cannot reach, and its
-//! dropout draws from a generator that no seed of a run reaches.
+//! Burn's group norm and depthwise convolution keep their number of channels in a field that growth cannot reach, and
+//! its dropout draws from a generator that no seed of a run reaches.
 
 use burn::module::{Param, ParamId};
 use burn::tensor::Tensor;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Two runs that differ only in the growth method fold the same words, and so see the same data in
 /// the same order; a resumed run needs nothing but its step to draw what it would have drawn.
 ///
-/// Purposes and counters are told apart: no two different sequences of [`fold`](Self::fold) and [`at`](Self::at) are the
-/// same one in other words, whatever names and numbers are in them.
+/// Purposes and counters are told apart: no two different sequences of [`fold`](Self::fold) and [`at`](Self::at) are
+/// the same one in other words, whatever names and numbers are in them.
 ///
 /// # Example
 /// ```

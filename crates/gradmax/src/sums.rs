@@ -12,8 +12,8 @@ use crate::matrix::{Matrix, values};
 /// Adds up over all machines that look at a part of the examples each.
 ///
 /// Every sum over examples that growth or training makes goes through it: gradients, products with growth operators,
-/// moments, losses, tallies, the norms of the verification. All ranks call it in the same order, and all get the same bits:
-/// sums are taken in the order of ranks.
+/// moments, losses, tallies, the norms of the verification. All ranks call it in the same order, and all get the same
+/// bits: sums are taken in the order of ranks.
 pub trait Sums: Debug + Send + Sync {
     /// This machine's number, from 0.
     fn rank(&self) -> usize;

@@ -255,8 +255,8 @@ fn max_pooling_gives_new_neurons_the_gradient_of_the_first_entry_of_each_window(
     let operator = GrowthOperator::new(&network.sites()[0], &evidence).unwrap();
     let applied = operator.apply(faer::Mat::identity(2, 2).as_ref());
 
-    // By hand: the output is the mean over 3x3 windows, the loss the mean over 4 x 2 squares, and a 1x1 kernel reads the
-    // entry at even rows and columns.
+    // By hand: the output is the mean over 3x3 windows, the loss the mean over 4 x 2 squares, and a 1x1 kernel reads
+    // the entry at even rows and columns.
     let gradmax::training::Target::Values(target) = &images.target else { unreachable!("the images have values") };
     let delta = common::values((output.output.inner() - target.clone()).mul_scalar(2.0 / 8.0 / 9.0));
     let pixels = common::values(images.input.clone());

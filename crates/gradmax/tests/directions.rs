@@ -178,8 +178,8 @@ fn growth_where_no_gradient_arrives_says_so_and_goes_on() {
     }
 }
 
-/// An instance norm before the average makes the output independent of everything before it: what arrives at the sites is
-/// rounding, which no two passes agree on.
+/// An instance norm before the average makes the output independent of everything before it: what arrives at the sites
+/// is rounding, which no two passes agree on.
 #[test]
 fn a_gradient_that_is_only_rounding_is_not_blamed_on_the_sites() {
     let stages = vec![

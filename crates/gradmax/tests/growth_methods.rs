@@ -1,4 +1,5 @@
-//! What each way of initialising promises beyond growing: optimality, equivalences, orthogonality, and what it never does.
+//! What each way of initialising promises beyond growing: optimality, equivalences, orthogonality, and what it never
+//! does.
 
 mod common;
 
@@ -338,7 +339,8 @@ fn options_that_make_no_sense_are_refused_before_training() {
 
 #[test]
 fn signed_splits_use_positive_curvature_where_it_is_the_stronger() {
-    // Turning the sign of what is to be learnt turns the sign of all curvature: one of the two has the stronger positive one.
+    // Turning the sign of what is to be learnt turns the sign of all curvature: one of the two has the stronger
+    // positive one.
     let network = mlp(4, &[3], 3, Activation::Tanh, false);
     let input = normal([60, 4], 1);
     let output = network.valid().forward(input.clone());

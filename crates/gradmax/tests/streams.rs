@@ -16,7 +16,8 @@ use gradmax::site::{Activation, EntriesOf, Growable, Probe, Site, trainable_para
 use gradmax::surgery::NewNeurons;
 use gradmax::{Error, Matrix, Seed};
 
-/// A residual stream of dense layers with batch norm: a stem and two blocks write it, the blocks and the output read it.
+/// A residual stream of dense layers with batch norm: a stem and two blocks write it, the blocks and the output read
+/// it.
 #[derive(Module, Debug)]
 struct Residual {
     stem: Linear,

@@ -112,8 +112,8 @@ fn train(case: Case, rank: Option<Rank>) -> (Vec<u8>, f64, Vec<Receipt>) {
     (weights(&outcome.run.network), summary.train.loss + summary.test.unwrap().loss, seen.receipts)
 }
 
-/// Methods that compare numbers which rounding can turn, or descend where it is enlarged: ranks agree to the bit, but not
-/// with what one machine gets.
+/// Methods that compare numbers which rounding can turn, or descend where it is enlarged: ranks agree to the bit, but
+/// not with what one machine gets.
 const TURNING: [&str; 4] = ["north", "splitting_steepest_descent", "signed_splitting_descent", "firefly_opt"];
 
 fn check(case: Case) {

@@ -6,8 +6,8 @@ use super::{Correlate, Gradient, Product};
 /// `M` output channels at `V` vectors of positions.
 ///
 /// # Safety
-/// All entries that the task's offsets and strides lead to are inside its buffers; the processor has the instruction set; `vectors`
-/// and `output_vectors` have at least `V` entries.
+/// All entries that the task's offsets and strides lead to are inside its buffers; the processor has the instruction
+/// set; `vectors` and `output_vectors` have at least `V` entries.
 #[inline(always)]
 pub(super) unsafe fn correlate<L: Lanes, const M: usize, const V: usize>(task: &Correlate<'_>) {
     debug_assert!(task.vectors.len() >= V && task.output_vectors.len() >= V);
@@ -93,8 +93,8 @@ pub(super) unsafe fn product<L: Lanes, const M: usize, const V: usize>(task: &Pr
 /// `M` output channels by `S` streams.
 ///
 /// # Safety
-/// All entries that the task's offsets and strides lead to are inside its buffers; the processor has the instruction set; `streams`
-/// has at least `S` entries.
+/// All entries that the task's offsets and strides lead to are inside its buffers; the processor has the instruction
+/// set; `streams` has at least `S` entries.
 #[inline(always)]
 pub(super) unsafe fn gradient<L: Lanes, const M: usize, const S: usize>(task: &Gradient<'_>) {
     debug_assert!(task.streams.len() >= S);

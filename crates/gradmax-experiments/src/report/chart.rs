@@ -12,20 +12,69 @@ use super::series::Series;
 use crate::statistics::Mean;
 use crate::table::significant;
 
-/// A chart to draw.
-pub struct Chart<'a> {
+/// A chart: what reports and figures are made of.
+pub enum Chart {
+    /// Lines over a quantity.
+    Lines(LineChart),
+    /// Bars or dots by group and method.
+    Bars(BarChart),
+}
+
+/// A chart of lines with bands.
+pub struct LineChart {
     /// What the horizontal axis shows.
-    pub x_label: &'a str,
+    pub x_label: String,
     /// What the vertical axis shows.
-    pub y_label: &'a str,
+    pub y_label: String,
     /// What is drawn.
-    pub series: &'a [Series],
+    pub series: Vec<Series>,
     /// Where growth events were.
-    pub marks: &'a [f64],
+    pub marks: Vec<f64>,
     /// Whether values of different magnitude matter: a logarithmic axis where they spread.
     pub logarithmic: bool,
     /// How x is written below the axis, which has marks at whole numbers then.
     pub whole_x: Option<fn(f64) -> String>,
+}
+
+impl Chart {
+    /// Whether there is nothing to draw.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Lines(chart) => chart.series.is_empty(),
+            Self::Bars(chart) => chart.series.is_empty(),
+        }
+    }
+
+    /// The name of each line, or of the bars of each method: a line that stands for several has the last one's.
+    pub fn labels(&self) -> Vec<&str> {
+        match self {
+            Self::Lines(chart) => {
+                chart.series.iter().map(|line| line.methods.last().map_or("", String::as_str)).collect()
+            }
+            Self::Bars(chart) => chart.series.iter().map(|bars| bars.method.as_str()).collect(),
+        }
+    }
+
+    /// Draws the chart onto an area.
+    pub fn draw(&self, theme: &Theme<'_>, area: &Area<'_>) -> Drawn {
+        match self {
+            Self::Lines(chart) => draw_lines(chart, theme, area),
+            Self::Bars(chart) => draw_bars(chart, theme, area),
+        }
+    }
+
+    /// The chart as inline SVG; `color_of` gives the style sheet's name of a method's colour.
+    pub fn svg(&self, color_of: impl Fn(&str) -> String) -> Result<String> {
+        let (y_label, label) = match self {
+            Self::Lines(chart) => (&chart.y_label, format!("{} against {}", chart.y_label, chart.x_label)),
+            Self::Bars(chart) => (&chart.y_label, format!("{} by method", chart.y_label)),
+        };
+        let mut svg = inline(|area| self.draw(&PLACEHOLDERS, area), y_label)?;
+        for (index, method) in self.labels().into_iter().enumerate() {
+            svg = replace(svg, placeholder(index), &format!("var(--{})", color_of(method)));
+        }
+        Ok(svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1))
+    }
 }
 
 /// What a chart is drawn with.
@@ -41,15 +90,15 @@ pub struct Theme<'a> {
 }
 
 /// A chart of bars, by group and method.
-pub struct BarChart<'a> {
+pub struct BarChart {
     /// What the horizontal axis shows.
-    pub x_label: &'a str,
+    pub x_label: String,
     /// What the vertical axis shows.
-    pub y_label: &'a str,
+    pub y_label: String,
     /// Names of the groups, along the x axis; one without a name, where there is but one.
-    pub groups: &'a [String],
+    pub groups: Vec<String>,
     /// What is drawn.
-    pub series: &'a [BarSeries],
+    pub series: Vec<BarSeries>,
     /// How values are drawn.
     pub shape: BarShape,
 }
@@ -115,30 +164,6 @@ fn placeholder(index: usize) -> RGBColor {
     RGBColor(1, 3, index as u8 + 1)
 }
 
-/// Draws the chart; `color_of` gives the style sheet's name of a method's colour.
-pub fn svg(chart: &Chart<'_>, color_of: impl Fn(&str) -> String) -> Result<String> {
-    let mut replaced = inline(|area| draw(chart, &PLACEHOLDERS, area), chart.y_label)?;
-    for (index, series) in chart.series.iter().enumerate() {
-        replaced = replace(
-            replaced,
-            placeholder(index),
-            &format!("var(--{})", color_of(series.methods.last().expect("a line stands for a method"))),
-        );
-    }
-    let label = format!("<svg role=\"img\" aria-label=\"{} against {}\" ", chart.y_label, chart.x_label);
-    Ok(replaced.replacen("<svg ", &label, 1))
-}
-
-/// Draws the bars; `color_of` gives the style sheet's name of a method's colour.
-pub fn bars_svg(chart: &BarChart<'_>, color_of: impl Fn(&str) -> String) -> Result<String> {
-    let mut replaced = inline(|area| draw_bars(chart, &PLACEHOLDERS, area), chart.y_label)?;
-    for (index, series) in chart.series.iter().enumerate() {
-        replaced = replace(replaced, placeholder(index), &format!("var(--{})", color_of(&series.method)));
-    }
-    let label = format!("<svg role=\"img\" aria-label=\"{} by method\" ", chart.y_label);
-    Ok(replaced.replacen("<svg ", &label, 1))
-}
-
 /// What is drawn, as SVG with the style sheet's inks.
 fn inline(draw: impl FnOnce(&Area<'_>) -> Drawn, about: &str) -> Result<String> {
     let mut svg = String::new();
@@ -153,7 +178,7 @@ fn inline(draw: impl FnOnce(&Area<'_>) -> Drawn, about: &str) -> Result<String> 
 }
 
 /// Draws bars onto an area.
-pub fn draw_bars(chart: &BarChart<'_>, theme: &Theme<'_>, area: &Area<'_>) -> Drawn {
+fn draw_bars(chart: &BarChart, theme: &Theme<'_>, area: &Area<'_>) -> Drawn {
     let bars = || chart.series.iter().flat_map(|series| series.bars.iter().flatten());
     let mut builder = ChartBuilder::on(area);
     builder.margin(8).margin_right(22).x_label_area_size(46).y_label_area_size(74);
@@ -181,7 +206,7 @@ pub fn draw_bars(chart: &BarChart<'_>, theme: &Theme<'_>, area: &Area<'_>) -> Dr
 }
 
 fn fill_bars<Y>(
-    chart: &BarChart<'_>,
+    chart: &BarChart,
     theme: &Theme<'_>,
     area: &Area<'_>,
     mut context: Context<'_, '_, Y>,
@@ -203,7 +228,7 @@ where
         .axis_desc_style(text(16, theme.ink))
         .y_labels(6)
         .y_label_formatter(&|y| short(*y))
-        .y_desc(chart.y_label)
+        .y_desc(chart.y_label.as_str())
         .draw()?;
     let share = 0.84 / chart.series.len().max(1) as f64;
     for (index, series) in chart.series.iter().enumerate() {
@@ -255,7 +280,7 @@ fn replace(svg: String, color: RGBColor, with: &str) -> String {
 }
 
 /// Draws lines onto an area.
-pub fn draw(chart: &Chart<'_>, theme: &Theme<'_>, area: &Area<'_>) -> Drawn {
+fn draw_lines(chart: &LineChart, theme: &Theme<'_>, area: &Area<'_>) -> Drawn {
     let points = || chart.series.iter().flat_map(|series| &series.points);
     let right = points().map(|point| point.x).fold(0.0, f64::max);
     let high = points().map(|point| point.y).fold(f64::NEG_INFINITY, f64::max);
@@ -299,7 +324,7 @@ pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub type Drawn = Result<(), Box<dyn std::error::Error>>;
 type Context<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
 
-fn fill<Y>(chart: &Chart<'_>, theme: &Theme<'_>, mut context: Context<'_, '_, Y>, [floor, ceiling]: [f64; 2]) -> Drawn
+fn fill<Y>(chart: &LineChart, theme: &Theme<'_>, mut context: Context<'_, '_, Y>, [floor, ceiling]: [f64; 2]) -> Drawn
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
@@ -317,10 +342,10 @@ where
             chart.whole_x.map_or_else(|| short(*x), |write| if x.fract() == 0.0 { write(*x) } else { String::new() })
         })
         .y_label_formatter(&|y| short(*y))
-        .x_desc(chart.x_label)
-        .y_desc(chart.y_label)
+        .x_desc(chart.x_label.as_str())
+        .y_desc(chart.y_label.as_str())
         .draw()?;
-    for mark in chart.marks {
+    for mark in &chart.marks {
         context.draw_series(LineSeries::new([(*mark, floor), (*mark, ceiling)], theme.mark.stroke_width(1)))?;
     }
     for (index, series) in chart.series.iter().enumerate() {

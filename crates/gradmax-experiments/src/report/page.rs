@@ -1,23 +1,19 @@
 //! The page: what was run, the table, the charts, the receipts.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use anyhow::Result;
-use gradmax::event::Receipt;
-use gradmax::networks::Architecture;
-use gradmax::training::Split;
 
 use super::RecordedRun;
-use super::chart::{Bar, BarChart, BarSeries, BarShape, Chart, bars_svg, svg};
+use super::chart::{BarChart, BarSeries, BarShape, Chart};
+use super::charts::{CHARTS, Charted, Shown};
 use super::comparison::{self, with_error};
 use super::groups::Group;
 use super::receipts::receipts;
-use super::series::{MethodRuns, Series, averaged, by_method, difference, merged, staircase};
-use crate::config::{CompareConfig, Experiment};
-use crate::experiment;
+use super::series::{MethodRuns, by_method};
+use crate::config::Experiment;
 use crate::folder::RunSummary;
-use crate::statistics::{Mean, median};
+use crate::statistics::Mean;
 use crate::table::grouped;
 
 const STYLE: &str = include_str!("style.css");
@@ -51,7 +47,10 @@ fn experiment_part(name: &str, group: &Group) -> Result<String> {
         heading(name, &group.runs, &methods),
         legend(methods.iter().map(|group| group.method.as_str()), &palette),
         results(group, &methods)?,
-        charts(&group.runs, &methods, &group.comparison().unwrap_or_default(), &palette)?,
+        charts(
+            &Shown { runs: &group.runs, groups: &methods, compare: &group.comparison().unwrap_or_default() },
+            &palette,
+        )?,
         receipts(&methods),
         configuration(group.experiment())?,
     ];
@@ -65,7 +64,7 @@ pub fn growth_page(
     baseline: &str,
     caption: &str,
     table: &str,
-    charts: &[(&'static str, &str, Vec<BarSeries>)],
+    charts: &[(&'static str, &'static str, Vec<BarSeries>)],
 ) -> Result<String> {
     let mut methods: Vec<&str> = Vec::new();
     for series in charts.iter().flat_map(|(.., series)| series) {
@@ -74,19 +73,24 @@ pub fn growth_page(
         }
     }
     let palette = Palette::of(methods.iter().copied().filter(|method| *method != baseline));
-    let mut drawn = Vec::new();
-    for (title, y_label, series) in charts.iter().filter(|(.., series)| !series.is_empty()) {
-        let chart = BarChart { x_label: "", y_label, groups: &[String::new()], series, shape: BarShape::Bar };
-        let note = "Means over repeats, with 95 % confidence intervals (Student's t) where there are several.".into();
-        drawn.push(Figure { title, note, svg: bars_svg(&chart, |method| palette.color_of(method))? });
-    }
+    let charted = charts.iter().map(|(title, y_label, series)| Charted {
+        title,
+        note: "Means over repeats, with 95 % confidence intervals (Student's t) where there are several.".into(),
+        chart: Chart::Bars(BarChart {
+            x_label: String::new(),
+            y_label: y_label.to_string(),
+            groups: vec![String::new()],
+            series: series.clone(),
+            shape: BarShape::Bar,
+        }),
+    });
     let body = format!(
         "<h1>{}</h1>\n{}<h2>Results</h2>\n{}<p class=\"note\">{}</p>\n<h2>Charts</h2>\n{}",
         escaped(title),
         legend(methods.iter().copied(), &palette),
         table_from_markdown(table),
         escaped(caption),
-        figures(&drawn)
+        figures(charted, &palette)?
     );
     Ok(document(title, &body))
 }
@@ -178,291 +182,19 @@ fn results(experiment: &Group, groups: &[MethodRuns<'_>]) -> Result<String> {
     ))
 }
 
-/// A chart with its heading and what to know about it.
-struct Figure {
-    title: &'static str,
-    note: String,
-    svg: String,
+fn charts(experiment: &Shown<'_>, palette: &Palette) -> Result<String> {
+    let charted = CHARTS.iter().filter_map(|chart| chart(experiment));
+    Ok(format!("<h2>Charts</h2>\n{}", figures(charted, palette)?))
 }
 
-fn charts(
-    runs: &[RecordedRun],
-    groups: &[MethodRuns<'_>],
-    compare: &CompareConfig,
-    palette: &Palette,
-) -> Result<String> {
-    let confidence = compare.confidence;
-    let color_of = |method: &str| palette.color_of(method);
-    let band = match groups.iter().any(|group| group.runs.len() > 1) {
-        true => format!(
-            "Mean over seeds; the band is the {} % confidence interval of the mean (Student's t).",
-            confidence * 100.0
-        ),
-        false => "One run a method.".into(),
+/// Charts that show something, with their headings and notes.
+fn figures(charted: impl Iterator<Item = Charted>, palette: &Palette) -> Result<String> {
+    let figure = |Charted { title, note, chart }: Charted| {
+        let svg = chart.svg(|method| palette.color_of(method))?;
+        Ok(format!("<figure><h3>{title}</h3>{svg}<figcaption>{}</figcaption></figure>\n", escaped(&note)))
     };
-    let band = band.as_str();
-    let marks = growth_steps(groups);
-    let lines = |split, x: fn(&gradmax::training::Row) -> f64, y: fn(&gradmax::training::Row) -> Option<f64>| {
-        let series = groups.iter().map(|group| averaged(group, split, x, y, confidence));
-        series.filter(|series| !series.points.is_empty()).collect::<Vec<_>>()
-    };
-    let mut drawn = Vec::new();
-    let mut add = |title, note: String, chart: Chart<'_>| -> Result<()> {
-        if !chart.series.is_empty() {
-            drawn.push(Figure { title, note, svg: svg(&chart, color_of)? });
-        }
-        Ok(())
-    };
-    let step = |row: &gradmax::training::Row| row.step as f64;
-    let flops = |row: &gradmax::training::Row| row.flops as f64;
-
-    let loss = lines(Split::Train, step, |row| Some(row.loss));
-    let marked =
-        |text: &str| if marks.is_empty() { text.to_string() } else { format!("{text} Vertical lines: growth events.") };
-    let chart = Chart {
-        x_label: "step",
-        y_label: "training loss",
-        series: &loss,
-        marks: &marks,
-        logarithmic: true,
-        whole_x: None,
-    };
-    add("Training loss", marked(band), chart)?;
-
-    let cost = lines(Split::Train, flops, |row| Some(row.loss));
-    let chart = Chart {
-        x_label: "training FLOPs",
-        y_label: "training loss",
-        series: &cost,
-        marks: &[],
-        logarithmic: true,
-        whole_x: None,
-    };
-    add(
-        "Training loss against what it cost",
-        format!("{band} A training step counts as three forward passes."),
-        chart,
-    )?;
-
-    let scored = runs.iter().flat_map(|run| &run.rows).any(|row| row.split == Split::Test && row.score.is_some());
-    match scored {
-        true => {
-            let test = lines(Split::Test, step, |row| row.score.map(|score| 100.0 * score));
-            let chart = Chart {
-                x_label: "step",
-                y_label: "test score, %",
-                series: &test,
-                marks: &marks,
-                logarithmic: false,
-                whole_x: None,
-            };
-            add("Test score", marked(band), chart)?;
-        }
-        false => {
-            let test = lines(Split::Test, step, |row| Some(row.loss));
-            let chart = Chart {
-                x_label: "step",
-                y_label: "test loss",
-                series: &test,
-                marks: &marks,
-                logarithmic: true,
-                whole_x: None,
-            };
-            add("Test loss", marked(band), chart)?;
-        }
-    }
-
-    let differences = groups.iter().filter(|group| group.method != compare.reference);
-    let differences = differences.filter_map(|group| {
-        let reference = groups.iter().find(|group| group.method == compare.reference)?;
-        Some(difference(group, reference, confidence))
-    });
-    let differences = differences.filter(|series| !series.points.is_empty()).collect::<Vec<_>>();
-    let chart = Chart {
-        x_label: "step",
-        y_label: "difference in training loss",
-        series: &differences,
-        marks: &marks,
-        logarithmic: false,
-        whole_x: None,
-    };
-    let note = format!(
-        "Training loss less that of {}, seed by seed. {}",
-        compare.reference,
-        marked(&band.replace("Mean over seeds", "Mean of these differences"))
-    );
-    add("Loss difference to a reference", note, chart)?;
-
-    let ratio = lines(Split::Train, step, |row| Some(row.gradient_norm? / row.loss));
-    let chart = Chart {
-        x_label: "step",
-        y_label: "gradient norm / loss",
-        series: &ratio,
-        marks: &marks,
-        logarithmic: true,
-        whole_x: None,
-    };
-    add("Gradient norm over loss", marked(band), chart)?;
-
-    let width = merged(groups.iter().map(widths).collect());
-    let chart = Chart {
-        x_label: "step",
-        y_label: "neurons at all sites",
-        series: &width,
-        marks: &marks,
-        logarithmic: false,
-        whole_x: None,
-    };
-    add("Width", same_line(&width), chart)?;
-
-    let size = merged(groups.iter().map(|group| staircase(group, parameters(group))).collect());
-    let chart = Chart {
-        x_label: "step",
-        y_label: "parameters",
-        series: &size,
-        marks: &marks,
-        logarithmic: false,
-        whole_x: None,
-    };
-    add("Parameters", same_line(&size), chart)?;
-
-    let band = match groups.iter().any(|group| group.runs.len() > 1) {
-        true => format!("Means over seeds, with {} % confidence intervals (Student's t).", confidence * 100.0),
-        false => "One run a method.".into(),
-    };
-    let steps = event_steps(groups);
-    let names = steps.iter().map(usize::to_string).collect::<Vec<_>>();
-    let norms = by_event(groups, &steps, confidence, Receipt::gradient_norm);
-    if !norms.is_empty() {
-        let chart = BarChart {
-            x_label: "growth step",
-            y_label: "gradient norm of new weights",
-            groups: &names,
-            series: &norms,
-            shape: BarShape::Bar,
-        };
-        let note = format!("The norm of the gradients of all new weights, right after growing. {band}");
-        drawn.push(Figure { title: "Gradient norm by growth step", note, svg: bars_svg(&chart, color_of)? });
-    }
-    let costs = groups.iter().filter_map(|group| {
-        let receipts = group.runs.iter().flat_map(|run| &run.receipts);
-        let costs = receipts.filter_map(|receipt| receipt.timing.growth_in_steps).collect::<Vec<_>>();
-        Some(BarSeries { method: group.method.clone(), bars: vec![Some(Bar::exact(median(&costs)?))] })
-    });
-    let costs = costs.collect::<Vec<_>>();
-    if !costs.is_empty() {
-        let chart = BarChart {
-            x_label: "",
-            y_label: "training steps",
-            groups: &[String::new()],
-            series: &costs,
-            shape: BarShape::Bar,
-        };
-        let note =
-            "The median growth event, in training steps of the network before it; verification not counted.".into();
-        drawn.push(Figure { title: "Cost of a growth event", note, svg: bars_svg(&chart, color_of)? });
-    }
-    Ok(format!("<h2>Charts</h2>\n{}", figures(&drawn)))
-}
-
-fn figures(drawn: &[Figure]) -> String {
-    let figure = |figure: &Figure| {
-        format!(
-            "<figure><h3>{}</h3>{}<figcaption>{}</figcaption></figure>\n",
-            figure.title,
-            figure.svg,
-            escaped(&figure.note)
-        )
-    };
-    format!("<div class=\"figures\">{}</div>\n", drawn.iter().map(figure).collect::<String>())
-}
-
-/// The steps of all growth events.
-fn event_steps(groups: &[MethodRuns<'_>]) -> Vec<usize> {
-    let receipts = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.receipts);
-    receipts.map(|receipt| receipt.step).collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// A value of the receipts, averaged over the seeds of each method, event by event; methods without such values are
-/// left out.
-fn by_event(
-    groups: &[MethodRuns<'_>],
-    steps: &[usize],
-    confidence: f64,
-    of: impl Fn(&Receipt) -> Option<f64>,
-) -> Vec<BarSeries> {
-    let series = groups.iter().map(|group| {
-        let bar = |step: &usize| {
-            let receipts = group.runs.iter().flat_map(|run| &run.receipts).filter(|receipt| receipt.step == *step);
-            Some(Bar::of(&Mean::of(&receipts.filter_map(&of).collect::<Vec<_>>())?, confidence))
-        };
-        BarSeries { method: group.method.clone(), bars: steps.iter().map(bar).collect() }
-    });
-    series.filter(|series| series.bars.iter().any(Option::is_some)).collect()
-}
-
-/// Which methods share a line.
-fn same_line(series: &[Series]) -> String {
-    let shared = series.iter().filter(|line| line.methods.len() > 1).map(|line| line.methods.join(", "));
-    let shared = shared.collect::<Vec<_>>();
-    match shared.is_empty() {
-        true => "Vertical lines: growth events.".into(),
-        false => format!("One line for {}. Vertical lines: growth events.", shared.join("; and for ")),
-    }
-}
-
-/// The steps of growth events, where every growing run has the same.
-fn growth_steps(groups: &[MethodRuns<'_>]) -> Vec<f64> {
-    let of = |receipts: &[Receipt]| receipts.iter().map(|receipt| receipt.step as f64).collect::<Vec<_>>();
-    let mut all =
-        groups.iter().flat_map(|group| &group.runs).map(|run| of(&run.receipts)).filter(|steps| !steps.is_empty());
-    let first = all.next().unwrap_or_default();
-    match all.all(|steps| steps == first) && first.len() <= 40 {
-        true => first,
-        false => Vec::new(),
-    }
-}
-
-/// Neurons at all sites over the steps of a method's first run.
-fn widths(group: &MethodRuns<'_>) -> Series {
-    let run = group.runs[0];
-    let grown = run.receipts.iter().map(|receipt| {
-        let added = receipt.sites.iter().map(|site| site.added).sum::<usize>();
-        (receipt.step, added)
-    });
-    let last = run.rows.last().map_or(0, |row| row.step);
-    let mut width = starting_width(run);
-    let mut points = vec![(0.0, width as f64)];
-    for (step, added) in grown {
-        width += added;
-        points.push((step as f64, width as f64));
-    }
-    points.push((last as f64, width as f64));
-    staircase(group, points)
-}
-
-/// Neurons at all sites of the network that a run starts with.
-fn starting_width(run: &RecordedRun) -> usize {
-    let added = run.receipts.iter().flat_map(|receipt| &receipt.sites).map(|site| site.added).sum::<usize>();
-    let finished =
-        run.summary.as_ref().map(|summary| summary.widths.values().filter_map(|width| width.as_u64()).sum::<u64>());
-    let seed = || {
-        experiment::Networks::of(&run.experiment)
-            .map(|networks| networks.seed.site_widths().iter().map(|site| site.width).sum::<usize>())
-    };
-    match finished {
-        Some(finished) => finished as usize - added,
-        None => seed().unwrap_or(0),
-    }
-}
-
-/// Parameters at every change over the steps of a method's first run.
-fn parameters(group: &MethodRuns<'_>) -> Vec<(f64, f64)> {
-    let run = group.runs[0];
-    let first = run.rows.first().map(|row| (0.0, row.parameters as f64));
-    let grown = run.receipts.iter().map(|receipt| (receipt.step as f64, receipt.parameters[1] as f64));
-    let last = run.rows.last().map(|row| (row.step as f64, row.parameters as f64));
-    first.into_iter().chain(grown).chain(last).collect()
+    let figures = charted.filter(|charted| !charted.chart.is_empty()).map(figure).collect::<Result<String>>()?;
+    Ok(format!("<div class=\"figures\">{figures}</div>\n"))
 }
 
 fn configuration(experiment: &Experiment) -> Result<String> {

@@ -7,7 +7,7 @@ use super::figure::{Content, Figure, Panel};
 use super::study::Study;
 use super::verdict::{CONFIDENCE, Check, Relation};
 use super::{Finding, Reproduction};
-use gradmax_experiments::report::{Bar, BarSeries, BarShape, RecordedRun, comparison, with_error};
+use gradmax_experiments::report::{Bar, BarChart, BarSeries, BarShape, Chart, RecordedRun, comparison, with_error};
 use gradmax_experiments::statistics::Mean;
 use gradmax_experiments::table::{csv, markdown};
 
@@ -130,13 +130,13 @@ impl Reproduction for Accuracies {
             };
             series.push(BarSeries { method: column.into(), bars: self.rows.iter().map(bar).collect::<Result<_>>()? });
         }
-        let content = Content::Bars {
+        let content = Content::Chart(Chart::Bars(BarChart {
             x_label: String::new(),
             y_label: "test accuracy, %".into(),
             groups: self.rows.iter().map(|row| row.label.clone()).collect(),
             series,
             shape: BarShape::Dot { least: 0.0, most: 100.0 },
-        };
+        }));
         let mut accuracies = Vec::new();
         for row in &self.rows {
             for cell in &row.cells {

@@ -21,7 +21,7 @@ use gradmax_experiments::config::Experiment;
 use gradmax_experiments::crew::{Done, Job, SharedData};
 use gradmax_experiments::experiment;
 use gradmax_experiments::network::Network;
-use gradmax_experiments::report::{Point, Series};
+use gradmax_experiments::report::{Chart, LineChart, Point, Series};
 use gradmax_experiments::statistics::Mean;
 use gradmax_experiments::table::csv;
 
@@ -92,14 +92,14 @@ impl AlignmentFigure {
             };
             Series { methods: vec![name.to_string()], points: self.batches.iter().filter_map(point).collect() }
         });
-        let content = Content::Lines {
+        let content = Content::Chart(Chart::Lines(LineChart {
             x_label: "examples in the minibatch".into(),
             y_label: y_label.into(),
             series: series.collect(),
             marks: Vec::new(),
             logarithmic: false,
             whole_x: Some(|x| format!("{}", 2f64.powf(x))),
-        };
+        }));
         Panel { title: title.into(), content }
     }
 }

@@ -8,7 +8,7 @@ use super::figure::{Content, Figure, Panel};
 use super::study::Study;
 use super::verdict::{CONFIDENCE, Check, Relation};
 use super::{Finding, Reproduction};
-use gradmax_experiments::report::{Bar, BarSeries, BarShape, RecordedRun};
+use gradmax_experiments::report::{Bar, BarChart, BarSeries, BarShape, Chart, RecordedRun};
 use gradmax_experiments::statistics::{Mean, median};
 use gradmax_experiments::table::{csv, significant};
 
@@ -69,13 +69,13 @@ impl Costs {
             let bars = by_study.iter().map(|costs| bar(costs[index].iter().map(of).collect())).collect();
             series.push(BarSeries { method: method.to_string(), bars });
         }
-        let content = Content::Bars {
+        let content = Content::Chart(Chart::Bars(BarChart {
             x_label: String::new(),
             y_label: "milliseconds".into(),
             groups: self.names.iter().map(ToString::to_string).collect(),
             series,
             shape: BarShape::Bar,
-        };
+        }));
         Panel { title: title.into(), content }
     }
 }

@@ -7,7 +7,9 @@ use super::figure::{Content, Figure, Panel};
 use super::study::Study;
 use super::verdict::{Check, Relation};
 use super::{Finding, Reproduction};
-use gradmax_experiments::report::{MethodRuns, RecordedRun, Series, averaged, comparison, with_error};
+use gradmax_experiments::report::{
+    Chart, LineChart, MethodRuns, RecordedRun, Series, averaged, comparison, with_error,
+};
 use gradmax_experiments::statistics::Mean;
 use gradmax_experiments::table::markdown;
 
@@ -54,7 +56,8 @@ impl Line {
 pub enum Quantity {
     /// The loss on the training data, with that of all of them at the end.
     Loss,
-    /// The losses of the batches that are trained on, without that of all data at the end, which batch norm computes otherwise.
+    /// The losses of the batches that are trained on, without that of all data at the end, which batch norm computes
+    /// otherwise.
     StepLoss,
     /// The norm of all parameters' gradients over the loss.
     AdjustedGradientNorm,
@@ -187,14 +190,14 @@ impl Reproduction for Curves {
         for panel in &self.panels {
             panels.push(Panel {
                 title: panel.title.clone(),
-                content: Content::Lines {
+                content: Content::Chart(Chart::Lines(LineChart {
                     x_label: "step".into(),
                     y_label: panel.quantity.label().into(),
                     series: self.series(panel)?,
                     marks: self.marks(panel),
                     logarithmic: panel.quantity != Quantity::Parameters,
                     whole_x: None,
-                },
+                })),
             });
         }
         let mut numbers = Vec::new();

@@ -9,7 +9,7 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree, fontdb};
 use serde::Serialize;
 
-use gradmax_experiments::report::{self, BarChart, BarSeries, BarShape, Chart, Series, Theme};
+use gradmax_experiments::report::{self, BarChart, BarShape, Chart, LineChart, Theme};
 use gradmax_experiments::table;
 
 /// A figure.
@@ -31,22 +31,7 @@ pub struct Panel {
 
 /// What a panel shows.
 pub enum Content {
-    Lines {
-        x_label: String,
-        y_label: String,
-        series: Vec<Series>,
-        /// Where growth events were.
-        marks: Vec<f64>,
-        logarithmic: bool,
-        whole_x: Option<fn(f64) -> String>,
-    },
-    Bars {
-        x_label: String,
-        y_label: String,
-        groups: Vec<String>,
-        series: Vec<BarSeries>,
-        shape: BarShape,
-    },
+    Chart(Chart),
     Network(super::schematic::Drawing),
 }
 
@@ -71,8 +56,8 @@ const MARK: RGBColor = RGBColor(200, 205, 211);
 /// Pixels a pixel of the SVG, in the PNG.
 const SCALE: f32 = 2.0;
 
-/// What everybody is drawn with who has a name: one colour a method throughout, from the palette of Okabe and Ito, which
-/// colour-blind readers can tell apart. Baselines are dashed.
+/// What everybody is drawn with who has a name: one colour a method throughout, from the palette of Okabe and Ito,
+/// which colour-blind readers can tell apart. Baselines are dashed.
 const NAMED: [(&str, RGBColor, bool); 15] = [
     ("gradmax(_opt)", RGBColor(213, 94, 0), false),
     ("training step", RGBColor(140, 149, 159), false),
@@ -108,9 +93,8 @@ impl Figure {
     fn labels(&self) -> Vec<&str> {
         let mut labels: Vec<&str> = Vec::new();
         for panel in &self.panels {
-            let names: Vec<&str> = match &panel.content {
-                Content::Lines { series, .. } => series.iter().map(label).collect(),
-                Content::Bars { series, .. } => series.iter().map(|one| one.method.as_str()).collect(),
+            let names = match &panel.content {
+                Content::Chart(chart) => chart.labels(),
                 Content::Network(_) => Vec::new(),
             };
             for name in names {
@@ -132,10 +116,11 @@ impl Figure {
                 rows.push(Drawn { panel: panel.title.clone(), line: line.into(), x, mean, low, high });
             };
             match &panel.content {
-                Content::Lines { series, .. } => series.iter().for_each(|one| {
-                    one.points.iter().for_each(|at| row(label(one), at.x.to_string(), [at.y, at.low, at.high]));
+                Content::Chart(Chart::Lines(LineChart { series, .. })) => series.iter().for_each(|one| {
+                    let name = one.methods.last().map_or("", String::as_str);
+                    one.points.iter().for_each(|at| row(name, at.x.to_string(), [at.y, at.low, at.high]));
                 }),
-                Content::Bars { series, groups, .. } => series.iter().for_each(|one| {
+                Content::Chart(Chart::Bars(BarChart { series, groups, .. })) => series.iter().for_each(|one| {
                     let bars = groups.iter().zip(&one.bars).filter_map(|(group, bar)| Some((group, (*bar)?)));
                     bars.for_each(|(group, bar)| row(&one.method, group.clone(), [bar.value, bar.low, bar.high]));
                 }),
@@ -184,8 +169,9 @@ impl Figure {
             draw_panel(&panel.content, &labels, &styles, &area)?;
         }
         let top = (MARGIN + panels_height + 4) as i32;
-        let dots =
-            self.panels.iter().all(|panel| matches!(panel.content, Content::Bars { shape: BarShape::Dot { .. }, .. }));
+        let dots = self.panels.iter().all(|panel| {
+            matches!(panel.content, Content::Chart(Chart::Bars(BarChart { shape: BarShape::Dot { .. }, .. })))
+        });
         for ((label, (color, dashed)), (x, row)) in labels.iter().zip(&styles).zip(&legend) {
             let (x, y) = ((MARGIN + x) as i32, top + (row * LINE) as i32 + 9);
             if dots {
@@ -229,12 +215,8 @@ impl Figure {
     }
 }
 
-/// The name of a line.
-fn label(series: &Series) -> &str {
-    series.methods.last().map_or("", String::as_str)
-}
-
-/// From dark to light, as the paper's figures of several sizes (the ends of matplotlib's viridis, and what lies between).
+/// From dark to light, as the paper's figures of several sizes (the ends of matplotlib's viridis, and what lies
+/// between).
 fn graded(share: f64) -> RGBColor {
     const STOPS: [[f64; 3]; 5] =
         [[68.0, 1.0, 84.0], [59.0, 82.0, 139.0], [33.0, 145.0, 140.0], [94.0, 201.0, 98.0], [222.0, 200.0, 30.0]];
@@ -253,18 +235,12 @@ fn draw_panel(
     styles: &[(RGBColor, bool)],
     area: &report::Area<'_>,
 ) -> report::Drawn {
-    let style = |name: &str| styles[labels.iter().position(|label| *label == name).expect("it is one of them")];
     match content {
-        Content::Lines { x_label, y_label, series, marks, logarithmic, whole_x } => {
-            let (logarithmic, whole_x) = (*logarithmic, *whole_x);
-            let chart = Chart { x_label, y_label, series, marks, logarithmic, whole_x };
-            let of = |index: usize| style(label(&series[index]));
-            report::draw(&chart, &Theme { ink: INK, grid: GRID, mark: MARK, series: &of }, area)
-        }
-        Content::Bars { x_label, y_label, groups, series, shape } => {
-            let chart = BarChart { x_label, y_label, groups, series, shape: *shape };
-            let of = |index: usize| style(&series[index].method);
-            report::draw_bars(&chart, &Theme { ink: INK, grid: GRID, mark: MARK, series: &of }, area)
+        Content::Chart(chart) => {
+            let own = chart.labels();
+            let of =
+                |index: usize| styles[labels.iter().position(|label| *label == own[index]).expect("it is one of them")];
+            chart.draw(&Theme { ink: INK, grid: GRID, mark: MARK, series: &of }, area)
         }
         Content::Network(drawing) => drawing.draw(area, INK, SOFT),
     }

@@ -10,12 +10,12 @@ use super::study::Study;
 use super::verdict::{Check, Relation};
 use super::{Finding, Reproduction};
 use gradmax_experiments::crew::Job;
-use gradmax_experiments::report::{Bar, BarSeries, BarShape, Point, Series, with_error};
+use gradmax_experiments::report::{Bar, BarChart, BarSeries, BarShape, Chart, LineChart, Point, Series, with_error};
 use gradmax_experiments::statistics::{Mean, correlation};
 use gradmax_experiments::table::{csv, markdown};
 
-/// The norm of the new weights' gradients, right after growing one network with each method (figure 2a and its kin), and
-/// what becomes of the difference in loss (2c), as far as there are.
+/// The norm of the new weights' gradients, right after growing one network with each method (figure 2a and its kin),
+/// and what becomes of the difference in loss (2c), as far as there are.
 pub struct GrowthFigure {
     pub growths: Growths,
     /// Which parts to show.
@@ -82,13 +82,13 @@ impl GrowthFigure {
             let bar = |growth: usize| Some(Bar::of(&mean_norm(all, grown.method, growth)?, self.confidence));
             BarSeries { method: grown.method.into(), bars: (0..self.growths.at.len()).map(bar).collect() }
         });
-        let content = Content::Bars {
+        let content = Content::Chart(Chart::Bars(BarChart {
             x_label: "growth".into(),
             y_label: "gradient norm of new weights".into(),
             groups: (1..=self.growths.at.len()).map(|growth| growth.to_string()).collect(),
             series: series.collect(),
             shape: BarShape::Bar,
-        };
+        }));
         let against = self.growths.methods.iter().map(|grown| grown.method).filter(|method| *method != "gradmax");
         let checks = against.map(|method| {
             // By a margin: with enough networks, differences are told apart that do not matter.
@@ -167,14 +167,14 @@ impl GrowthFigure {
         });
         Panel {
             title: format!("Grown at step {step}"),
-            content: Content::Lines {
+            content: Content::Chart(Chart::Lines(LineChart {
                 x_label: "step".into(),
                 y_label: "training loss".into(),
                 series: series.collect(),
                 marks: vec![step as f64],
                 logarithmic: true,
                 whole_x: None,
-            },
+            })),
         }
     }
 
@@ -261,14 +261,14 @@ impl GrowthFigure {
 
 /// A panel of lines over the steps since growth.
 fn since_growing(y_label: String, series: Vec<Series>) -> Content {
-    Content::Lines {
+    Content::Chart(Chart::Lines(LineChart {
         x_label: "steps after growing".into(),
         y_label,
         series,
         marks: Vec::new(),
         logarithmic: false,
         whole_x: None,
-    }
+    }))
 }
 
 /// The mean of a seed's gradient norms after growing with a method, at one growth or all.

@@ -167,8 +167,8 @@ impl Images {
         }
     }
 
-    /// Images a step in the quick preset. The last maps of MobileNet are single pixels here, too few for the statistics of
-    /// batch norm in a smaller batch.
+    /// Images a step in the quick preset. The last maps of MobileNet are single pixels here, too few for the statistics
+    /// of batch norm in a smaller batch.
     fn quick_batch(self) -> usize {
         match self {
             Self::MobileNet => 64,

@@ -114,9 +114,9 @@ impl Grower {
         self
     }
 
-    /// Sets how many bytes of evidence of a growth batch in several parts are kept (default [`EVIDENCE_MEMORY`]). Where there
-    /// is more, growth matrices are summed part by part, and methods that look at neurons again pass over the batch again:
-    /// slower, with results that are the same to rounding.
+    /// Sets how many bytes of evidence of a growth batch in several parts are kept (default [`EVIDENCE_MEMORY`]). Where
+    /// there is more, growth matrices are summed part by part, and methods that look at neurons again pass over the
+    /// batch again: slower, with results that are the same to rounding.
     #[must_use]
     pub fn with_evidence_memory(mut self, bytes: usize) -> Self {
         self.evidence_memory = bytes;
@@ -179,8 +179,8 @@ impl Grower {
     /// Grows a network on one growth batch; `pass` computes output and mean loss, showing the sites to the probe.
     ///
     /// # Errors
-    /// Any [`Error`] of the sites, the growth method or the verification. The network and the optimizer are only read, so a
-    /// failed event loses nothing.
+    /// Any [`Error`] of the sites, the growth method or the verification. The network and the optimizer are only read,
+    /// so a failed event loses nothing.
     pub fn grow<N: Growable>(
         &self,
         network: &N,
@@ -457,8 +457,8 @@ fn widen_pass<N: Growable>(pass: TrainingPass<N::Output>, grown: &N, chosen: &[C
     TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new.collect::<Vec<_>>()), ..pass }
 }
 
-/// Checks that sites have names and producers of their own, and layers whose parameters are the network's, once each, in
-/// the float type that growth computes in.
+/// Checks that sites have names and producers of their own, and layers whose parameters are the network's, once each,
+/// in the float type that growth computes in.
 fn check_sites<N: Growable>(network: &N, sites: &[Site]) -> Result<(), Error> {
     check_names(sites.iter().map(|site| site.name.as_str()))?;
     for (index, site) in sites.iter().enumerate() {
@@ -555,8 +555,8 @@ fn site_receipts(chosen: &[Chosen], magnitudes: &[f64], verified: &Verified) -> 
     chosen.iter().enumerate().map(receipt).collect()
 }
 
-/// What the laps mean: the probed pass is part of the growth's cost; where a training step goes on from it, only what it
-/// takes beyond an ordinary one.
+/// What the laps mean: the probed pass is part of the growth's cost; where a training step goes on from it, only what
+/// it takes beyond an ordinary one.
 fn timing(laps: [f64; 5], context: EventContext, probe_is_training_step: bool) -> Timing {
     let [probe, initialize, widen, carry, verify] = laps;
     let ordinary = if probe_is_training_step { context.training_pass.unwrap_or(0.0) } else { 0.0 };

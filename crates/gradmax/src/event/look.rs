@@ -18,8 +18,8 @@ use crate::site::probe::Evidence;
 use crate::site::side::Side;
 use crate::sums::{SharedSums, alone};
 
-/// Bytes of evidence of a growth batch in several parts that are kept, unless [something else](crate::event::Grower::with_evidence_memory)
-/// is said: 1 GiB.
+/// Bytes of evidence of a growth batch in several parts that are kept, unless [something
+/// else](crate::event::Grower::with_evidence_memory) is said: 1 GiB.
 pub const EVIDENCE_MEMORY: usize = 1 << 30;
 
 /// A probed pass over a growth batch, from which networks grow.
@@ -47,8 +47,8 @@ impl<'p, N: Growable> Look<'p, N> {
         Self::keeping(network, parts, EVIDENCE_MEMORY)
     }
 
-    /// As [`of`](Self::of), of whose evidence so many bytes are kept. Where a batch in several parts gives more, what looks
-    /// at it again passes over the batch again.
+    /// As [`of`](Self::of), of whose evidence so many bytes are kept. Where a batch in several parts gives more, what
+    /// looks at it again passes over the batch again.
     ///
     /// # Errors
     /// As [`of`](Self::of).
@@ -128,8 +128,8 @@ impl<O> Looked<O> {
     }
 }
 
-/// Takes a probed pass over every part. Evidence beyond so many bytes is not kept, unless it is of a single part, which is
-/// in memory during its pass anyway.
+/// Takes a probed pass over every part. Evidence beyond so many bytes is not kept, unless it is of a single part, which
+/// is in memory during its pass anyway.
 pub(crate) fn look<N: Growable>(
     network: &N,
     parts: &[Part<'_, N>],

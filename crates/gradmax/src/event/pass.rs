@@ -32,8 +32,8 @@ impl<'a, N: Growable> Part<'a, N> {
         Self { weight: 1.0, pass: Box::new(move |network, probe| Ok(pass(network, probe))) }
     }
 
-    /// Takes the pass. What it [draws](crate::training::with_draws) does not depend on the passes before it, so that passes through a
-    /// network before and after growth drop the same.
+    /// Takes the pass. What it [draws](crate::training::with_draws) does not depend on the passes before it, so that
+    /// passes through a network before and after growth drop the same.
     ///
     /// # Errors
     /// [`Error::Examples`], if examples cannot be read.

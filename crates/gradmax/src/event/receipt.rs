@@ -67,8 +67,8 @@ impl Receipt {
         }
     }
 
-    /// The norm of all new weights' gradients, incoming and outgoing, measured on the grown network; none if not verified in
-    /// full.
+    /// The norm of all new weights' gradients, incoming and outgoing, measured on the grown network; none if not
+    /// verified in full.
     pub fn gradient_norm(&self) -> Option<f64> {
         let norms = self.sites.iter().map(|site| Some(site.gradient_norm?.hypot(site.outgoing_gradient_norm?)));
         Some(norms.map(|norm| norm.map(|norm| norm * norm)).sum::<Option<f64>>()?.sqrt())
@@ -90,8 +90,8 @@ pub struct SiteReceipt {
     /// it.
     #[serde(deserialize_with = "number")]
     pub predicted_gradient_norm: f64,
-    /// Whether no gradient, or no more than rounding, arrives at the new weights: the neurons before them are silent, or the
-    /// loss does not depend on what comes after them. They are then as good as random.
+    /// Whether no gradient, or no more than rounding, arrives at the new weights: the neurons before them are silent,
+    /// or the loss does not depend on what comes after them. They are then as good as random.
     #[serde(default)]
     pub without_gradient: bool,
     /// Gradient norm of the new incoming weights, measured on the grown network; none if not verified in full.

@@ -60,14 +60,14 @@ pub(crate) struct NewGradientNorms {
     pub(crate) outgoing: f64,
 }
 
-/// How far the measured gradient of new weights may be from its prediction, entry by entry, relative to the larger one's
-/// norm: a wrong layer or activation is off by far more.
+/// How far the measured gradient of new weights may be from its prediction, entry by entry, relative to the larger
+/// one's norm: a wrong layer or activation is off by far more.
 const GRADIENT_TOLERANCE: f64 = 1e-2;
 /// How far the loss may be from what it was, relative to its size, where no output changed by more than its tolerance.
 const LOSS_TOLERANCE: f64 = 1e-5;
-/// By how many times as much as last digits of the weights change a quantity it may change. A device that sums in another
-/// order rounds outputs differently; near convergence that moves loss and gradients, which are then differences of
-/// nearly equal numbers.
+/// By how many times as much as last digits of the weights change a quantity it may change. A device that sums in
+/// another order rounds outputs differently; near convergence that moves loss and gradients, which are then differences
+/// of nearly equal numbers.
 const ROUNDING_ALLOWANCE: f64 = 10.0;
 /// A gradient that last digits of the weights change by this share of its size is rounding, and no more.
 pub(crate) const ONLY_ROUNDING: f64 = 0.1;
@@ -101,9 +101,9 @@ impl Grown<'_> {
 
 /// Measures the grown network on the growth batch; with a tolerance, checks what was measured.
 ///
-/// Where the network draws at random in training mode by a generator of its own (dropout of other libraries), two of its
-/// passes differ by themselves: outputs and loss are then compared in evaluation mode, and gradients are measured but
-/// not checked.
+/// Where the network draws at random in training mode by a generator of its own (dropout of other libraries), two of
+/// its passes differ by themselves: outputs and loss are then compared in evaluation mode, and gradients are measured
+/// but not checked.
 ///
 /// # Errors
 /// [`Error::OutputChanged`], [`Error::LossChanged`], [`Error::GradientMismatch`], [`Error::LossNotFinite`] and
@@ -167,8 +167,8 @@ pub(crate) fn verify<N: Growable>(
     }
     let mut only_rounding = vec![false; what.chosen.len()];
     for (site, chosen) in what.chosen.iter().enumerate().filter(|_| !random && verification == Verification::Full) {
-        // Where existing weights change, other sites of the same event read other neurons than the branch did; what lies
-        // between at random is known in the mean only.
+        // Where existing weights change, other sites of the same event read other neurons than the branch did; what
+        // lies between at random is known in the mean only.
         if chosen.changes().is_empty() && !chosen.site.is_random() {
             only_rounding[site] =
                 check_gradient((chosen, what.magnitudes[site]), &entries.compared(site), before, parts)?;
@@ -333,8 +333,8 @@ fn check_gradient<N: Growable>(
     if agree(GRADIENT_TOLERANCE) || difference <= ROUNDING * magnitude {
         return Ok(false);
     }
-    // Where the gradient at the consumers is itself no more than rounding, so is that of new weights, and no two ways of
-    // computing it agree: a loss that does not depend on what the neurons do, or one that is next to 0.
+    // Where the gradient at the consumers is itself no more than rounding, so is that of new weights, and no two ways
+    // of computing it agree: a loss that does not depend on what the neurons do, or one that is next to 0.
     let rounding = gradient_rounding(&chosen.site.name, before.network, parts, before.sums)?;
     match agree(GRADIENT_TOLERANCE + ROUNDING_ALLOWANCE * rounding) {
         true => Ok(rounding > ONLY_ROUNDING),
@@ -342,8 +342,8 @@ fn check_gradient<N: Growable>(
     }
 }
 
-/// By how much the gradients at a site's consumers change, relative to their size, when the weights of the network before
-/// growth are turned by a last digit or two.
+/// By how much the gradients at a site's consumers change, relative to their size, when the weights of the network
+/// before growth are turned by a last digit or two.
 pub(crate) fn gradient_rounding<N: Growable>(
     site: &str,
     network: &N,

@@ -25,8 +25,8 @@ use crate::surgery::new_neurons::NewNeurons;
 pub struct GradMax {
     /// Which of a direction's two signs to take.
     pub sign: Sign,
-    /// The leading directions to pass over: 0, unless one wants to see what the lesser ones are worth (Evci et al. 2022,
-    /// fig. 8).
+    /// The leading directions to pass over: 0, unless one wants to see what the lesser ones are worth (Evci et al.
+    /// 2022, fig. 8).
     pub skip: usize,
 }
 

@@ -17,8 +17,8 @@ use crate::surgery::new_neurons::NewNeurons;
 /// form, and this is the method of the paper.
 ///
 /// By default it climbs by power iteration, keeps neurons orthogonal and stops when it has converged; with zero
-/// incoming weights it then finds what [`GradMax`](super::gradmax::GradMax) finds. [`authors`](Self::authors) are the settings
-/// of the published code, which hardly move.
+/// incoming weights it then finds what [`GradMax`](super::gradmax::GradMax) finds. [`authors`](Self::authors) are the
+/// settings of the published code, which hardly move.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GradMaxOpt {

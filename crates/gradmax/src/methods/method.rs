@@ -114,8 +114,8 @@ impl Request<'_> {
         Ok(self.operator.expect("what a growth method needs is measured before"))
     }
 
-    /// The second moments of what the producer reads, times `incoming` `[n, fan_in]`: the sums over examples and positions
-    /// of a neuron's response times that of each incoming weight, `[n, fan_in]`.
+    /// The second moments of what the producer reads, times `incoming` `[n, fan_in]`: the sums over examples and
+    /// positions of a neuron's response times that of each incoming weight, `[n, fan_in]`.
     ///
     /// # Errors
     /// As [`operator`](Self::operator); [`Error::Examples`].

@@ -6,13 +6,13 @@ use burn::tensor::{Tensor, TensorData};
 use crate::draws::next_draw;
 use crate::seed::Seed;
 
-/// Dropout (Srivastava et al. 2014): in training, entries become 0 with probability `rate`, and the others are divided by
-/// `1 - rate`.
+/// Dropout (Srivastava et al. 2014): in training, entries become 0 with probability `rate`, and the others are divided
+/// by `1 - rate`.
 ///
-/// Whether an entry is dropped depends on the seed of the [step](crate::training::with_draws), the number of dropout layers before
-/// this one in the pass, and the entry's indices; so runs are reproducible, a resumed run drops what it would have
-/// dropped, and existing neurons keep what they drop when others are added. Burn's own dropout draws from one generator of
-/// the whole process, which runs side by side share.
+/// Whether an entry is dropped depends on the seed of the [step](crate::training::with_draws), the number of dropout
+/// layers before this one in the pass, and the entry's indices; so runs are reproducible, a resumed run drops what it
+/// would have dropped, and existing neurons keep what they drop when others are added. Burn's own dropout draws from
+/// one generator of the whole process, which runs side by side share.
 #[derive(Module, Debug)]
 pub struct Dropout {
     /// The probability, at least 0 and below 1.

@@ -36,7 +36,8 @@ pub struct MlpConfig {
     pub paths: Vec<HiddenPath>,
 }
 
-/// A hidden layer beside others: it reads what layer `from` gives (0 is the input) and adds to what layer `to` computes.
+/// A hidden layer beside others: it reads what layer `from` gives (0 is the input) and adds to what layer `to`
+/// computes.
 ///
 /// With a width of 0 it is not there yet; growth makes a new layer of it (Evci et al. 2022, appendix A).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +110,8 @@ impl MlpConfig {
     }
 }
 
-/// A multilayer perceptron; its sites are its hidden layers, `hidden1`, `hidden2`, ..., and those beside them, `path1`, ...
+/// A multilayer perceptron; its sites are its hidden layers, `hidden1`, `hidden2`, ..., and those beside them, `path1`,
+/// ...
 #[derive(Module, Debug)]
 pub struct Mlp {
     layers: Vec<Linear>,

@@ -20,16 +20,17 @@ pub enum Strides {
     Pointwise,
 }
 
-/// The shape of a MobileNet-v1: a 3x3 convolution of stride 2, 13 blocks of depthwise and 1x1 convolution, and a dense layer.
+/// The shape of a MobileNet-v1: a 3x3 convolution of stride 2, 13 blocks of depthwise and 1x1 convolution, and a dense
+/// layer.
 ///
-/// Every block is: depthwise 3x3, ReLU, norm (optional), 1x1 convolution, ReLU, norm (always). The neurons of a 1x1 convolution are
-/// read by that of the next block, with norm and depthwise convolution between.
+/// Every block is: depthwise 3x3, ReLU, norm (optional), 1x1 convolution, ReLU, norm (always). The neurons of a 1x1
+/// convolution are read by that of the next block, with norm and depthwise convolution between.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MobileNetV1Config {
     /// The part of the usual widths 32, 64, 128, ..., 1024.
     pub fraction: f64,
-    /// The norm after each depthwise convolution. The one after each 1x1 convolution is always there: group norm if this
-    /// is, else batch norm.
+    /// The norm after each depthwise convolution. The one after each 1x1 convolution is always there: group norm if
+    /// this is, else batch norm.
     pub norm: NormKind,
     /// Which layers halve the maps.
     pub strides: Strides,

@@ -20,8 +20,8 @@ pub enum Downsampling {
     MaxPool,
 }
 
-/// The shape of a VGG network: 3x3 convolutions without biases, each followed by ReLU and an optional norm; the last layer is
-/// a 3x3 convolution to the classes.
+/// The shape of a VGG network: 3x3 convolutions without biases, each followed by ReLU and an optional norm; the last
+/// layer is a 3x3 convolution to the classes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VggConfig {
     /// 11, 13, 16 or 19.

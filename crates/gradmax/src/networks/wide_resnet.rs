@@ -29,14 +29,15 @@ pub struct WideResNetConfig {
     pub depth: usize,
     /// Multiplies the channels 16, 32 and 64 of the groups.
     pub width: usize,
-    /// The norm between the two convolutions of a block. The others are always there: group norm if this is, else batch norm.
+    /// The norm between the two convolutions of a block. The others are always there: group norm if this is, else batch
+    /// norm.
     pub norm: NormKind,
     /// Channels inside each block: of the first convolution of the blocks, group by group.
     pub inside: Vec<usize>,
     /// Blocks at the end of each group that start without channels, so that growth makes new layers of them.
     pub new_blocks: usize,
-    /// Channels of the residual streams: what the blocks of each group add to, one for a group, and before them that of the
-    /// first convolution if the groups are wider.
+    /// Channels of the residual streams: what the blocks of each group add to, one for a group, and before them that of
+    /// the first convolution if the groups are wider.
     pub streams: Vec<usize>,
     /// Whether the residual streams are sites too.
     pub growing_streams: bool,
@@ -51,7 +52,8 @@ const STEM: usize = 16;
 const GROUPS: usize = 3;
 
 impl WideResNetConfig {
-    /// The network of this depth and width, with a part of the channels inside its blocks, for 3x32x32 images and 10 classes.
+    /// The network of this depth and width, with a part of the channels inside its blocks, for 3x32x32 images and 10
+    /// classes.
     pub fn new(depth: usize, width: usize, fraction: f64) -> Self {
         let blocks = depth.saturating_sub(4) / 6;
         let inside = (0..GROUPS).flat_map(|group| vec![part_of(channels(group, width), fraction); blocks]);
@@ -209,8 +211,8 @@ impl Architecture for WideResNetConfig {
     }
 }
 
-/// A wide residual network; its sites are the channels inside its blocks, `group1.block1`, `group1.block2`, ..., and its
-/// residual streams, `stream1`, `stream2`, ..., if these grow.
+/// A wide residual network; its sites are the channels inside its blocks, `group1.block1`, `group1.block2`, ..., and
+/// its residual streams, `stream1`, `stream2`, ..., if these grow.
 #[derive(Module, Debug)]
 pub struct WideResNet {
     stem: Conv2d,
@@ -257,8 +259,8 @@ impl Growable for WideResNet {
 }
 
 impl WideResNet {
-    /// The residual streams: the first convolution writes the first, a shortcut with a convolution each of the others, and
-    /// the blocks add to them. The blocks behind read them, and what ends the network.
+    /// The residual streams: the first convolution writes the first, a shortcut with a convolution each of the others,
+    /// and the blocks add to them. The blocks behind read them, and what ends the network.
     fn streams(&self) -> Vec<Site> {
         let mut ended = Vec::new();
         let mut stream = Site::written_by(stream_name(0), &self.stem);

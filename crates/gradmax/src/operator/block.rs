@@ -181,7 +181,8 @@ impl Block {
         path.consumer.outgoing_gradient(neurons, count, passage.delta.clone())
     }
 
-    /// Adds the form's matrix on one passage, `[fan_out, fan_in]`: its gradient at one side for each weight of the other.
+    /// Adds the form's matrix on one passage, `[fan_out, fan_in]`: its gradient at one side for each weight of the
+    /// other.
     pub(crate) fn add_matrix(&self, linear: &LinearPassage, total: &mut Matrix) {
         let device = linear.passage.delta.device();
         let (first_row, rows, fan_in) =
@@ -241,8 +242,8 @@ impl Block {
         produced.plus_each(bias)
     }
 
-    /// What gradients of new weights are sums of on one passage, in size, for neurons with weights of norm 1: the product of
-    /// the norms of `h`, `delta` and the factors of norms.
+    /// What gradients of new weights are sums of on one passage, in size, for neurons with weights of norm 1: the
+    /// product of the norms of `h`, `delta` and the factors of norms.
     pub(crate) fn size(&self, passage: &Passage) -> f64 {
         let between = self.site.paths[passage.consumer].between.iter();
         let gain = between.filter_map(|between| between.traits().norm_gain).product::<f64>();

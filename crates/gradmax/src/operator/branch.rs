@@ -208,8 +208,8 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// Sees every passage of several branches of one network, each with the index of its branch. Where evidence is not kept,
-/// a single pass over the growth batch shows all of them.
+/// Sees every passage of several branches of one network, each with the index of its branch. Where evidence is not
+/// kept, a single pass over the growth batch shows all of them.
 pub(crate) fn each_of(branches: &[&Branch<'_>], mut see: impl FnMut(usize, &Passage)) -> Result<(), Error> {
     let mut seen_again = None;
     for (index, branch) in branches.iter().enumerate() {

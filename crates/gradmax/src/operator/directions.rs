@@ -69,11 +69,11 @@ const EXPLICIT_SHARE: usize = 4;
 /// The `count` leading left singular directions, by the solver that costs less.
 ///
 /// Deterministic: the Krylov start is drawn from a fixed seed, and every direction's sign is fixed so that its largest
-/// entry is positive. Directions beyond the rank are an orthonormal completion, with values that are rounding. The block
-/// Krylov solver captures at least 99 % of the attainable gradient norm; that is no bound, but what tests draw for, see
-/// [`Solver::BlockKrylov`]. Beyond `fan_out` there are
-/// no further orthogonal ones: the set is then repeated with its sign turned (the other half of a rectifier), and after
-/// that turned at random, so that no two new neurons are the same.
+/// entry is positive. Directions beyond the rank are an orthonormal completion, with values that are rounding. The
+/// block Krylov solver captures at least 99 % of the attainable gradient norm; that is no bound, but what tests draw
+/// for, see [`Solver::BlockKrylov`]. Beyond `fan_out` there are no further orthogonal ones: the set is then repeated
+/// with its sign turned (the other half of a rectifier), and after that turned at random, so that no two new neurons
+/// are the same.
 ///
 /// # Errors
 /// [`Error::OperatorNotFinite`], if the gradients on the growth batch overflowed.
@@ -119,17 +119,18 @@ fn explicit(operator: &dyn LinearOperator, count: usize) -> Result<Directions, E
 const NOISE: f64 = 1e-6;
 /// Neurons beyond those asked for in each Krylov block: they catch directions that the start nearly misses.
 const OVERSAMPLING: usize = 2;
-/// Blocks at most; each costs one application of the operator and one of its adjoint. Singular values of white noise lie
-/// so close together that Krylov spaces of this depth are needed to tell the leading ones.
+/// Blocks at most; each costs one application of the operator and one of its adjoint. Singular values of white noise
+/// lie so close together that Krylov spaces of this depth are needed to tell the leading ones.
 const KRYLOV_DEPTH: usize = 16;
 /// The share of the gradient norm that may be left uncaptured, as [`is_enough`] foretells it.
 const KRYLOV_REMAINDER: f64 = 8e-3;
 
-/// Directions from the block Krylov space `[S, (G G') S, ...]`, grown until it captures the gradient norm, where `S = G V`
-/// for random incoming weights `V`.
+/// Directions from the block Krylov space `[S, (G G') S, ...]`, grown until it captures the gradient norm, where `S = G
+/// V` for random incoming weights `V`.
 ///
 /// The start has to be random. One that is known to be good, like the gradients of the existing neurons, can miss
-/// leading directions altogether, since training has just taken the gradient along these away from the existing neurons.
+/// leading directions altogether, since training has just taken the gradient along these away from the existing
+/// neurons.
 fn block_krylov(operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let (fan_in, fan_out) = (operator.fan_in(), operator.fan_out());
     let width = (count + OVERSAMPLING).min(fan_in).min(fan_out);
@@ -207,8 +208,9 @@ fn signs(rng: &mut ChaCha8Rng, rows: usize, columns: usize) -> Matrix {
 ///
 /// Gains fall geometrically where singular values are apart, and like the cube of the block's number where they lie
 /// close together, as those of white noise do; what is left is then half of the last gain times the number of blocks.
-/// Neither is a bound. Over 2 850 random operators of 66 to 576 rows and columns (white noise, power laws, exponentials, a
-/// few directions above noise) and 1 to 16 directions, the least that was captured is .994 of the optimum.
+/// Neither is a bound. Over 2 850 random operators of 66 to 576 rows and columns (white noise, power laws,
+/// exponentials, a few directions above noise) and 1 to 16 directions, the least that was captured is .994 of the
+/// optimum.
 fn is_enough(block: usize, gain: f64, last_gain: f64) -> bool {
     let ratio = gain / last_gain;
     let geometric = if ratio < 1.0 { gain * ratio / (1.0 - ratio) } else { 1.0 };
@@ -317,8 +319,8 @@ fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Result<Matrix, Error> {
     orthonormal_once(project(orthonormal_once(unit)?.as_ref()))
 }
 
-/// Completes the vectors to `count` orthonormal columns, each with what the operator really makes of it: beyond the rank
-/// that is rounding, or nothing.
+/// Completes the vectors to `count` orthonormal columns, each with what the operator really makes of it: beyond the
+/// rank that is rounding, or nothing.
 fn completed(found: Directions, operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let Directions { vectors, mut values, images } = found;
     let rank = rank_of(&values);

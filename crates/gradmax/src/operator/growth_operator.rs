@@ -47,8 +47,9 @@ impl GrowthOperator {
     /// growth batch.
     ///
     /// # Errors
-    /// [`Error::SiteNotShown`], [`Error::ShownWrongTensors`] and [`Error::BranchMismatch`] if the evidence does not fit the site;
-    /// those of [`Site::check`] and [`Site::slopes_at_zero`] if the site cannot grow with zero incoming weights.
+    /// [`Error::SiteNotShown`], [`Error::ShownWrongTensors`] and [`Error::BranchMismatch`] if the evidence does not fit
+    /// the site; those of [`Site::check`] and [`Site::slopes_at_zero`] if the site cannot grow with zero incoming
+    /// weights.
     pub fn new(site: &Site, evidence: &Evidence) -> Result<Self, Error> {
         Self::of_block(site, 0, evidence)
     }
@@ -106,8 +107,8 @@ impl Branch<'_> {
     /// Its growth operator. With zero outgoing weights, activations need not be zero at zero.
     ///
     /// # Errors
-    /// [`Site::slopes_at_zero`]'s, if the site cannot grow with zero incoming weights; [`Error::Examples`], if the growth batch
-    /// is read again and cannot be.
+    /// [`Site::slopes_at_zero`]'s, if the site cannot grow with zero incoming weights; [`Error::Examples`], if the
+    /// growth batch is read again and cannot be.
     pub fn operator(&self, zero_side: Side) -> Result<GrowthOperator, Error> {
         Ok(GrowthOperator::of_branches(&[(self, zero_side)])?.remove(0))
     }

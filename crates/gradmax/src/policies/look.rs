@@ -17,7 +17,8 @@ use crate::surgery::addition::addition;
 use crate::surgery::new_neurons::NewNeurons;
 use crate::surgery::widen::widen;
 
-/// A network on a growth batch, as a policy sees it. The pass over the batch is taken when something is asked for first.
+/// A network on a growth batch, as a policy sees it. The pass over the batch is taken when something is asked for
+/// first.
 pub trait PolicyLook {
     /// The mean loss on the growth batch.
     ///
@@ -31,8 +32,9 @@ pub trait PolicyLook {
     /// As [`loss`](Self::loss).
     fn gradient_norm(&self) -> Result<f64, Error>;
 
-    /// The leading singular values of a site's growth operator, at most so many of each of its blocks, the largest first: with
-    /// outgoing weights of norm `c`, the incoming weights of a new neuron receive a gradient of norm `c` times its value.
+    /// The leading singular values of a site's growth operator, at most so many of each of its blocks, the largest
+    /// first: with outgoing weights of norm `c`, the incoming weights of a new neuron receive a gradient of norm `c`
+    /// times its value.
     ///
     /// # Errors
     /// [`Error::UnknownSite`], and those of [`GrowthOperator::new`].

@@ -10,8 +10,8 @@ use crate::site::width::SiteWidth;
 
 /// Decides when, where and by how many neurons a network grows.
 ///
-/// A policy is a function of what it observes, of what it sees when it looks, and of a state that checkpoints keep; it has
-/// no other memory, so that a run can be resumed and repeated.
+/// A policy is a function of what it observes, of what it sees when it looks, and of a state that checkpoints keep; it
+/// has no other memory, so that a run can be resumed and repeated.
 pub trait Policy: Send + Sync {
     /// The name that configurations know it by.
     fn name(&self) -> &str;
@@ -27,10 +27,11 @@ pub trait Policy: Send + Sync {
     /// Whether growth may come before the gradient step `observed.step`. Asked at each step, so it is cheap.
     fn due(&self, observed: &Observed<'_>, state: &PolicyState) -> bool;
 
-    /// The growth before this step; empty if there is to be none. Asked where it is [due](Self::due), and may look, which
-    /// costs a pass over the growth batch unless the network grows after it.
+    /// The growth before this step; empty if there is to be none. Asked where it is [due](Self::due), and may look,
+    /// which costs a pass over the growth batch unless the network grows after it.
     ///
-    /// The state is kept if the event succeeds or is skipped; an event that fails is planned anew when the run is resumed.
+    /// The state is kept if the event succeeds or is skipped; an event that fails is planned anew when the run is
+    /// resumed.
     ///
     /// # Errors
     /// Those of looking.

@@ -8,8 +8,8 @@ use crate::policies::look::PolicyLook;
 use crate::policies::periodic::{Amount, Order, Periodic};
 use crate::policies::policy::{Observed, Policy, PolicyState};
 
-/// At fixed steps, looks at all sites and adds the neurons that would receive the largest gradients: those whose singular
-/// value is at least a share of the largest one of all sites.
+/// At fixed steps, looks at all sites and adds the neurons that would receive the largest gradients: those whose
+/// singular value is at least a share of the largest one of all sites.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spectrum {

@@ -12,8 +12,8 @@ use crate::site::signal::Signal;
 
 /// Something between a producer and a consumer: an activation, a norm, a pool.
 ///
-/// A new neuron with zero incoming weights is zero everywhere, so only what a layer does near zero matters to growth: its
-/// *linearisation* there.
+/// A new neuron with zero incoming weights is zero everywhere, so only what a layer does near zero matters to growth:
+/// its *linearisation* there.
 pub trait Between: Debug + Send + Sync {
     /// The name to use in messages.
     fn name(&self) -> &str;
@@ -49,8 +49,8 @@ pub struct Traits {
     pub features: Option<usize>,
     /// Whether it linearises to one factor for all entries.
     pub is_factor: bool,
-    /// For norms, what they multiply by where the variance is 0: neurons are divided by their own spread, which is 0 for
-    /// those with zero incoming weights.
+    /// For norms, what they multiply by where the variance is 0: neurons are divided by their own spread, which is 0
+    /// for those with zero incoming weights.
     pub norm_gain: Option<f64>,
     /// Neurons that share statistics, so that new ones come in multiples of this.
     pub group_size: usize,

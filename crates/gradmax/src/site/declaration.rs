@@ -65,7 +65,8 @@ impl Site {
     /// A site with one writer, whose readers are still to be named by [`and`](Self::and).
     ///
     /// # Example
-    /// A residual stream: a stem writes it, a block reads it and adds to it, and the output layer reads the sum of both.
+    /// A residual stream: a stem writes it, a block reads it and adds to it, and the output layer reads the sum of
+    /// both.
     /// ```
     /// # use burn::{nn::LinearConfig, tensor::Device};
     /// use gradmax::site::{Activation, Site};
@@ -80,7 +81,8 @@ impl Site {
     /// assert!(stream.check().is_ok());
     /// ```
     /// In the forward pass, `probe.write("stream", 0, &input)` shows what the stem reads, `probe.write("stream", 1,
-    /// &neurons)` what the block's last layer reads, and `probe.read("stream", 0, output)` what the first reader computes.
+    /// &neurons)` what the block's last layer reads, and `probe.read("stream", 0, output)` what the first reader
+    /// computes.
     pub fn written_by<P: Producer + Clone + 'static>(name: impl Into<String>, producer: &P) -> Self {
         let writers: Vec<Arc<dyn Producer>> = vec![Arc::new(producer.clone())];
         Self { name: name.into(), writers, paths: Vec::new(), unseen: Vec::new() }
@@ -90,7 +92,8 @@ impl Site {
     /// several readers share is named in each path.
     ///
     /// # Example
-    /// Neurons that are read twice: by one layer alone, and by another together with five neurons of others that come first.
+    /// Neurons that are read twice: by one layer alone, and by another together with five neurons of others that come
+    /// first.
     /// ```
     /// # use burn::{nn::LinearConfig, tensor::Device};
     /// use gradmax::site::{Activation, Beside, Site};
@@ -197,8 +200,8 @@ impl Site {
         self.between().any(|between| is_norm(&**between))
     }
 
-    /// Whether what lies between is random in training, so that the growth operator tells the mean gradient of new neurons
-    /// rather than that of the pass at hand.
+    /// Whether what lies between is random in training, so that the growth operator tells the mean gradient of new
+    /// neurons rather than that of the pass at hand.
     pub(crate) fn is_random(&self) -> bool {
         self.between().any(|between| between.traits().is_random)
     }
@@ -300,8 +303,8 @@ impl Site {
     /// The slopes at zero of what lies between, path by path, measured on the given device.
     ///
     /// # Errors
-    /// [`Error::ActivationNotZeroAtZero`] and [`Error::ActivationFlatAtZero`], for activations under which a neuron with
-    /// zero incoming weights would change the output or receive no gradient.
+    /// [`Error::ActivationNotZeroAtZero`] and [`Error::ActivationFlatAtZero`], for activations under which a neuron
+    /// with zero incoming weights would change the output or receive no gradient.
     pub fn slopes_at_zero(&self, device: &Device) -> Result<Vec<Vec<f64>>, Error> {
         self.paths.iter().map(|path| path.between.iter().map(|between| self.slope(between, device)).collect()).collect()
     }

@@ -73,8 +73,8 @@ pub fn training_flops<N: Growable>(network: &N) -> u64 {
     3 * network.flops()
 }
 
-/// Number of entries that are trained, on a device with automatic differentiation. Running statistics of norms, and what
-/// was frozen, are not among them; Burn's `num_params` counts all.
+/// Number of entries that are trained, on a device with automatic differentiation. Running statistics of norms, and
+/// what was frozen, are not among them; Burn's `num_params` counts all.
 pub fn trainable_parameters<M: Module>(module: &M) -> usize {
     struct Trained(usize);
     impl ModuleVisitor for Trained {

@@ -36,8 +36,8 @@ pub trait Layer: Debug + Send + Sync {
         Layout::Last
     }
 
-    /// Whether the layer treats every position by itself, and all of them alike, so that positions may be given to it as
-    /// examples of their own.
+    /// Whether the layer treats every position by itself, and all of them alike, so that positions may be given to it
+    /// as examples of their own.
     fn is_pointwise(&self) -> bool {
         false
     }
@@ -56,7 +56,8 @@ pub trait Producer: Layer {
         false
     }
 
-    /// Entries of the weight by the neuron that they lead into, `[outputs, fan_in]`; none if there are none of this kind.
+    /// Entries of the weight by the neuron that they lead into, `[outputs, fan_in]`; none if there are none of this
+    /// kind.
     fn incoming(&self, entries: EntriesOf<'_>) -> Option<Tensor<2>>;
 
     /// The extension of the weight that gives the layer new neurons before the output `at`, with incoming weights

@@ -32,8 +32,8 @@ impl dyn Probe + '_ {
     /// Shows a site: the producer's input and the consumer's output; returns the consumer's output.
     ///
     /// # Shapes
-    /// `[batch, inputs]` at dense layers, with axes of positions in between if there are any; `[batch, channels, height,
-    /// width]` at convolutions; indices at embeddings. The two may differ in rank.
+    /// `[batch, inputs]` at dense layers, with axes of positions in between if there are any; `[batch, channels,
+    /// height, width]` at convolutions; indices at embeddings. The two may differ in rank.
     #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
     pub fn site<P: Showable, C: Showable>(&mut self, site: &str, input: &P, output: C) -> C {
         self.consumer(site, 0, input, output)
@@ -47,8 +47,8 @@ impl dyn Probe + '_ {
         self.read(site, consumer, output)
     }
 
-    /// Shows what one of a residual stream's writers reads, in the order of [`Site::writers`], before any reader of it is
-    /// shown.
+    /// Shows what one of a residual stream's writers reads, in the order of [`Site::writers`], before any reader of it
+    /// is shown.
     pub fn write<P: Showable>(&mut self, site: &str, writer: usize, input: &P) {
         self.wrote(site, writer, &|| input.clone().into_shown());
     }
@@ -248,8 +248,8 @@ impl Evidence {
         }
     }
 
-    /// The passages of a site that have examples, checked against its layers. Experts of a mixture can get no examples of a
-    /// batch.
+    /// The passages of a site that have examples, checked against its layers. Experts of a mixture can get no examples
+    /// of a batch.
     pub(crate) fn passages_with_examples(&self, site: &Site) -> Result<Vec<Passage>, Error> {
         let readings = self.sites.get(&site.name).map_or([].as_slice(), Vec::as_slice);
         let passages = readings.iter().map(|reading| Ok((reading, understood(site, reading)?)));

@@ -6,9 +6,9 @@ use crate::site::shown::Shown;
 
 /// Activations of a layer on a batch: examples, neurons, positions.
 ///
-/// Dense activations `[batch, features]`, sequences `[batch, time, features]` and maps `[batch, channels, height, width]`
-/// are the same thing to growth. Which axis of a tensor holds the neurons is a property of the layer that computes or
-/// reads it, its [`Layout`].
+/// Dense activations `[batch, features]`, sequences `[batch, time, features]` and maps `[batch, channels, height,
+/// width]` are the same thing to growth. Which axis of a tensor holds the neurons is a property of the layer that
+/// computes or reads it, its [`Layout`].
 #[derive(Debug, Clone)]
 pub struct Signal {
     /// `[examples, neurons, positions]`.

@@ -35,8 +35,8 @@ pub struct Carried {
     /// Parameters whose state could not be padded, because it does not have the parameter's shape (Adafactor's factored
     /// moments): it was dropped, and the optimizer will start it anew.
     pub reset: Vec<ParamId>,
-    /// Fields of the state that are neither known as first nor as second moments: their new entries are zeros. If such a
-    /// field is what an optimizer divides by, the first steps of new weights are too long.
+    /// Fields of the state that are neither known as first nor as second moments: their new entries are zeros. If such
+    /// a field is what an optimizer divides by, the first steps of new weights are too long.
     pub unknown_fields: Vec<String>,
 }
 
@@ -50,8 +50,8 @@ const ZERO_FIELDS: [&str; 8] =
 /// Pads the optimizer's state as the extensions widen the module: first moments with zeros, second moments as chosen;
 /// old entries stay bit-identical.
 ///
-/// Burn loads state onto its default device, whatever the network's is; it gets to the right one at the next step. Where
-/// several backends are compiled in and the default one cannot be used, make the optimizer with [`optimizer_on`].
+/// Burn loads state onto its default device, whatever the network's is; it gets to the right one at the next step.
+/// Where several backends are compiled in and the default one cannot be used, make the optimizer with [`optimizer_on`].
 ///
 /// # Errors
 /// [`Error::OptimizerState`], if Burn's record cannot be read or written.
@@ -151,8 +151,8 @@ fn failed(error: impl Display) -> Error {
     Error::OptimizerState { reason: error.to_string() }
 }
 
-/// The state with new entries: zeros, or the mean of the old entries along the axis that grows. Old entries are copied as
-/// bytes, once.
+/// The state with new entries: zeros, or the mean of the old entries along the axis that grows. Old entries are copied
+/// as bytes, once.
 fn padded(data: &TensorData, map: &ParameterMap<'_>, axes: &[usize], mean: bool) -> TensorData {
     let (dtype, shape) = (data.dtype(), data.shape().to_vec());
     let of_axis = |(number, axis): (usize, &usize)| {

@@ -125,8 +125,8 @@ impl<'a> ParameterMap<'a> {
         segments
     }
 
-    /// The tensor with all extensions inserted. Where new entries of two axes meet, there are zeros, or what the entries
-    /// that are copied have there.
+    /// The tensor with all extensions inserted. Where new entries of two axes meet, there are zeros, or what the
+    /// entries that are copied have there.
     pub(crate) fn extended<const D: usize>(&self, old: Tensor<D>) -> Tensor<D> {
         let (device, dtype) = (old.device(), old.dtype());
         let axes = self.axes();

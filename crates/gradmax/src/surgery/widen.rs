@@ -220,7 +220,8 @@ mod tests {
         assert_eq!(values(&grown), [4.25, 1.0, 8.0, 2.0, 3.0, 4.0, 7.0, 1.5]);
     }
 
-    /// A row that is split off, and a column that is split off: where they meet lies the entry where their originals meet.
+    /// A row that is split off, and a column that is split off: where they meet lies the entry where their originals
+    /// meet.
     #[test]
     fn copies_take_over_what_is_new_along_other_axes() {
         let mut linear = LinearConfig::new(2, 2).with_bias(false).init(&Device::flex());

@@ -24,8 +24,8 @@ const OPTIMIZER: &str = "optimizer.bpk";
 /// then.
 ///
 /// # Errors
-/// [`Error::Checkpoint`]; [`Error::WeightsNotFinite`], since a run cannot go on from such weights. The checkpoint that was
-/// there before is still there, or beside it under `<name>.old`, where [`load`] finds it.
+/// [`Error::Checkpoint`]; [`Error::WeightsNotFinite`], since a run cannot go on from such weights. The checkpoint that
+/// was there before is still there, or beside it under `<name>.old`, where [`load`] finds it.
 pub fn save<N: Growable>(run: &Run<N>, folder: &Path) -> Result<(), Error> {
     let step = run.progress.step;
     if !weights_are_finite(&run.network) {

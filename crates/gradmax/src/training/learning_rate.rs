@@ -9,8 +9,9 @@ use crate::error::Error;
 pub struct LearningRate {
     /// The rate that the others are shares of.
     pub base: f64,
-    /// Steps in which it rises linearly: `base / warm_up` in the first one, `base` in the last one. A decay along a cosine
-    /// or a line begins after them; shares of the run at which the rate falls by steps are shares of the whole run.
+    /// Steps in which it rises linearly: `base / warm_up` in the first one, `base` in the last one. A decay along a
+    /// cosine or a line begins after them; shares of the run at which the rate falls by steps are shares of the whole
+    /// run.
     pub warm_up: usize,
     /// How it falls.
     pub decay: Decay,

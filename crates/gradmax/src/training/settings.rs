@@ -63,8 +63,8 @@ pub struct GrowthSettings {
     pub on_failure: OnFailure,
 }
 
-/// What a run does when a growth event fails: a site that cannot grow, weights that are refused, a verification that finds
-/// something wrong. The network is then as it was.
+/// What a run does when a growth event fails: a site that cannot grow, weights that are refused, a verification that
+/// finds something wrong. The network is then as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {

@@ -175,8 +175,8 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         }
     }
 
-    /// Checks that there is an output for every class, by a pass over one example; says whether classes have to be looked at
-    /// batch by batch.
+    /// Checks that there is an output for every class, by a pass over one example; says whether classes have to be
+    /// looked at batch by batch.
     fn check_classes(&self, network: &N) -> Result<bool, Error> {
         if !self.task.has_classes() {
             return Ok(false);
@@ -387,8 +387,8 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         }
     }
 
-    /// The examples with these indices, in parts of the evaluation's size, with their shares; each part is read when its
-    /// pass is taken, so that only one is in memory.
+    /// The examples with these indices, in parts of the evaluation's size, with their shares; each part is read when
+    /// its pass is taken, so that only one is in memory.
     fn parts<'p>(&self, indices: Vec<usize>, augmentation: Option<Seed>, step: usize) -> Vec<Part<'p, N>>
     where
         'a: 'p,

@@ -208,10 +208,12 @@ pub fn incoming() -> Placement {
     Placement { zero_side: SidePolicy::Incoming, ..Placement::default() }
 }
 
-/// Gradients below this are what cancellation leaves where the true one is 0, as where a kernel of 1 reads nothing but padding.
+/// Gradients below this are what cancellation leaves where the true one is 0, as where a kernel of 1 reads nothing but
+/// padding.
 pub const SILENT: f64 = 1e-3;
 
-/// Grows every site with GradMax and zero incoming weights, and checks all that growth promises; counts sites that receive a gradient.
+/// Grows every site with GradMax and zero incoming weights, and checks all that growth promises; counts sites that
+/// receive a gradient.
 pub fn check_growth<N: Growable<Input = Tensor<4>, Output = Tensor<2>>>(
     network: &N,
     images: &Images,

@@ -63,8 +63,8 @@ fn whole_image(file: &[u8], format: Option<ImageFormat>) -> Result<RgbImage> {
         // What is behind the end, as the film of a motion photo, is no part of the image.
         return decoded(&file[..end]);
     }
-    // Decoders fill what is missing with grey, and say nothing. If only the end marker is, it does not matter what comes in
-    // its place: the pixels are those that the file has.
+    // Decoders fill what is missing with grey, and say nothing. If only the end marker is, it does not matter what
+    // comes in its place: the pixels are those that the file has.
     let continued = |filler: &[u8]| decoded(&[file, filler, &END_OF_JPEG].concat());
     let image = continued(&[]).context("the file is cut short")?;
     for byte in [0x55, 0xaa] {
@@ -84,8 +84,8 @@ const END_OF_JPEG: [u8; 2] = [0xff, 0xd9];
 fn end_of_jpeg(file: &[u8]) -> Option<usize> {
     let mut at = 2;
     loop {
-        // A marker is 0xff and a byte that is neither 0 nor 0xff; inside of a scan, 0xff is followed by 0, or by the number
-        // of a restart.
+        // A marker is 0xff and a byte that is neither 0 nor 0xff; inside of a scan, 0xff is followed by 0, or by the
+        // number of a restart.
         at += file.get(at..)?.iter().position(|byte| *byte == 0xff)?;
         let marker = *file.get(at + 1)?;
         at += match marker {

@@ -3,8 +3,8 @@
 use crate::site::between::{Between, Gained, Traits, between_by_value};
 use crate::site::signal::Signal;
 
-/// From here on, the neurons lie beside others. What follows (norms, depthwise convolutions, the consumer) reads them all
-/// together.
+/// From here on, the neurons lie beside others. What follows (norms, depthwise convolutions, the consumer) reads them
+/// all together.
 #[derive(Debug, Clone, Copy)]
 pub struct Beside {
     /// Channels before the neurons.

@@ -1,5 +1,5 @@
-//! Dropout. It linearises to its mean, the identity: the gradient of new weights is then what training sees in the mean,
-//! not in its first step.
+//! Dropout. It linearises to its mean, the identity: the gradient of new weights is then what training sees in the
+//! mean, not in its first step.
 
 use crate::modules::Dropout;
 use crate::site::between::{Between, Gained, Traits};

@@ -1,7 +1,7 @@
 //! Group norm, its group size kept: new neurons form new groups, gamma 1 and beta 0.
 //!
-//! It linearises to centring over the group and division by `sqrt(epsilon)`; the growth operator takes each neuron as if
-//! the others of its group were silent.
+//! It linearises to centring over the group and division by `sqrt(epsilon)`; the growth operator takes each neuron as
+//! if the others of its group were silent.
 
 use crate::modules::GroupNorm;
 use crate::site::between::{Between, Gain, Gained, Role, Traits, gain_of};

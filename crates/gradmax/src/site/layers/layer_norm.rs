@@ -6,7 +6,8 @@ use burn::nn::LayerNorm;
 use crate::site::between::{Between, Gain, Gained, OutputChange, Role, Traits, between_by_value};
 use crate::site::signal::Signal;
 
-/// A layer norm whose change of the output is accepted: the receipt states it. The growth operator passes over the norm.
+/// A layer norm whose change of the output is accepted: the receipt states it. The growth operator passes over the
+/// norm.
 #[derive(Debug, Clone)]
 pub struct ChangingLayerNorm(pub LayerNorm);
 

@@ -1,8 +1,9 @@
 //! Max pooling.
 //!
-//! At a map of zeros all entries of a window are equal, and automatic differentiation passes the gradient to one of them,
-//! the first; it linearises to taking that entry. The gradient of new weights is then exactly what training sees in its
-//! first step; beyond it, where entries differ, the largest one counts, as max pooling is not linear around zero.
+//! At a map of zeros all entries of a window are equal, and automatic differentiation passes the gradient to one of
+//! them, the first; it linearises to taking that entry. The gradient of new weights is then exactly what training sees
+//! in its first step; beyond it, where entries differ, the largest one counts, as max pooling is not linear around
+//! zero.
 
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::MaxPool2d;

@@ -5,8 +5,8 @@ use burn::tensor::{Int, Tensor, activation};
 use super::Task;
 use crate::error::Error;
 
-/// Mean cross-entropy of the softmax of the outputs, `[batch, classes]`, with class indices, `[batch]`; the score is the
-/// share of correct answers.
+/// Mean cross-entropy of the softmax of the outputs, `[batch, classes]`, with class indices, `[batch]`; the score is
+/// the share of correct answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Classification {
     /// The share of each class's probability that training spreads evenly over all classes (Szegedy et al. 2016); 0 for

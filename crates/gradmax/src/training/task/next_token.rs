@@ -7,8 +7,8 @@ use super::classification::{check_classes, correct, cross_entropy};
 use crate::error::Error;
 
 /// Mean cross-entropy over the tokens of all sequences: outputs `[batch, time, vocabulary]`, and at each time the token
-/// that follows, `[batch, time]`. An example is a sequence, a scored unit a token; the score is the share of tokens that
-/// are foretold.
+/// that follows, `[batch, time]`. An example is a sequence, a scored unit a token; the score is the share of tokens
+/// that are foretold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NextToken;
 

@@ -1,0 +1,47 @@
+//! The neurons at all sites, as they grow.
+
+use gradmax::networks::Architecture;
+
+use super::{Charted, Shown, same_line};
+use crate::experiment;
+use crate::report::RecordedRun;
+use crate::report::series::{MethodRuns, Series, merged, staircase};
+
+pub fn chart(shown: &Shown<'_>) -> Option<Charted> {
+    let series = merged(shown.groups.iter().map(widths).collect());
+    let note = same_line(&series);
+    Some(Charted { title: "Width", note, chart: shown.over_steps("neurons at all sites", series, false) })
+}
+
+/// Neurons at all sites over the steps of a method's first run.
+fn widths(group: &MethodRuns<'_>) -> Series {
+    let run = group.runs[0];
+    let grown = run.receipts.iter().map(|receipt| {
+        let added = receipt.sites.iter().map(|site| site.added).sum::<usize>();
+        (receipt.step, added)
+    });
+    let last = run.rows.last().map_or(0, |row| row.step);
+    let mut width = starting_width(run);
+    let mut points = vec![(0.0, width as f64)];
+    for (step, added) in grown {
+        width += added;
+        points.push((step as f64, width as f64));
+    }
+    points.push((last as f64, width as f64));
+    staircase(group, points)
+}
+
+/// Neurons at all sites of the network that a run starts with.
+fn starting_width(run: &RecordedRun) -> usize {
+    let added = run.receipts.iter().flat_map(|receipt| &receipt.sites).map(|site| site.added).sum::<usize>();
+    let finished =
+        run.summary.as_ref().map(|summary| summary.widths.values().filter_map(|width| width.as_u64()).sum::<u64>());
+    let seed = || {
+        experiment::Networks::of(&run.experiment)
+            .map(|networks| networks.seed.site_widths().iter().map(|site| site.width).sum::<usize>())
+    };
+    match finished {
+        Some(finished) => finished as usize - added,
+        None => seed().unwrap_or(0),
+    }
+}
