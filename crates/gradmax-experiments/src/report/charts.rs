@@ -7,6 +7,7 @@ mod event_gradient;
 mod gradient;
 mod parameters;
 mod test;
+mod time;
 mod training_loss;
 mod width;
 
@@ -21,9 +22,10 @@ use super::series::{MethodRuns, Series, averaged};
 use crate::config::CompareConfig;
 
 /// Every chart, in the order of the page.
-pub const CHARTS: [fn(&Shown<'_>) -> Option<Charted>; 9] = [
+pub const CHARTS: [fn(&Shown<'_>) -> Option<Charted>; 10] = [
     training_loss::chart,
     cost::chart,
+    time::chart,
     test::chart,
     difference::chart,
     gradient::chart,
