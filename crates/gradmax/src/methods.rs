@@ -14,6 +14,7 @@ registry! {
     /// Every growth method that configurations can name, in the order of help and tables.
     METHODS: dyn GrowthMethod;
     random { Random, RandomPositive } "random" = Random {}, "random_positive" = RandomPositive {};
+    random_orthogonal { RandomOrthogonal } "random_orthogonal" = RandomOrthogonal {};
     gradmax { GradMax, Sign }
         "gradmax" = GradMax::default(),
         "gradmax_one_sided" = GradMax { sign: Sign::OneSided, ..GradMax::default() };
