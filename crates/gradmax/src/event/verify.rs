@@ -199,13 +199,14 @@ struct Change {
 
 impl Change {
     fn count(&mut self, before: &impl Output, after: &impl Output) {
-        let entries = |tensors: Vec<TensorData>| tensors.iter().flat_map(values).collect::<Vec<_>>();
-        let (before, after) = (entries(before.entries()), entries(after.entries()));
-        for (before, after) in before.into_iter().zip(after) {
-            self.largest_output = self.largest_output.max(before.abs());
-            let change = (after - before).abs();
-            // A maximum would pass over NaN.
-            self.largest = if change.is_nan() || self.largest.is_nan() { f64::NAN } else { self.largest.max(change) };
+        for (before, after) in before.entries().iter().zip(after.entries()) {
+            for (before, after) in values(before).into_iter().zip(values(&after)) {
+                self.largest_output = self.largest_output.max(before.abs());
+                let change = (after - before).abs();
+                // A maximum would pass over NaN.
+                let is_nan = change.is_nan() || self.largest.is_nan();
+                self.largest = if is_nan { f64::NAN } else { self.largest.max(change) };
+            }
         }
     }
 
