@@ -59,7 +59,7 @@ impl Values {
         self.0.as_slice().expect("operands are in order and in single precision")
     }
 
-    /// The entries to write to, if nobody else reads them; else none.
+    /// The entries to write to, if no other tensor shares them; else none.
     pub(crate) fn get_mut(&mut self) -> Option<&mut [f32]> {
         let (start, end) = self.0.layout().contiguous_offsets()?;
         self.0.try_storage_mut::<f32>().map(|values| &mut values[start..end])

@@ -46,7 +46,7 @@ mod flex {
         result
     }
 
-    /// The gradient where [`rectify_marked`] gave no `-0`, in place if nobody else has it.
+    /// The gradient where [`rectify_marked`] gave no `-0`, written in place if no other tensor shares it.
     pub(crate) fn masked<const D: usize>(mut gradient: Values, marked: &[f32], shape: [usize; D]) -> Values {
         let mask_all = |gradient: &mut [f32]| match gradient.len() <= PART {
             true => mask(gradient, marked),

@@ -83,7 +83,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Does all jobs, in order, so many at a time, until stopped; the failures of those that failed.
+/// Does all jobs in order, `workers` at a time, until stopped; returns a sentence for each job that failed.
 pub fn work(jobs: &[Box<dyn Job>], workers: usize, bars: &Bars, data: &SharedData, stop: &AtomicBool) -> Vec<String> {
     let overall = bars.all(jobs.iter().map(|job| job.work()).sum());
     let ended = AtomicUsize::new(0);

@@ -26,7 +26,7 @@ pub fn named(growth: &GrowthConfig, options: &PolicyOptions) -> Result<Box<dyn P
     resolved(growth, options).map(|(policy, _)| policy)
 }
 
-/// All options of the policy that `[growth]` names, but for those that stand there.
+/// All options of the policy that `[growth]` names, without those that `[growth]` itself holds.
 pub fn full_options(growth: &GrowthConfig, options: &PolicyOptions) -> Result<Table> {
     let (_, mut full) = resolved(growth, options)?;
     growth.pace()?.keys().for_each(|key| drop(full.remove(key)));

@@ -181,7 +181,8 @@ impl Mlp {
         self.add_paths(1, read, dense(&self.layers[0], read[0].clone()), probe)
     }
 
-    /// The neurons of the first hidden layer: nobody needs to see what they are computed from, unless paths add to it.
+    /// The neurons of the first hidden layer. Layer and rectifier run as one operation where no path adds to the sum in
+    /// front of the rectifier.
     fn first_neurons(&self, read: &[Tensor<2>], probe: &mut dyn Probe) -> Tensor<2> {
         if self.activation == Activation::Relu && self.paths.iter().all(|path| path.ends[1] != 1) {
             return dense_rectified(&self.layers[0], read[0].clone());

@@ -181,15 +181,19 @@ fn padded(data: &TensorData, map: &ParameterMap<'_>, axes: &[usize], mean: bool)
     TensorData::from_bytes_vec(grown, grown_shape, dtype)
 }
 
-/// How an axis is padded.
+/// How one axis of a tensor is padded.
 struct Padding {
+    /// Length of the axis before growth.
     old: usize,
+    /// Entries that the axis gains.
     added: usize,
+    /// What the axis consists of after growth, in order.
     segments: Vec<Segment>,
-    /// Entries for each of its own, up to the next axis that is padded.
+    /// Product of the axis lengths between this padded axis and the next one.
     further: usize,
-    /// A new entry for each index of the axes before, padded along those that follow; bytes of one.
+    /// The new entry of this axis, for every index of the axes before it; the axes after it are padded already.
     entry: TensorData,
+    /// Bytes of the new entry at one index of the axes before.
     line: usize,
 }
 
@@ -389,7 +393,7 @@ mod tests {
         assert_eq!(grown(true), means);
     }
 
-    /// An optimizer whose state has a field that nobody has heard of.
+    /// An optimizer whose state has a field of a name that `carry` does not know.
     #[derive(Clone)]
     struct Unheard;
 
