@@ -59,7 +59,7 @@ pub struct Growth<N: Growable> {
     /// The pass over the growth batch, as the grown network would have given it: growth leaves output, loss and the old
     /// gradients as they are, and the new ones are the branch's own derivatives. A training step can go on from it.
     /// None unless the growth batch is [the training step's](EventContext::batch_is_training_step), in one part, the
-    /// function is preserved, and no site has [added](Site::added) or [unseen](Site::unseen) layers.
+    /// function is preserved, and no site has [unseen](Site::unseen) layers.
     pub training_pass: Option<TrainingPass<N::Output>>,
     /// What was done.
     pub receipt: Receipt,
