@@ -25,7 +25,7 @@ pub use self::layer::{Consumer, EntriesOf, Layer, Producer};
 pub use self::layers::{Beside, ChangingLayerNorm, Elementwise, Flatten, GlobalAverage, global_average};
 pub use self::output::Output;
 pub use self::probe::{Evidence, Probe, Recorder};
-pub use self::shown::{Showable, Shown};
+pub use self::shown::{Showable, Shown, Tap};
 pub use self::side::Side;
 pub use self::signal::{Indices, Input, Layout, Signal, SignalShape};
 pub use self::width::SiteWidth;

@@ -7,7 +7,7 @@ use burn::tensor::Gradients;
 use crate::error::Error;
 use crate::site::declaration::Site;
 use crate::site::layer::{Consumer, Producer};
-use crate::site::shown::{Showable, Shown};
+use crate::site::shown::{Showable, Shown, Tap};
 use crate::site::signal::{Indices, Input, Signal};
 
 /// Sees what the writers of every site read, and what its readers compute, during a forward pass.
@@ -18,9 +18,9 @@ pub trait Probe {
     /// Sees what a writer of a site reads, counted from 0.
     fn wrote(&mut self, site: &str, writer: usize, input: &dyn Fn() -> Shown);
 
-    /// Sees what a reader of a site computes, counted from 0, of what the writers before it wrote last; returns it.
-    #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
-    fn reads(&mut self, site: &str, consumer: usize, output: Shown) -> Shown;
+    /// Sees that a reader of a site, counted from 0, computes something of what the writers before it wrote last; the tap
+    /// gives the gradient there.
+    fn reads(&mut self, site: &str, consumer: usize, tap: Tap);
 
     /// Whether it looks at all.
     fn looks(&self) -> bool {
@@ -56,19 +56,19 @@ impl dyn Probe + '_ {
     /// Shows what one of a residual stream's readers computes, in the order of [`Site::paths`]; returns it.
     #[must_use = "the forward pass has to go on with what the probe returns, or the site receives no gradient"]
     pub fn read<C: Showable>(&mut self, site: &str, consumer: usize, output: C) -> C {
-        match self.looks() {
-            true => C::from_shown(self.reads(site, consumer, output.into_shown())),
-            false => output,
+        if !self.looks() {
+            return output;
         }
+        let (output, tap) = output.tapped();
+        self.reads(site, consumer, tap);
+        output
     }
 }
 
 impl Probe for () {
     fn wrote(&mut self, _site: &str, _writer: usize, _input: &dyn Fn() -> Shown) {}
 
-    fn reads(&mut self, _site: &str, _consumer: usize, output: Shown) -> Shown {
-        output
-    }
+    fn reads(&mut self, _site: &str, _consumer: usize, _tap: Tap) {}
 
     fn looks(&self) -> bool {
         false
@@ -140,8 +140,10 @@ pub struct Recorder {
 #[derive(Debug)]
 struct Seen {
     site: String,
-    /// With a zero that is added to the consumer's output in place of `delta`: its gradient is the gradient there.
-    reading: Reading,
+    consumer: usize,
+    inputs: BTreeMap<usize, Shown>,
+    input_bytes: usize,
+    tap: Tap,
 }
 
 impl Recorder {
@@ -153,12 +155,9 @@ impl Recorder {
     /// Takes the evidence out of the gradients of the loss, leaving the parameters' gradients in place.
     pub fn into_evidence(self, gradients: &mut Gradients) -> Evidence {
         let mut evidence = Evidence::default();
-        for Seen { site, reading } in self.seen {
-            let tap = reading.delta.expect_values();
-            // No gradient means that the loss does not depend on this output.
-            let delta = tap.grad_remove(gradients).unwrap_or_else(|| tap.inner().zeros_like());
-            let delta = reading.delta.with_values(delta);
-            evidence.sites.entry(site).or_default().push(Reading { delta, ..reading });
+        for Seen { site, consumer, inputs, input_bytes, tap } in self.seen {
+            let delta = tap.gradient(gradients);
+            evidence.sites.entry(site).or_default().push(Reading { consumer, inputs, delta, input_bytes });
         }
         evidence
     }
@@ -167,20 +166,17 @@ impl Recorder {
 impl Probe for Recorder {
     fn wrote(&mut self, site: &str, writer: usize, input: &dyn Fn() -> Shown) {
         let written = self.written.entry(site.to_string()).or_default();
-        written.insert(writer, (input().inner(), false));
+        written.insert(writer, (input(), false));
     }
 
-    fn reads(&mut self, site: &str, consumer: usize, output: Shown) -> Shown {
+    fn reads(&mut self, site: &str, consumer: usize, tap: Tap) {
         let (mut inputs, mut input_bytes) = (BTreeMap::new(), 0);
         for (writer, (input, is_kept)) in self.written.entry(site.to_string()).or_default() {
             input_bytes += if *is_kept { 0 } else { input.bytes() };
             *is_kept = true;
             inputs.insert(*writer, input.clone());
         }
-        let tap = output.zero_leaf();
-        let reading = Reading { consumer, inputs, delta: output.with_values(tap.clone()), input_bytes };
-        self.seen.push(Seen { site: site.to_string(), reading });
-        output.plus(tap)
+        self.seen.push(Seen { site: site.to_string(), consumer, inputs, input_bytes, tap });
     }
 }
 

@@ -1,6 +1,8 @@
 //! Tensors of any rank, as a network shows them to a probe.
 
-use burn::tensor::{Device, Int, Tensor};
+use std::fmt;
+
+use burn::tensor::{Device, Gradients, Int, Tensor};
 
 /// A tensor of any rank. Which of its axes are neurons, the layers of the site know that it is shown for.
 #[derive(Debug, Clone)]
@@ -17,26 +19,44 @@ enum Entries {
 
 /// Tensors that a network can show to a probe: of any rank, of floats or of indices.
 pub trait Showable: Clone {
-    /// The tensor, whatever its rank.
+    /// The tensor, whatever its rank, without its graph of automatic differentiation.
     fn into_shown(self) -> Shown;
-    /// The tensor, of its own rank again.
+    /// The tensor with a zero added, whose gradient is the gradient there.
     ///
     /// # Panics
-    /// If it is none of this rank: probes return what they were shown.
-    fn from_shown(shown: Shown) -> Self;
+    /// If it holds indices, which have no gradient: readers compute values.
+    fn tapped(self) -> (Self, Tap);
+}
+
+/// A zero that was added to what a reader computes; after the backward pass it gives the gradient there.
+pub struct Tap(Box<dyn FnOnce(&mut Gradients) -> Shown>);
+
+impl Tap {
+    /// Takes the gradient out of those of the loss; zeros if the loss does not depend on what was tapped.
+    pub fn gradient(self, gradients: &mut Gradients) -> Shown {
+        (self.0)(gradients)
+    }
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Tap")
+    }
 }
 
 impl<const D: usize> Showable for Tensor<D> {
     fn into_shown(self) -> Shown {
         let shape = self.dims().to_vec();
-        Shown { entries: Entries::Values(self.reshape([shape.iter().product::<usize>()])), shape }
+        Shown { entries: Entries::Values(self.inner().reshape([shape.iter().product::<usize>()])), shape }
     }
 
-    fn from_shown(shown: Shown) -> Self {
-        match shown.entries {
-            Entries::Values(values) => values.reshape(shape_of::<D>(&shown.shape)),
-            Entries::Indices(_) => panic!("indices were shown where values are expected"),
-        }
+    fn tapped(self) -> (Self, Tap) {
+        let zero = zeros_like(self.clone().inner()).autodiff().require_grad();
+        let tap = zero.clone();
+        let gradient = move |gradients: &mut Gradients| {
+            tap.grad_remove(gradients).unwrap_or_else(|| tap.inner().zeros_like()).into_shown()
+        };
+        (self + zero, Tap(Box::new(gradient)))
     }
 }
 
@@ -46,18 +66,9 @@ impl<const D: usize> Showable for Tensor<D, Int> {
         Shown { entries: Entries::Indices(self.reshape([shape.iter().product::<usize>()])), shape }
     }
 
-    fn from_shown(shown: Shown) -> Self {
-        match shown.entries {
-            Entries::Indices(indices) => indices.reshape(shape_of::<D>(&shown.shape)),
-            Entries::Values(_) => panic!("values were shown where indices are expected"),
-        }
+    fn tapped(self) -> (Self, Tap) {
+        panic!("a reader computes values, and indices were shown")
     }
-}
-
-fn shape_of<const D: usize>(shape: &[usize]) -> [usize; D] {
-    shape
-        .try_into()
-        .unwrap_or_else(|_| panic!("a tensor of shape {shape:?} was shown where one of {D} axes is expected"))
 }
 
 impl Shown {
@@ -95,10 +106,6 @@ impl Shown {
         self.shape.iter().product::<usize>() * entry
     }
 
-    pub(crate) fn inner(self) -> Self {
-        self.map(Tensor::inner)
-    }
-
     fn map(self, of: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Self {
         let entries = match self.entries {
             Entries::Values(values) => Entries::Values(of(values)),
@@ -111,23 +118,12 @@ impl Shown {
     ///
     /// # Panics
     /// If these are indices, which have no gradient: consumers compute values.
-    pub(crate) fn expect_values(&self) -> Tensor<1> {
+    fn expect_values(&self) -> Tensor<1> {
         self.values().expect("a consumer computes values")
-    }
-
-    /// Zeros of the same shape, as a leaf of automatic differentiation: one zero that is seen at every place. To write
-    /// them all to fresh memory took half as long as the pass itself (WRN-28-1, 128 images).
-    pub(crate) fn zero_leaf(&self) -> Tensor<1> {
-        zeros_like(self.expect_values().inner()).autodiff().require_grad()
     }
 
     pub(crate) fn plus(self, other: Tensor<1>) -> Self {
         self.map(|values| values + other)
-    }
-
-    /// Values of the same shape.
-    pub(crate) fn with_values(&self, values: Tensor<1>) -> Self {
-        Self { entries: Entries::Values(values), shape: self.shape.clone() }
     }
 
     pub(crate) fn scaled(self, factor: f64) -> Self {
@@ -169,11 +165,12 @@ impl Shown {
     }
 }
 
-/// Zeros of a tensor's length, float type and device, of which one is stored.
-fn zeros_like(tensor: Tensor<1>) -> Tensor<1> {
-    let [length] = tensor.dims();
-    if length == 0 {
+/// Zeros of a tensor's shape, float type and device, of which one is stored: to write them all to fresh memory took half
+/// as long as the pass itself (WRN-28-1, 128 images).
+fn zeros_like<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    let shape = tensor.dims();
+    if shape.contains(&0) {
         return tensor.zeros_like();
     }
-    Tensor::<1>::zeros([1], (&tensor.device(), tensor.dtype())).expand([length])
+    Tensor::<D>::zeros([1; D], (&tensor.device(), tensor.dtype())).expand(shape)
 }
