@@ -24,8 +24,7 @@ use crate::operator::branch::{Branch, gradients_of};
 use crate::operator::growth_operator::GrowthOperator;
 use crate::operator::seen::{Seen, Source};
 use crate::seed::Seed;
-use crate::site::declaration::Site;
-use crate::site::declaration::unknown_site;
+use crate::site::declaration::{Site, site_named};
 use crate::site::growable::device_of;
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::probe::Probe;
@@ -355,9 +354,7 @@ impl Grower {
             if planned.count == 0 {
                 return Err(Error::NothingToGrow { site: planned.site.clone() });
             }
-            let Some(site) = sites.iter().find(|site| site.name == planned.site) else {
-                return Err(unknown_site(&planned.site, &sites));
-            };
+            let site = site_named(&planned.site, &sites)?;
             self.check_site(site, device)?;
             site.check_growth(planned.count)?;
             Ok((site.clone(), planned.count))

@@ -12,7 +12,7 @@ use crate::event::replay::Replay;
 use crate::operator::branch::Branch;
 use crate::operator::growth_operator::GrowthOperator;
 use crate::operator::seen::{Again, Seen, Source};
-use crate::site::declaration::unknown_site;
+use crate::site::declaration::site_named;
 use crate::site::growable::{Growable, device_of};
 use crate::site::probe::Evidence;
 use crate::site::side::Side;
@@ -75,10 +75,7 @@ impl<'p, N: Growable> Look<'p, N> {
         let Taken { looking, looked, .. } = &self.taken;
         let replay = looked.replay(looking, &self.parts);
         let known = looking.sites();
-        let branch = |name: &str| match known.iter().find(|site| site.name == name) {
-            Some(site) => Branch::new(site, 0, looked.seen(&replay)),
-            None => Err(unknown_site(name, &known)),
-        };
+        let branch = |name: &str| Branch::new(site_named(name, &known)?, 0, looked.seen(&replay));
         let branches = sites.iter().map(|name| branch(name.as_ref())).collect::<Result<Vec<_>, _>>()?;
         GrowthOperator::of_branches(&branches.iter().map(|branch| (branch, Side::Incoming)).collect::<Vec<_>>())
     }

@@ -27,7 +27,7 @@ pub(crate) struct OnGrowthBatch<'a, 'p, N: Growable> {
 impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
     fn at(&self, site: &Site, block: usize, neurons: &NewNeurons) -> Result<LossAt, Error> {
         let (width, count) = (site.width() / site.blocks(), neurons.count());
-        let silent = NewNeurons::unbiased(Matrix::zeros(count, site.fan_in()), Matrix::zeros(site.fan_out(), count));
+        let silent = NewNeurons::zeros(count, site.fan_in(), site.fan_out());
         let blocks = (0..site.blocks()).map(|other| if other == block { neurons } else { &silent });
         let blocks = blocks.collect::<Vec<_>>();
         let extensions = addition(site, &blocks).all().cloned().collect::<Vec<_>>();
@@ -55,8 +55,7 @@ impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
                 at.existing.outgoing += outgoing.subrows(0, width).transpose();
                 at.outgoing += outgoing.subrows(width, count).transpose();
             }
-            let bias = site.biased_writer().and_then(|writer| site.writers[writer].bias());
-            if let Some(bias) = bias.and_then(|bias| gradients.get::<1>(bias.id)) {
+            if let Some(bias) = site.bias().and_then(|bias| gradients.get::<1>(bias.id)) {
                 let bias = values(&bias.narrow(0, first, width).into_data());
                 at.existing.bias.iter_mut().zip(bias).for_each(|(total, entry)| *total += part.weight * entry);
             }

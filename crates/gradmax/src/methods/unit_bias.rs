@@ -35,7 +35,7 @@ impl GrowthMethod for UnitBias {
     }
 
     fn check_site(&self, site: &Site) -> Result<(), Error> {
-        match site.biased_writer() {
+        match site.bias() {
             Some(_) => Ok(()),
             None => Err(super::method::refused(
                 self.name(),

@@ -76,8 +76,7 @@ impl Block {
             return mismatch(first.axes(), other.axes());
         }
         self.site.check_path(path, Some(first.positions.len()))?;
-        let neurons =
-            NewNeurons::unbiased(Mat::zeros(count, self.site.fan_in()), Mat::zeros(self.site.fan_out(), count));
+        let neurons = NewNeurons::zeros(count, self.site.fan_in(), self.site.fan_out());
         let gained = leaves_of(&gains_between(&self.site), &neurons, self.first, &example.delta.device());
         let (branch, consumer) = (self.added(example, &gained, &neurons).shape(), example.delta.shape());
         match branch == consumer {

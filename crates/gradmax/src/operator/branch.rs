@@ -51,24 +51,25 @@ impl<'a> Branch<'a> {
     /// The branch of the block with this index, which must fit what the network shows.
     pub(crate) fn new(site: &Site, index: usize, seen: Seen<'a>) -> Result<Self, Error> {
         site.check()?;
-        let block = Block::of(site, index);
-        let shown = seen.sample().passages(site)?;
-        shown.iter().try_for_each(|passage| block.check_shapes(&block.part_of(&passage.first_example())))?;
-        Self::of_checked(site, index, seen)
+        let (block, known) = known(site, index, seen)?;
+        known.iter().try_for_each(|passage| block.check_shapes(&passage.first_example()))?;
+        Ok(Self::of_known(block, known, seen))
     }
 
     /// As [`new`](Self::new), of a site that is known to fit.
     pub(crate) fn of_checked(site: &Site, index: usize, seen: Seen<'a>) -> Result<Self, Error> {
-        let block = Block::of(site, index);
-        let known = seen.sample().passages(site)?;
-        let known = known.iter().map(|passage| block.part_of(passage)).collect::<Vec<_>>();
+        let (block, known) = known(site, index, seen)?;
+        Ok(Self::of_known(block, known, seen))
+    }
+
+    fn of_known(block: Block, known: Vec<Passage>, seen: Seen<'a>) -> Self {
         let shows = known.iter().max_by_key(|passage| (passage.inputs.len(), std::cmp::Reverse(passage.consumer)));
         let (device, shows_inputs) = (known[0].delta.device(), shows.map_or(0, |passage| passage.consumer));
         let passages = match seen.source {
             Source::Kept(_) => Passages::Kept(known),
             Source::Again(again) => Passages::Again { again, less: Vec::new() },
         };
-        Ok(Self { block, device, shows_inputs, passages, sums: seen.sums.clone() })
+        Self { block, device, shows_inputs, passages, sums: seen.sums.clone() }
     }
 
     /// Whether its passages are in memory.
@@ -208,6 +209,14 @@ impl<'a> Branch<'a> {
     }
 }
 
+/// A block of a site, and what is known of its passages: all of them, or one example of each consumer's.
+fn known(site: &Site, index: usize, seen: Seen<'_>) -> Result<(Block, Vec<Passage>), Error> {
+    let block = Block::of(site, index);
+    let passages = seen.sample().passages(site)?;
+    let known = passages.iter().map(|passage| block.part_of(passage)).collect();
+    Ok((block, known))
+}
+
 /// Sees every passage of several branches of one network, each with the index of its branch. Where evidence is not
 /// kept, a single pass over the growth batch shows all of them.
 pub(crate) fn each_of(branches: &[&Branch<'_>], mut see: impl FnMut(usize, &Passage)) -> Result<(), Error> {
@@ -289,9 +298,8 @@ impl<'b> GradientSums<'b> {
         let known = neurons.incoming_gradient.as_ref();
         let known = known.filter(|_| neurons.are_silent() && block.site.neurons_are_independent());
         // Silent neurons give their consumers nothing, and nothing to what multiplies them.
-        let are_known = known.is_some()
-            && block.site.biased_writer().is_none()
-            && between.iter().all(|at| at.gain.role != Role::Summand);
+        let are_known =
+            known.is_some() && block.site.bias().is_none() && between.iter().all(|at| at.gain.role != Role::Summand);
         let factors = between.iter().filter(|at| at.gain.is_trained());
         let fresh = match are_known {
             true => factors.map(|at| (at.gain.parameter, vec![0.0; at.length(count)])).collect(),

@@ -6,10 +6,9 @@ use crate::error::Error;
 use crate::event::gradient_norm::{gradient_norm, gradients_of_parts};
 use crate::event::look::{Taken, independent};
 use crate::event::pass::Part;
-use crate::matrix::Matrix;
 use crate::operator::branch::Branch;
 use crate::operator::growth_operator::GrowthOperator;
-use crate::site::declaration::{Site, unknown_site};
+use crate::site::declaration::{Site, site_named};
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::side::Side;
 use crate::sums::SharedSums;
@@ -91,9 +90,7 @@ impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
     }
 
     fn site(&self, name: &str) -> Result<Site, Error> {
-        let sites = self.network.sites();
-        let found = sites.iter().find(|site| site.name == name).cloned();
-        found.ok_or_else(|| unknown_site(name, &sites))
+        site_named(name, &self.network.sites()).cloned()
     }
 }
 
@@ -139,7 +136,7 @@ impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
         let site = self.site(site)?;
         site.check_growth(count)?;
         let each = count / site.blocks();
-        let silent = NewNeurons::unbiased(Matrix::zeros(each, site.fan_in()), Matrix::zeros(site.fan_out(), each));
+        let silent = NewNeurons::zeros(each, site.fan_in(), site.fan_out());
         let extensions = addition(&site, &vec![&silent; site.blocks()]).all().cloned().collect::<Vec<_>>();
         let grown = widen(independent(self.network), &extensions)?;
         let gained = |after: u64, before: u64| after.saturating_sub(before);

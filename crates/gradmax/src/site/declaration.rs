@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::module::ParamId;
+use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor};
 
 use crate::error::Error;
@@ -152,6 +152,11 @@ impl Site {
     /// The first writer with a bias, which is the one that new neurons have.
     pub(crate) fn biased_writer(&self) -> Option<usize> {
         self.writers.iter().position(|writer| writer.bias().is_some())
+    }
+
+    /// The neurons' bias, if a writer has any.
+    pub(crate) fn bias(&self) -> Option<&Param<Tensor<1>>> {
+        self.writers.iter().find_map(|writer| writer.bias())
     }
 
     /// Outgoing weights of one neuron, to all consumers.
@@ -463,8 +468,10 @@ fn mean_norm(rows: Tensor<2>) -> f64 {
     rows.square().sum_dim(1).sqrt().mean().into_scalar::<f64>()
 }
 
-/// The error that there is no site of this name.
-pub(crate) fn unknown_site(site: &str, sites: &[Site]) -> Error {
-    let known = sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
-    Error::UnknownSite { site: site.to_string(), known }
+/// The site of this name.
+pub(crate) fn site_named<'s>(name: &str, sites: &'s [Site]) -> Result<&'s Site, Error> {
+    sites.iter().find(|site| site.name == name).ok_or_else(|| {
+        let known = sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
+        Error::UnknownSite { site: name.to_string(), known }
+    })
 }

@@ -16,7 +16,7 @@ use crate::site::signal::{Indices, Input, Signal};
 /// twice) and goes on with what it returns. Ordinary training passes the empty probe `()`, which costs nothing.
 pub trait Probe {
     /// Sees what a writer of a site reads, counted from 0.
-    fn wrote(&mut self, site: &str, writer: usize, input: &dyn Fn() -> Shown);
+    fn wrote(&mut self, site: &str, writer: usize, input: Shown);
 
     /// Sees that a reader of a site, counted from 0, computes something of what the writers before it wrote last; the tap
     /// gives the gradient there.
@@ -50,7 +50,9 @@ impl dyn Probe + '_ {
     /// Shows what one of a residual stream's writers reads, in the order of [`Site::writers`], before any reader of it
     /// is shown.
     pub fn write<P: Showable>(&mut self, site: &str, writer: usize, input: &P) {
-        self.wrote(site, writer, &|| input.clone().into_shown());
+        if self.looks() {
+            self.wrote(site, writer, input.clone().into_shown());
+        }
     }
 
     /// Shows what one of a residual stream's readers computes, in the order of [`Site::paths`]; returns it.
@@ -66,7 +68,7 @@ impl dyn Probe + '_ {
 }
 
 impl Probe for () {
-    fn wrote(&mut self, _site: &str, _writer: usize, _input: &dyn Fn() -> Shown) {}
+    fn wrote(&mut self, _site: &str, _writer: usize, _input: Shown) {}
 
     fn reads(&mut self, _site: &str, _consumer: usize, _tap: Tap) {}
 
@@ -164,9 +166,9 @@ impl Recorder {
 }
 
 impl Probe for Recorder {
-    fn wrote(&mut self, site: &str, writer: usize, input: &dyn Fn() -> Shown) {
+    fn wrote(&mut self, site: &str, writer: usize, input: Shown) {
         let written = self.written.entry(site.to_string()).or_default();
-        written.insert(writer, (input(), false));
+        written.insert(writer, (input, false));
     }
 
     fn reads(&mut self, site: &str, consumer: usize, tap: Tap) {

@@ -183,12 +183,10 @@ fn extensions<'a>(
             false => &neurons.incoming,
             true => &from_parents(site, index, neurons),
         };
-        let bias = |writer: usize| match site.writers[writer].bias() {
-            Some(bias) if site.biased_writer() != Some(writer) => {
-                let entries = further_bias(bias.id, index).unwrap_or_else(|| vec![0.0; count]);
-                entries.into_iter().map(f64::from).collect()
-            }
-            _ => neurons.bias.clone(),
+        let bias = |writer: usize| {
+            let further = site.writers[writer].bias().and_then(|bias| further_bias(bias.id, index));
+            let given = further.map(|entries| entries.into_iter().map(f64::from).collect());
+            given.unwrap_or_else(|| bias_of(site, writer, &neurons.bias))
         };
         let parents = neurons.parents.iter().map(|parent| parent.map(|parent| index * width + parent));
         let parents = parents.collect::<Vec<_>>();

@@ -30,7 +30,7 @@ impl Existing {
             return Self { incoming, outgoing, bias: Vec::new() };
         }
         let first = block * width;
-        let bias = match site.biased_writer().and_then(|writer| site.writers[writer].bias()) {
+        let bias = match site.bias() {
             Some(bias) => values(&bias.val().inner().narrow(0, first, width).into_data()),
             None => vec![0.0; width],
         };

@@ -61,6 +61,11 @@ impl NewNeurons {
         Self::new(incoming, outgoing, bias)
     }
 
+    /// Neurons whose weights and biases are all zero.
+    pub(crate) fn zeros(count: usize, fan_in: usize, fan_out: usize) -> Self {
+        Self::unbiased(Matrix::zeros(count, fan_in), Matrix::zeros(fan_out, count))
+    }
+
     /// Number of neurons.
     pub fn count(&self) -> usize {
         self.incoming.nrows()

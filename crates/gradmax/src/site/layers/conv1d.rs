@@ -6,6 +6,7 @@ use burn::nn::conv::{Conv1d, Conv2d};
 use burn::nn::{PaddingConfig1d, PaddingConfig2d};
 use burn::tensor::{Tensor, TensorData};
 
+use super::conv2d::by_input;
 use crate::matrix::Matrix;
 use crate::site::extension::Extension;
 use crate::site::layer::{Consumer, EntriesOf, Layer, Producer};
@@ -69,10 +70,7 @@ impl Consumer for Conv1d {
     }
 
     fn outgoing(&self, entries: EntriesOf<'_>) -> Option<Tensor<2>> {
-        let weight = entries.get(&self.weight)?;
-        let [outputs, inputs, taps] = weight.dims();
-        let grouped = weight.reshape([self.groups, outputs / self.groups, inputs, taps]);
-        Some(grouped.permute([0, 2, 1, 3]).reshape([self.inputs(), self.fan_out()]))
+        entries.get(&self.weight).map(|weight| by_input(weight, self.groups))
     }
 
     fn extend_inputs(&self, at: usize, outgoing: &[&Matrix], features: usize) -> Extension {

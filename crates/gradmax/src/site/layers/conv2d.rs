@@ -102,10 +102,9 @@ impl Consumer for Conv2d {
     }
 
     fn outgoing(&self, entries: EntriesOf<'_>) -> Option<Tensor<2>> {
-        let weight = entries.get(&self.weight)?;
-        let [outputs, inputs, height, width] = weight.dims();
-        let grouped = weight.reshape([self.groups, outputs / self.groups, inputs, height * width]);
-        Some(grouped.permute([0, 2, 1, 3]).reshape([self.inputs(), self.fan_out()]))
+        let [outputs, inputs, height, width] = self.weight.dims();
+        let weight = entries.get(&self.weight)?.reshape([outputs, inputs, height * width]);
+        Some(by_input(weight, self.groups))
     }
 
     fn extend_inputs(&self, at: usize, outgoing: &[&Matrix], _features: usize) -> Extension {
@@ -147,6 +146,14 @@ impl Consumer for Conv2d {
         let weight = conv2d_weight_gradient(delta, read, [outputs, count, height, width], options);
         weight.permute([0, 2, 3, 1]).reshape([outputs * height * width, count])
     }
+}
+
+/// The weight of a convolution, `[outputs, inputs of a group, taps]`, by the input that its entries lead out of:
+/// `[inputs, outputs of a group * taps]`.
+pub(super) fn by_input(weight: Tensor<3>, groups: usize) -> Tensor<2> {
+    let [outputs, inputs, taps] = weight.dims();
+    let grouped = weight.reshape([groups, outputs / groups, inputs, taps]);
+    grouped.permute([0, 2, 1, 3]).reshape([inputs * groups, outputs / groups * taps])
 }
 
 /// Weights between one input and one output.

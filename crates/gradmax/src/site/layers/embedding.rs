@@ -2,9 +2,10 @@
 
 use burn::module::{Param, ParamId};
 use burn::nn::Embedding;
-use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
+use burn::tensor::{IndexingUpdateOp, Tensor};
 
-use crate::matrix::{Matrix, entries};
+use super::linear::new_columns;
+use crate::matrix::Matrix;
 use crate::site::extension::Extension;
 use crate::site::layer::{EntriesOf, Layer, Producer};
 use crate::site::signal::{Indices, Input, Signal};
@@ -41,8 +42,7 @@ impl Producer for Embedding {
     }
 
     fn extend_outputs(&self, at: usize, incoming: &Matrix) -> Extension {
-        let values = TensorData::new(entries(incoming.transpose()), [incoming.ncols(), incoming.nrows()]);
-        Extension { parameter: self.weight.id, axis: 1, length: self.outputs(), at, values, copies: Vec::new() }
+        new_columns(self.weight.id, self.outputs(), at, incoming)
     }
 
     fn produce(&self, input: &Input, incoming: Tensor<2>) -> Signal {

@@ -42,8 +42,7 @@ impl Producer for Linear {
     }
 
     fn extend_outputs(&self, at: usize, incoming: &Matrix) -> Extension {
-        let values = TensorData::new(entries(incoming.transpose()), [incoming.ncols(), incoming.nrows()]);
-        Extension { parameter: self.weight.id, axis: 1, length: self.outputs(), at, values, copies: Vec::new() }
+        new_columns(self.weight.id, self.outputs(), at, incoming)
     }
 
     fn produce(&self, input: &Input, incoming: Tensor<2>) -> Signal {
@@ -81,6 +80,12 @@ impl Consumer for Linear {
     fn outgoing_gradient(&self, read: Signal, count: usize, delta: Signal) -> Tensor<2> {
         outgoing_gradient(read.rows(), count, delta.rows())
     }
+}
+
+/// The extension of a weight `[inputs, outputs]` by incoming weights `[count, inputs]`, before the output `at`.
+pub(super) fn new_columns(parameter: ParamId, outputs: usize, at: usize, incoming: &Matrix) -> Extension {
+    let values = TensorData::new(entries(incoming.transpose()), [incoming.ncols(), incoming.nrows()]);
+    Extension { parameter, axis: 1, length: outputs, at, values, copies: Vec::new() }
 }
 
 /// Applies an operation to a row for each position.
