@@ -1,5 +1,6 @@
 //! `gradmax reproduce`: folders with everything in them, and nothing done twice.
 
+#[path = "../../gradmax-cli/tests/common/mod.rs"]
 mod common;
 
 use std::fs;

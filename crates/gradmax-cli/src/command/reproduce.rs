@@ -14,7 +14,7 @@ pub fn reproduce(arguments: &Reproduce) -> Result<()> {
     let program = beside_this().unwrap_or_else(|| PAPER.into());
     let mut command = Command::new(&program);
     command.args(&arguments.arguments);
-    let error = handed_over(&mut command)?;
+    let error = handed_over(&mut command);
     match error.kind() {
         std::io::ErrorKind::NotFound => Err(anyhow!(
             "the paper's figures and tables are a program of their own, `{PAPER}`, which is not here; install it with `cargo \
@@ -32,16 +32,16 @@ fn beside_this() -> Option<PathBuf> {
 
 /// Becomes the other program, so that interrupts and exit codes are its own; returns only if it cannot be run.
 #[cfg(unix)]
-fn handed_over(command: &mut Command) -> Result<std::io::Error> {
+fn handed_over(command: &mut Command) -> std::io::Error {
     use std::os::unix::process::CommandExt;
-    Ok(command.exec())
+    command.exec()
 }
 
 /// Runs the other program and ends with its exit code; returns only if it cannot be run.
 #[cfg(not(unix))]
-fn handed_over(command: &mut Command) -> Result<std::io::Error> {
+fn handed_over(command: &mut Command) -> std::io::Error {
     match command.status() {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
-        Err(error) => Ok(error),
+        Err(error) => error,
     }
 }

@@ -5,7 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-pub const GRADMAX: &str = env!("CARGO_BIN_EXE_gradmax");
+/// The program of the crate that is tested: these helpers serve the paper's program too.
+pub const GRADMAX: &str = match (option_env!("CARGO_BIN_EXE_gradmax"), option_env!("CARGO_BIN_EXE_gradmax-paper")) {
+    (Some(program), _) | (None, Some(program)) => program,
+    (None, None) => panic!("the crate that is tested has neither program"),
+};
 
 /// An empty folder for one test.
 pub fn folder(name: &str) -> PathBuf {
