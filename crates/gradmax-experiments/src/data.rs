@@ -1,390 +1,198 @@
-//! Data sets by name.
+//! Data sets by name, a file each; a configuration, and `gradmax data`, find them in [`DATA_SETS`].
 
-mod cifar;
-mod digits;
-mod idx;
-mod image_folder;
+mod image_set;
 mod images;
-mod teacher_student;
+mod source;
+mod teacher;
 
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use gradmax::Seed;
-use gradmax::networks::MlpConfig;
-use gradmax::site::Activation;
-use gradmax::training::{Examples, InMemory, Supervised, Target};
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::{Table, Value};
 
-use self::cifar::CifarSet;
-use self::idx::{EmnistSplit, IdxSet};
-use self::image_folder::ImageFolder;
-use self::images::{Augmentation, ImageExamples, Images, Size};
+use self::image_set::ImageSet;
+pub use self::source::{AnyExamples, DataSet, DataShape, DataSource, SharedExamples};
 use crate::failure::misuse;
-use crate::network::{NetworkConfig, Shape};
-use crate::output;
 
-/// Which data, and how much of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
-pub enum DataConfig {
-    /// Targets from a random two-layer network of sizes `inputs`:`hidden`:`outputs`; a teacher a seed.
-    TeacherStudent {
-        /// Inputs of teacher and student.
-        inputs: usize,
-        /// Neurons of the teacher's hidden layer.
-        hidden: usize,
-        /// Number of outputs.
-        outputs: usize,
-        /// Training examples.
-        #[serde(default = "default_examples")]
-        examples: usize,
-        /// Test examples.
-        #[serde(default = "default_examples")]
-        test_examples: usize,
-    },
-    /// Targets from a random network that reads maps; a teacher a seed.
-    ConvTeacherStudent {
-        /// Channels, height and width of the inputs.
-        input: Size,
-        /// Number of outputs.
-        outputs: usize,
-        /// The network that answers.
-        teacher: NetworkConfig,
-        /// Training examples.
-        #[serde(default = "default_examples")]
-        examples: usize,
-        /// Test examples.
-        #[serde(default = "default_examples")]
-        test_examples: usize,
-    },
-    /// The UCI optical digits, 8x8, in the binary; the same fifth of them is held out for every seed.
-    Digits(ImageSet),
-    /// MNIST, from its four files.
-    Mnist(ImageSet),
-    /// Fashion-MNIST, from its four files.
-    FashionMnist(ImageSet),
-    /// EMNIST, one of its splits, from its four files.
-    Emnist(ImageSet),
-    /// CIFAR-10, from its published archive or the files in it.
-    Cifar10(ImageSet),
-    /// CIFAR-100, from its published archive or the files in it.
-    Cifar100(ImageSet),
-    /// A folder with `train/CLASS/*.jpg` and `val/CLASS/*.jpg`.
-    ImageFolder {
-        /// The folder with `train` and `test` (or `valid`) in it.
-        dir: PathBuf,
-        /// Height and width that images are brought to.
-        #[serde(default = "default_side")]
-        size: usize,
-        /// Number of classes; counted in the folder if it is left out.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        classes: Option<usize>,
-        /// Whether images that cannot be read are passed over, in place of ending the run.
-        #[serde(default)]
-        skip_damaged: bool,
-    },
+/// Files of data sets, and the sets in each, with the names that configurations know them by: a line a file.
+macro_rules! data_sets {
+    ($($file:ident: $($name:literal is $kind:ty),+;)+) => {
+        $(mod $file;)+
+
+        /// Every data set.
+        const DATA_SETS: &[Known] = &[$($(Known { name: $name, read: read_options::<$kind> }),+),+];
+    };
 }
 
-/// Images that are held in memory: where they are, and how they are looked at.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageSet {
-    /// The folder to read them from; the usual places are looked in if it is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dir: Option<PathBuf>,
-    /// Only the first so many training examples.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub examples: Option<usize>,
-    /// The form of other images.
-    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
-    pub form: Option<Form>,
-    /// What is done to training images at random.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub augment: Option<Augmentation>,
-    /// Which labels of CIFAR-100: `fine`, its 100 classes, or `coarse`, its 20 superclasses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Labels>,
-    /// Which split of EMNIST; `balanced` if it is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub split: Option<EmnistSplit>,
+data_sets! {
+    teacher_student: "teacher_student" is teacher_student::TeacherStudent;
+    conv_teacher_student: "conv_teacher_student" is conv_teacher_student::ConvTeacherStudent;
+    digits: "digits" is ImageSet<digits::Digits>;
+    idx: "mnist" is ImageSet<idx::Mnist>, "fashion_mnist" is ImageSet<idx::FashionMnist>, "emnist" is ImageSet<idx::Emnist>;
+    cifar: "cifar10" is ImageSet<cifar::Cifar10>, "cifar100" is ImageSet<cifar::Cifar100>;
+    image_folder: "image_folder" is image_folder::ImageFolder;
 }
 
-/// Which labels of CIFAR-100 are the classes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Labels {
-    /// The 100 classes.
-    Fine,
-    /// The 20 classes of classes.
-    Coarse,
+/// A data set that configurations can name, and what reads its options.
+struct Known {
+    name: &'static str,
+    read: fn(Table) -> Result<Box<dyn Stored>, toml::de::Error>,
 }
 
-/// The form of other images.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Form {
-    /// 3x32x32: grey images in every channel, small ones with zeros around.
-    Cifar,
+fn read_options<T: DataSource + Clone + Serialize + DeserializeOwned + 'static>(
+    options: Table,
+) -> Result<Box<dyn Stored>, toml::de::Error> {
+    Ok(Box::new(options.try_into::<T>()?))
 }
 
-fn default_examples() -> usize {
-    1000
+/// A data source of any kind, which can be copied and written out.
+trait Stored: DataSource {
+    fn copied(&self) -> Box<dyn Stored>;
+    fn options(&self) -> Result<Table, toml::ser::Error>;
 }
 
-fn default_side() -> usize {
-    224
-}
-
-/// Examples for the networks of this program, which runs side by side can share.
-pub trait SharedExamples: Examples<Input = Tensor<4>, Target = Target> + Send + Sync {
-    /// The same examples for one run, without the state of any other.
-    fn for_one_run(&self) -> AnyExamples;
-
-    /// Examples that were passed over because they cannot be read, each with the reason.
-    fn passed_over(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-/// Examples of any kind.
-pub type AnyExamples = Box<dyn SharedExamples>;
-
-impl SharedExamples for InMemory<Tensor<4>> {
-    fn for_one_run(&self) -> AnyExamples {
+impl<T: DataSource + Clone + Serialize + 'static> Stored for T {
+    fn copied(&self) -> Box<dyn Stored> {
         Box::new(self.clone())
     }
-}
 
-/// Training and test examples on a device.
-pub struct DataSet {
-    /// Training examples.
-    pub train: AnyExamples,
-    /// Test examples.
-    pub test: AnyExamples,
-    /// What is to be learned.
-    pub task: Supervised,
-}
-
-impl DataSet {
-    /// The same examples for another run, side by side with this one: with nothing that the two would take from each
-    /// other.
-    pub fn for_one_run(&self) -> Self {
-        Self { train: self.train.for_one_run(), test: self.test.for_one_run(), task: self.task }
-    }
-
-    /// Images that were passed over so far, each with the reason.
-    pub fn passed_over(&self) -> Vec<String> {
-        [self.train.passed_over(), self.test.passed_over()].concat()
+    fn options(&self) -> Result<Table, toml::ser::Error> {
+        Table::try_from(self)
     }
 }
 
-/// Numbers that are known before the data is read.
-pub struct DataShape {
-    /// Channels, height and width of an example.
-    pub input: Size,
-    /// Number of outputs.
-    pub outputs: usize,
+/// Which data, and how much of it: the name of a data set, and its options.
+#[derive(Debug)]
+pub struct DataConfig {
+    name: &'static str,
+    source: Box<dyn Stored>,
 }
 
 impl DataConfig {
-    /// Whether every seed has data of its own.
-    pub fn depends_on_seed(&self) -> bool {
-        matches!(self, Self::TeacherStudent { .. } | Self::ConvTeacherStudent { .. })
+    /// The data set of that name, with options.
+    fn new(name: &str, options: Table) -> Result<Self, String> {
+        let known = DATA_SETS.iter().find(|known| known.name == name);
+        let known = known.ok_or_else(|| format!("there is no data set `{name}`; the data sets are: {}", names()))?;
+        let source = (known.read)(options).map_err(|error| error.message().to_string())?;
+        Ok(Self { name: known.name, source })
     }
 
-    /// Reads or makes the data.
+    /// Reads or makes the data, for a run of this seed.
+    ///
+    /// # Errors
+    /// If the data is not there, or damaged.
     pub fn load(&self, seed: u64, device: &Device) -> Result<DataSet> {
-        let device = &device.clone().inner();
-        let seed = Seed::new(seed);
-        match self {
-            Self::TeacherStudent { inputs, hidden, outputs, examples, test_examples } => {
-                let teacher =
-                    MlpConfig { bias: false, ..MlpConfig::new(*inputs, &[*hidden], *outputs, Activation::Relu) };
-                let counts = [*examples, *test_examples];
-                teacher_student::load(&Shape::Mlp(teacher), [*inputs, 1, 1], counts, seed, device)
-            }
-            Self::ConvTeacherStudent { input, outputs, teacher, examples, test_examples } => {
-                let teacher = teacher.shape(*input, *outputs)?;
-                teacher_student::load(&teacher, *input, [*examples, *test_examples], seed, device)
-            }
-            Self::Digits(set) => set.examples_of(digits::read(), digits::WHITE, device),
-            Self::Mnist(set) | Self::FashionMnist(set) | Self::Emnist(set) => {
-                let kind = self.idx_set().expect("these are in MNIST's format");
-                set.examples_of(idx_images(kind, set.dir.as_deref())?, 255, device)
-            }
-            Self::Cifar10(set) | Self::Cifar100(set) => {
-                let kind = self.cifar_set().expect("these are in CIFAR's format");
-                set.examples_of(cifar_images(kind, set.dir.as_deref())?, 255, device)
-            }
-            Self::ImageFolder { dir, size, skip_damaged, classes } => {
-                let both = image_folder::listings(dir)?;
-                image_folder::left_out(&both).into_iter().for_each(|files| output::say(&format!("warning: {files}")));
-                let [train, test] = both;
-                if let Some(classes) = classes.filter(|classes| *classes != train.classes()) {
-                    return Err(misuse(format!(
-                        "`data.classes` is {classes}, but {} has {} class folders; has it changed?",
-                        dir.display(),
-                        train.classes()
-                    )));
-                }
-                let folder = |listing| Box::new(ImageFolder::new(listing, *size, *skip_damaged, device)) as AnyExamples;
-                Ok(DataSet { train: folder(train), test: folder(test), task: Supervised::Classification })
-            }
-        }
-    }
-
-    /// The set in MNIST's format that this is.
-    fn idx_set(&self) -> Option<IdxSet> {
-        match self {
-            Self::Mnist(_) => Some(IdxSet::Mnist),
-            Self::FashionMnist(_) => Some(IdxSet::FashionMnist),
-            Self::Emnist(set) => Some(IdxSet::Emnist(set.split.unwrap_or_default())),
-            _ => None,
-        }
-    }
-
-    /// The set in CIFAR's format that this is.
-    fn cifar_set(&self) -> Option<CifarSet> {
-        match self {
-            Self::Cifar10(_) => Some(CifarSet::Cifar10),
-            Self::Cifar100(ImageSet { labels: Some(Labels::Coarse), .. }) => Some(CifarSet::Cifar100Coarse),
-            Self::Cifar100(_) => Some(CifarSet::Cifar100),
-            _ => None,
-        }
-    }
-
-    fn dir_mut(&mut self) -> Option<&mut PathBuf> {
-        match self {
-            Self::ImageFolder { dir, .. } => Some(dir),
-            Self::Digits(set)
-            | Self::Mnist(set)
-            | Self::FashionMnist(set)
-            | Self::Emnist(set)
-            | Self::Cifar10(set)
-            | Self::Cifar100(set) => set.dir.as_mut(),
-            Self::TeacherStudent { .. } | Self::ConvTeacherStudent { .. } => None,
-        }
+        self.source.load(Seed::new(seed), &device.clone().inner())
     }
 
     /// Makes the folder of the data independent of the current one: it is meant relative to `base`.
+    ///
+    /// # Errors
+    /// If the current folder cannot be told.
     pub fn resolve(&mut self, base: &Path) -> Result<()> {
-        if let Some(dir) = self.dir_mut() {
+        if let Some(dir) = self.source.dir_mut() {
             *dir = absolute(&base.join(&*dir))?;
         }
         Ok(())
     }
 
-    /// Says where the data is, if it is found below the current folder, and how many classes there are, if a folder
-    /// says so: another folder may be the current one when a run is resumed, and the data gone when it is looked at.
-    pub fn locate(&mut self) -> Result<()> {
-        let here = |found: Result<PathBuf>| found.ok().filter(|found| found.is_relative());
-        let found = match self {
-            Self::Mnist(ImageSet { dir: None, .. })
-            | Self::FashionMnist(ImageSet { dir: None, .. })
-            | Self::Emnist(ImageSet { dir: None, .. }) => self.idx_set().and_then(|set| here(idx::folder(set, None))),
-            Self::Cifar10(ImageSet { dir: None, .. }) | Self::Cifar100(ImageSet { dir: None, .. }) => {
-                let source = self.cifar_set().map(|set| cifar::find(set, None));
-                let folder = |source: cifar::Source| match source {
-                    cifar::Source::Archive(archive) => archive.parent().map(Path::to_path_buf).unwrap_or_default(),
-                    cifar::Source::Files(folder) => folder,
-                };
-                source.and_then(|source| here(source.map(folder)))
-            }
-            Self::ImageFolder { dir, classes, .. } => {
-                *classes = classes.or_else(|| image_folder::classes(dir).ok());
-                None
-            }
-            _ => None,
-        };
-        if let (Some(found), Some(set)) = (found, self.image_set_mut()) {
-            set.dir = Some(absolute(&found)?);
-        }
-        Ok(())
+    /// The name and all options.
+    fn table(&self) -> Result<Table, toml::ser::Error> {
+        let mut table = Table::from_iter([("name".to_string(), Value::String(self.name.into()))]);
+        table.extend(self.source.options()?);
+        Ok(table)
     }
+}
 
-    fn image_set_mut(&mut self) -> Option<&mut ImageSet> {
-        match self {
-            Self::Digits(set)
-            | Self::Mnist(set)
-            | Self::FashionMnist(set)
-            | Self::Emnist(set)
-            | Self::Cifar10(set)
-            | Self::Cifar100(set) => Some(set),
-            _ => None,
-        }
-    }
+impl Deref for DataConfig {
+    type Target = dyn DataSource;
 
-    /// What is taken for granted about data that is not there.
-    pub fn assumption(&self) -> Option<String> {
-        match self {
-            Self::ImageFolder { dir, classes: None, .. } if image_folder::classes(dir).is_err() => Some(format!(
-                "{} has no folder `train`, so that the numbers are for {IMAGENET_CLASSES} classes, as ImageNet has them",
-                dir.display()
-            )),
-            _ => None,
-        }
+    fn deref(&self) -> &Self::Target {
+        &*self.source
     }
+}
 
-    /// Sizes of the network's ends.
-    pub fn shape(&self) -> Result<DataShape> {
-        let (input, outputs) = match self {
-            Self::TeacherStudent { inputs, outputs, .. } => ([*inputs, 1, 1], *outputs),
-            Self::ConvTeacherStudent { input, outputs, .. } => (*input, *outputs),
-            Self::Digits(set) => (set.size(digits::SIZE), 10),
-            Self::Mnist(set) | Self::FashionMnist(set) | Self::Emnist(set) => {
-                (set.size(idx::SIZE), self.idx_set().map_or(0, IdxSet::classes))
-            }
-            Self::Cifar10(_) | Self::Cifar100(_) => (cifar::SIZE, self.cifar_set().map_or(0, CifarSet::classes)),
-            // What the folder says, or ImageNet's if it is not there yet; see `assumption`.
-            Self::ImageFolder { dir, size, classes, .. } => {
-                let counted = || image_folder::classes(dir).unwrap_or(IMAGENET_CLASSES);
-                ([3, *size, *size], classes.unwrap_or_else(counted))
-            }
-        };
-        Ok(DataShape { input, outputs })
+impl DerefMut for DataConfig {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut *self.source
     }
+}
 
-    /// Number of training examples, as far as it is known without reading the data.
-    pub fn examples(&self) -> usize {
-        let of = |set: &ImageSet, all: usize| set.examples.unwrap_or(all);
-        match self {
-            Self::TeacherStudent { examples, .. } | Self::ConvTeacherStudent { examples, .. } => *examples,
-            Self::Digits(set) => of(set, digits::TRAINING),
-            Self::Mnist(set) | Self::FashionMnist(set) | Self::Emnist(set) => {
-                of(set, self.idx_set().map_or(0, IdxSet::training))
-            }
-            Self::Cifar10(set) | Self::Cifar100(set) => of(set, CIFAR_TRAINING),
-            Self::ImageFolder { dir, .. } => {
-                image_folder::training_images(dir).map_or(IMAGENET_TRAINING, |train| train.count())
-            }
-        }
+impl Clone for DataConfig {
+    fn clone(&self) -> Self {
+        Self { name: self.name, source: self.source.copied() }
     }
+}
 
-    /// Checks what can be checked without reading the data.
-    pub fn check(&self, batch_size: Option<usize>) -> Result<()> {
-        let set = self.clone().image_set_mut().map(|set| set.clone()).unwrap_or_default();
-        if set.labels.is_some() && !matches!(self, Self::Cifar100(_)) {
-            return Err(misuse("`data.labels` chooses between labels of cifar100; leave it out for other data"));
-        }
-        if set.split.is_some() && !matches!(self, Self::Emnist(_)) {
-            return Err(misuse("`data.split` chooses between splits of emnist; leave it out for other data"));
-        }
-        match self {
-            Self::Digits(ImageSet { dir: Some(dir), .. }) => {
-                Err(misuse(format!("digits are in this program; leave out `data.dir` ({})", dir.display())))
-            }
-            Self::ImageFolder { size: 0, .. } => Err(misuse("`data.size` is 0; images need at least one pixel")),
-            Self::ImageFolder { classes: Some(0), .. } => {
-                Err(misuse("`data.classes` is 0; leave it out to count the class folders"))
-            }
-            Self::ImageFolder { .. } if batch_size.is_none() => {
-                Err(misuse("folders of images are read in batches; set `training.batch_size`"))
-            }
-            _ => Ok(()),
+impl PartialEq for DataConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.table().ok() == other.table().ok()
+    }
+}
+
+impl Serialize for DataConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.table().map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for DataConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut options = Table::deserialize(deserializer)?;
+        match options.remove("name") {
+            Some(Value::String(name)) => Self::new(&name, options).map_err(D::Error::custom),
+            Some(other) => Err(D::Error::custom(format!("`name` is {other}; it must be the name of a data set"))),
+            None => Err(D::Error::missing_field("name")),
         }
     }
+}
+
+/// The names of all data sets, in one line.
+pub fn names() -> String {
+    DATA_SETS.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
+}
+
+/// What `gradmax data check` says of a data set.
+///
+/// # Errors
+/// If there is no such set, it is not there, or anything is wrong with it.
+pub fn check(name: &str, dir: Option<&Path>) -> Result<String> {
+    named(name, dir)?.describe()
+}
+
+/// Where a data set is read from.
+///
+/// # Errors
+/// If there is no such set, or it is not there.
+pub fn path(name: &str, dir: Option<&Path>) -> Result<String> {
+    named(name, dir)?.place()
+}
+
+/// The data set of that name in a folder, with every other option as it is by default. A split of EMNIST can be named
+/// with it: `emnist_letters`.
+fn named(name: &str, dir: Option<&Path>) -> Result<DataConfig> {
+    let text = |text: &str| Value::String(text.into());
+    let mut options = Table::new();
+    if let Some(dir) = dir {
+        options.insert("dir".into(), Value::try_from(dir)?);
+    }
+    let set = match name.strip_prefix("emnist_") {
+        Some(split) => {
+            options.insert("split".into(), text(split));
+            "emnist"
+        }
+        None => name,
+    };
+    DataConfig::new(set, options).map_err(|error| match error.contains("missing field `dir`") {
+        true => misuse(format!("`{name}`: name the folder of images with --dir")),
+        false => misuse(format!("`{name}`: {error}")),
+    })
 }
 
 /// The path from the root on, without `..` where that can be told.
@@ -402,115 +210,84 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     Ok(plain)
 }
 
-const CIFAR_TRAINING: usize = 50_000;
-const IMAGENET_CLASSES: usize = 1000;
-const IMAGENET_TRAINING: usize = 1_281_167;
-
-impl ImageSet {
-    /// The size that networks read.
-    fn size(&self, own: Size) -> Size {
-        match self.form {
-            Some(Form::Cifar) => cifar::SIZE,
-            None => own,
-        }
-    }
-
-    fn examples_of(&self, [mut train, test]: [Images; 2], white: u8, device: &Device) -> Result<DataSet> {
-        if let Some(examples) = self.examples {
-            if examples == 0 || examples > train.classes.len() {
-                return Err(misuse(format!(
-                    "`data.examples` is {examples}; there are 1 to {} to use",
-                    train.classes.len()
-                )));
-            }
-            train.truncate(examples);
-        }
-        let augmentation = self.augment.unwrap_or_default();
-        let size = self.size(train.size);
-        let examples = |images| Box::new(ImageExamples::new(images, white, size, augmentation, device)) as AnyExamples;
-        Ok(DataSet { train: examples(train), test: examples(test), task: Supervised::Classification })
-    }
-}
-
-fn idx_images(set: IdxSet, dir: Option<&Path>) -> Result<[Images; 2]> {
-    let folder = idx::folder(set, dir)?;
-    Ok([idx::read(set, &folder, idx::Half::Train)?, idx::read(set, &folder, idx::Half::Test)?])
-}
-
-fn cifar_images(set: CifarSet, dir: Option<&Path>) -> Result<[Images; 2]> {
-    cifar::read(set, &cifar::find(set, dir)?)
-}
-
-/// A data set that the command `data` knows.
-enum Known {
-    Digits,
-    Idx(IdxSet),
-    Cifar(CifarSet),
-    ImageFolder,
-}
-
-/// What `gradmax data check` says of a data set.
-pub fn check(name: &str, dir: Option<&Path>) -> Result<String> {
-    match known(name)? {
-        Known::Digits => Ok(digits::describe()),
-        Known::Idx(set) => idx::describe(set, dir),
-        Known::Cifar(set) => {
-            let source = cifar::find(set, dir)?;
-            let [train, test] = cifar::read(set, &source)?;
-            Ok(format!(
-                "{name}: {} training and {} test images of 3x32x32 in {}; {}",
-                train.classes.len(),
-                test.classes.len(),
-                source.path().display(),
-                match source {
-                    cifar::Source::Archive(_) => "the checksum, record sizes and labels are right",
-                    cifar::Source::Files(_) =>
-                        "record sizes and labels are right (the archive with its checksum is not there)",
-                }
-            ))
-        }
-        Known::ImageFolder => image_folder::describe(named_folder(dir)?),
-    }
-}
-
-/// Where a data set is read from.
-pub fn path(name: &str, dir: Option<&Path>) -> Result<String> {
-    match known(name)? {
-        Known::Digits => Ok("digits are embedded in this binary".into()),
-        Known::Idx(set) => Ok(idx::folder(set, dir)?.display().to_string()),
-        Known::Cifar(set) => Ok(cifar::find(set, dir)?.path().display().to_string()),
-        Known::ImageFolder => Ok(named_folder(dir)?.display().to_string()),
-    }
-}
-
-fn named_folder(dir: Option<&Path>) -> Result<&Path> {
-    dir.ok_or_else(|| misuse("name the folder of images with --dir"))
-}
-
-fn known(name: &str) -> Result<Known> {
-    Ok(match name {
-        "digits" => Known::Digits,
-        "mnist" => Known::Idx(IdxSet::Mnist),
-        "fashion_mnist" => Known::Idx(IdxSet::FashionMnist),
-        "emnist" => Known::Idx(IdxSet::Emnist(EmnistSplit::default())),
-        "cifar10" => Known::Cifar(CifarSet::Cifar10),
-        "cifar100" => Known::Cifar(CifarSet::Cifar100),
-        "image_folder" => Known::ImageFolder,
-        _ => {
-            let split = name.strip_prefix("emnist_").and_then(EmnistSplit::named);
-            let Some(split) = split else {
-                let known = "digits, mnist, fashion_mnist, emnist, cifar10, cifar100, image_folder";
-                return Err(misuse(format!("there is no data set `{name}`; the data sets are: {known}")));
-            };
-            Known::Idx(IdxSet::Emnist(split))
-        }
-    })
-}
-
 /// Good inputs of the readers of data, and the readers, for fuzzing.
 #[cfg(test)]
 pub mod fuzzed {
     pub(crate) use super::cifar::fuzzed::{cifar_files, read_cifar};
     pub(crate) use super::idx::fuzzed::{idx_files, read_idx};
     pub(crate) use super::image_folder::fuzzed::{images, read_image};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Options that a set cannot do without.
+    const NEEDED: &str = "inputs = 3\nhidden = 2\noutputs = 2\ninput = [1, 4, 4]\ndir = \"nowhere\"\n\
+                          [teacher]\nname = \"mlp\"\nhidden = [2]";
+
+    /// A configuration of every data set.
+    fn of_every_set() -> Vec<DataConfig> {
+        let needed = NEEDED.parse::<Table>().unwrap();
+        let with = |known: &Known, options: Table| DataConfig::new(known.name, options);
+        let of = |known: &Known| {
+            let mut options = Table::new();
+            loop {
+                match with(known, options.clone()) {
+                    Ok(config) => return config,
+                    Err(error) => {
+                        let missing = error.split('`').nth(1).unwrap_or_else(|| panic!("{}: {error}", known.name));
+                        assert!(error.starts_with("missing field"), "{}: {error}", known.name);
+                        options.insert(missing.into(), needed[missing].clone());
+                    }
+                }
+            }
+        };
+        DATA_SETS.iter().map(of).collect()
+    }
+
+    #[test]
+    fn every_set_is_read_from_what_it_writes() {
+        for config in of_every_set() {
+            let text = toml::to_string(&config).unwrap();
+            assert!(text.starts_with(&format!("name = \"{}\"\n", config.name)), "{text}");
+            assert_eq!(toml::from_str::<DataConfig>(&text).unwrap(), config);
+            assert_eq!(config.clone(), config);
+        }
+    }
+
+    #[test]
+    fn every_set_refuses_an_option_that_it_does_not_have() {
+        for config in of_every_set() {
+            let mut options = config.source.options().unwrap();
+            options.insert("colour".into(), Value::Boolean(true));
+            let error = DataConfig::new(config.name, options).unwrap_err();
+            assert!(error.contains("unknown field `colour`, expected"), "{}: {error}", config.name);
+        }
+    }
+
+    #[test]
+    fn every_set_states_its_sizes_without_being_read() {
+        for config in of_every_set() {
+            let shape = config.shape().unwrap();
+            assert!(shape.outputs > 1 && config.examples() > 0, "{}", config.name);
+            assert!(shape.input.iter().product::<usize>() > 0, "{}", config.name);
+        }
+    }
+
+    #[test]
+    fn splits_of_emnist_are_named_with_it() {
+        for (name, classes) in [("emnist", 47), ("emnist_letters", 26), ("emnist_byclass", 62), ("emnist_by_class", 62)]
+        {
+            assert_eq!(named(name, None).unwrap().shape().unwrap().outputs, classes, "{name}");
+        }
+        assert!(named("emnist_runes", None).unwrap_err().to_string().contains("letters"));
+    }
+
+    #[test]
+    fn a_set_that_is_made_from_the_seed_says_so() {
+        for config in of_every_set().into_iter().filter(|config| config.depends_on_seed()) {
+            assert!(config.describe().unwrap_err().to_string().contains("nothing to look for"), "{}", config.name);
+        }
+    }
 }

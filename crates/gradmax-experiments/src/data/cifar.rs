@@ -7,16 +7,58 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
 use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
 
+use super::image_set::{ImageFiles, Set};
 use super::images::{Images, Size};
 
 /// Channels, height and width of every image.
 pub const SIZE: Size = [3, 32, 32];
 const PIXELS: usize = 3 * 32 * 32;
 
+/// CIFAR-10 (Krizhevsky 2009), from its published archive or the files in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cifar10 {}
+
+/// CIFAR-100 (Krizhevsky 2009), from its published archive or the files in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cifar100 {
+    /// Which labels are the classes; `fine` if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    labels: Option<Labels>,
+}
+
+/// Which labels of CIFAR-100 are the classes.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Labels {
+    /// The 100 classes.
+    #[default]
+    Fine,
+    /// The 20 superclasses.
+    Coarse,
+}
+
+impl Set for Cifar10 {
+    fn files(&self) -> impl ImageFiles {
+        CifarSet::Cifar10
+    }
+}
+
+impl Set for Cifar100 {
+    const OPTIONS: &[&str] = &["labels"];
+
+    fn files(&self) -> impl ImageFiles {
+        match self.labels.unwrap_or_default() {
+            Labels::Fine => CifarSet::Cifar100,
+            Labels::Coarse => CifarSet::Cifar100Coarse,
+        }
+    }
+}
+
 /// A data set in this format.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum CifarSet {
+enum CifarSet {
     Cifar10,
     /// With its 100 classes.
     Cifar100,
@@ -26,24 +68,16 @@ pub enum CifarSet {
 
 /// A half of a set.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Half {
+enum Half {
     Train,
     Test,
 }
 
 impl CifarSet {
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Cifar10 => "cifar10",
             Self::Cifar100 | Self::Cifar100Coarse => "cifar100",
-        }
-    }
-
-    pub fn classes(self) -> usize {
-        match self {
-            Self::Cifar10 => 10,
-            Self::Cifar100 => 100,
-            Self::Cifar100Coarse => 20,
         }
     }
 
@@ -96,9 +130,51 @@ impl CifarSet {
     }
 }
 
+impl ImageFiles for CifarSet {
+    fn size(&self) -> Size {
+        SIZE
+    }
+
+    fn classes(&self) -> usize {
+        match self {
+            Self::Cifar10 => 10,
+            Self::Cifar100 => 100,
+            Self::Cifar100Coarse => 20,
+        }
+    }
+
+    fn training(&self) -> usize {
+        50_000
+    }
+
+    fn find(&self, dir: Option<&Path>) -> Result<Option<PathBuf>> {
+        Ok(Some(find(*self, dir)?.path().to_path_buf()))
+    }
+
+    fn read(&self, dir: Option<&Path>) -> Result<[Images; 2]> {
+        read(*self, &find(*self, dir)?)
+    }
+
+    fn describe(&self, dir: Option<&Path>) -> Result<String> {
+        let source = find(*self, dir)?;
+        let [train, test] = read(*self, &source)?;
+        let right = match source {
+            Source::Archive(_) => "the checksum, record sizes and labels are right",
+            Source::Files(_) => "record sizes and labels are right (the archive with its checksum is not there)",
+        };
+        Ok(format!(
+            "{}: {} training and {} test images of 3x32x32 in {}; {right}",
+            self.name(),
+            train.classes.len(),
+            test.classes.len(),
+            source.path().display()
+        ))
+    }
+}
+
 /// Where a set is read from.
 #[derive(Debug, PartialEq)]
-pub enum Source {
+enum Source {
     /// The folder with the files.
     Files(PathBuf),
     /// The archive.
@@ -106,7 +182,7 @@ pub enum Source {
 }
 
 impl Source {
-    pub fn path(&self) -> &Path {
+    fn path(&self) -> &Path {
         match self {
             Self::Files(path) | Self::Archive(path) => path,
         }
@@ -114,7 +190,7 @@ impl Source {
 }
 
 /// Finds the set in a folder (or `data/NAME`): its files, there or in the archive's folder, or the archive.
-pub fn find(set: CifarSet, dir: Option<&Path>) -> Result<Source> {
+fn find(set: CifarSet, dir: Option<&Path>) -> Result<Source> {
     let dir = dir.map_or_else(|| Path::new("data").join(set.name()), Path::to_path_buf);
     let (archive, _, inside) = set.archive();
     let first = &set.files(Half::Train)[0];
@@ -137,7 +213,7 @@ pub fn find(set: CifarSet, dir: Option<&Path>) -> Result<Source> {
 }
 
 /// Reads training and test images; an archive's checksum is verified first.
-pub fn read(set: CifarSet, source: &Source) -> Result<[Images; 2]> {
+fn read(set: CifarSet, source: &Source) -> Result<[Images; 2]> {
     match source {
         Source::Files(folder) => {
             let half = |half| {

@@ -7,22 +7,59 @@ use anyhow::{Context, Result, bail};
 use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
 
+use super::image_set::{ImageFiles, Set};
 use super::images::{Images, Size};
 
 /// Channels, height and width of an image.
-pub const SIZE: Size = [1, 28, 28];
+const SIZE: Size = [1, 28, 28];
 const SIDE: usize = 28;
 const PIXELS: usize = SIDE * SIDE;
 
+/// MNIST (LeCun et al. 1998), from its four files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mnist {}
+
+/// Fashion-MNIST (Xiao et al. 2017), from its four files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FashionMnist {}
+
+/// EMNIST (Cohen et al. 2017), one of its splits, from its four files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Emnist {
+    /// Which split; `balanced` if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    split: Option<EmnistSplit>,
+}
+
+impl Set for Mnist {
+    fn files(&self) -> impl ImageFiles {
+        IdxSet::Mnist
+    }
+}
+
+impl Set for FashionMnist {
+    fn files(&self) -> impl ImageFiles {
+        IdxSet::FashionMnist
+    }
+}
+
+impl Set for Emnist {
+    const OPTIONS: &[&str] = &["split"];
+
+    fn files(&self) -> impl ImageFiles {
+        IdxSet::Emnist(self.split.unwrap_or_default())
+    }
+}
+
 /// A data set in this format.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum IdxSet {
+enum IdxSet {
     Mnist,
     FashionMnist,
     Emnist(EmnistSplit),
 }
 
-/// A split of EMNIST (Cohen et al. 2017).
+/// A split of EMNIST.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EmnistSplit {
@@ -30,8 +67,10 @@ pub enum EmnistSplit {
     #[default]
     Balanced,
     /// Digits, capitals and small letters.
+    #[serde(alias = "byclass")]
     ByClass,
     /// Digits and letters, those of one form merged.
+    #[serde(alias = "bymerge")]
     ByMerge,
     Digits,
     /// Letters, capitals and small ones together.
@@ -41,7 +80,7 @@ pub enum EmnistSplit {
 
 /// A half of a set.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Half {
+enum Half {
     Train,
     Test,
 }
@@ -58,12 +97,6 @@ impl EmnistSplit {
             Self::Mnist => ("mnist", 10, 60_000),
         }
     }
-
-    /// The split of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        let all = [Self::Balanced, Self::ByClass, Self::ByMerge, Self::Digits, Self::Letters, Self::Mnist];
-        all.into_iter().find(|split| split.about().0 == name)
-    }
 }
 
 impl IdxSet {
@@ -72,21 +105,6 @@ impl IdxSet {
             Self::Mnist => "mnist",
             Self::FashionMnist => "fashion_mnist",
             Self::Emnist(_) => "emnist",
-        }
-    }
-
-    pub fn classes(self) -> usize {
-        match self {
-            Self::Mnist | Self::FashionMnist => 10,
-            Self::Emnist(split) => split.about().1,
-        }
-    }
-
-    /// Training images of the full set.
-    pub fn training(self) -> usize {
-        match self {
-            Self::Mnist | Self::FashionMnist => 60_000,
-            Self::Emnist(split) => split.about().2,
         }
     }
 
@@ -130,8 +148,48 @@ impl IdxSet {
     }
 }
 
+impl ImageFiles for IdxSet {
+    fn size(&self) -> Size {
+        SIZE
+    }
+
+    fn classes(&self) -> usize {
+        match self {
+            Self::Mnist | Self::FashionMnist => 10,
+            Self::Emnist(split) => split.about().1,
+        }
+    }
+
+    fn training(&self) -> usize {
+        match self {
+            Self::Mnist | Self::FashionMnist => 60_000,
+            Self::Emnist(split) => split.about().2,
+        }
+    }
+
+    fn find(&self, dir: Option<&Path>) -> Result<Option<PathBuf>> {
+        folder(*self, dir).map(Some)
+    }
+
+    fn read(&self, dir: Option<&Path>) -> Result<[Images; 2]> {
+        let folder = folder(*self, dir)?;
+        Ok([read(*self, &folder, Half::Train)?, read(*self, &folder, Half::Test)?])
+    }
+
+    fn describe(&self, dir: Option<&Path>) -> Result<String> {
+        let [train, test] = ImageFiles::read(self, dir)?;
+        Ok(format!(
+            "{}: {} training and {} test images of 28x28 in {}; sizes, magic numbers and labels are right",
+            self.name(),
+            train.classes.len(),
+            test.classes.len(),
+            folder(*self, dir)?.display()
+        ))
+    }
+}
+
 /// The folder that holds the set.
-pub fn folder(set: IdxSet, dir: Option<&Path>) -> Result<PathBuf> {
+fn folder(set: IdxSet, dir: Option<&Path>) -> Result<PathBuf> {
     let candidates = match dir {
         Some(dir) => vec![dir.to_path_buf()],
         None => set.usual_folders(),
@@ -150,20 +208,8 @@ pub fn folder(set: IdxSet, dir: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-pub fn describe(set: IdxSet, dir: Option<&Path>) -> Result<String> {
-    let folder = folder(set, dir)?;
-    let (train, test) = (read(set, &folder, Half::Train)?, read(set, &folder, Half::Test)?);
-    Ok(format!(
-        "{}: {} training and {} test images of 28x28 in {}; sizes, magic numbers and labels are right",
-        set.name(),
-        train.classes.len(),
-        test.classes.len(),
-        folder.display()
-    ))
-}
-
 /// Reads images and labels of one half of a set, and checks that they belong together.
-pub fn read(set: IdxSet, folder: &Path, half: Half) -> Result<Images> {
+fn read(set: IdxSet, folder: &Path, half: Half) -> Result<Images> {
     let stem = set.stem(half);
     let (images_path, images) = contents(folder, &format!("{stem}-images"), IMAGES)?;
     let (labels_path, labels) = contents(folder, &format!("{stem}-labels"), LABELS)?;
@@ -356,7 +402,7 @@ mod tests {
             assert_eq!(folder(IdxSet::Mnist, Some(&dir)).unwrap(), dir, "{name}");
             let images = read(IdxSet::Mnist, &dir, Half::Train).unwrap();
             assert_eq!((images.classes, images.pixels[30]), (vec![3, 9], 30), "{name}");
-            assert!(describe(IdxSet::Mnist, Some(&dir)).is_ok(), "{name}");
+            assert!(IdxSet::Mnist.describe(Some(&dir)).is_ok(), "{name}");
         }
         let trailing = |bytes: Vec<u8>| [gzip(&bytes), b"something".to_vec()].concat();
         let dir = filled("trailing", IdxSet::Mnist, ["-idx3-ubyte.gz", "-idx1-ubyte.gz"], [3, 9], trailing);
@@ -383,7 +429,6 @@ mod tests {
             let dir = filled("emnist", set, ends, bad, |bytes| bytes);
             assert!(format!("{:#}", read(set, &dir, Half::Train).err().unwrap()).contains("out of range"));
         }
-        assert_eq!(EmnistSplit::named("letters"), Some(EmnistSplit::Letters));
     }
 
     #[test]

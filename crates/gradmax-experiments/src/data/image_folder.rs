@@ -13,18 +13,111 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
-use gradmax::training::{Batch, Examples, Target};
+use gradmax::training::{Batch, Examples, Supervised, Target};
 use gradmax::{Error, Seed};
 use image::ImageFormat;
 use rayon::ThreadPool;
+use serde::{Deserialize, Serialize};
 
 use self::decode::decode;
-use super::{AnyExamples, SharedExamples};
-use crate::failure::caught;
+use super::source::{AnyExamples, DataSet, DataShape, DataSource, SharedExamples};
+use crate::failure::{caught, misuse};
+use crate::output;
+
+/// A folder with `train/CLASS/*.jpg` and `val/CLASS/*.jpg`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFolder {
+    /// The folder with `train` and `test` (or `valid`) in it.
+    dir: PathBuf,
+    /// Height and width that images are brought to.
+    #[serde(default = "default_side")]
+    size: usize,
+    /// Number of classes; counted in the folder if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    classes: Option<usize>,
+    /// Whether images that cannot be read are passed over, in place of ending the run.
+    #[serde(default)]
+    skip_damaged: bool,
+}
+
+fn default_side() -> usize {
+    224
+}
+
+const IMAGENET_CLASSES: usize = 1000;
+const IMAGENET_TRAINING: usize = 1_281_167;
+
+impl DataSource for ImageFolder {
+    /// What the folder says, or ImageNet's sizes if it is not there yet; see [`assumption`](Self::assumption).
+    fn shape(&self) -> Result<DataShape> {
+        let counted = || classes(&self.dir).unwrap_or(IMAGENET_CLASSES);
+        Ok(DataShape { input: [3, self.size, self.size], outputs: self.classes.unwrap_or_else(counted) })
+    }
+
+    fn examples(&self) -> usize {
+        training_images(&self.dir).map_or(IMAGENET_TRAINING, |train| train.count())
+    }
+
+    fn load(&self, _seed: Seed, device: &Device) -> Result<DataSet> {
+        let both = listings(&self.dir)?;
+        left_out(&both).into_iter().for_each(|files| output::say(&format!("warning: {files}")));
+        let [train, test] = both;
+        if let Some(classes) = self.classes.filter(|classes| *classes != train.classes()) {
+            return Err(misuse(format!(
+                "`data.classes` is {classes}, but {} has {} class folders; has it changed?",
+                self.dir.display(),
+                train.classes()
+            )));
+        }
+        let folder =
+            |listing| Box::new(FolderExamples::new(listing, self.size, self.skip_damaged, device)) as AnyExamples;
+        Ok(DataSet { train: folder(train), test: folder(test), task: Supervised::Classification })
+    }
+
+    fn check(&self, batch_size: Option<usize>) -> Result<()> {
+        if self.size == 0 {
+            return Err(misuse("`data.size` is 0; images need at least one pixel"));
+        }
+        if self.classes == Some(0) {
+            return Err(misuse("`data.classes` is 0; leave it out to count the class folders"));
+        }
+        match batch_size {
+            Some(_) => Ok(()),
+            None => Err(misuse("folders of images are read in batches; set `training.batch_size`")),
+        }
+    }
+
+    fn dir_mut(&mut self) -> Option<&mut PathBuf> {
+        Some(&mut self.dir)
+    }
+
+    fn locate(&mut self) -> Result<()> {
+        self.classes = self.classes.or_else(|| classes(&self.dir).ok());
+        Ok(())
+    }
+
+    fn assumption(&self) -> Option<String> {
+        (self.classes.is_none() && classes(&self.dir).is_err()).then(|| {
+            format!(
+                "{} has no folder `train`, so that the numbers are for {IMAGENET_CLASSES} classes, as ImageNet has them",
+                self.dir.display()
+            )
+        })
+    }
+
+    fn place(&self) -> Result<String> {
+        Ok(self.dir.display().to_string())
+    }
+
+    fn describe(&self) -> Result<String> {
+        describe(&self.dir)
+    }
+}
 
 /// The files of one half of a folder, with their classes.
 #[derive(Debug)]
-pub struct Listing {
+struct Listing {
     root: PathBuf,
     classes: Vec<OsString>,
     /// Class and file name of each image.
@@ -35,7 +128,7 @@ pub struct Listing {
 
 impl Listing {
     /// Lists `folder/CLASS/*`, classes and files in the order of their names.
-    pub fn read(root: &Path) -> Result<Self> {
+    fn read(root: &Path) -> Result<Self> {
         let classes = names(root, true)?;
         if classes.is_empty() {
             bail!("{} has no class folders; images belong into {}/CLASS/", root.display(), root.display());
@@ -61,12 +154,12 @@ impl Listing {
         Ok(Self { root: root.to_path_buf(), classes, files, left_out })
     }
 
-    pub fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.files.len()
     }
 
     /// Number of classes.
-    pub fn classes(&self) -> usize {
+    fn classes(&self) -> usize {
         self.classes.len()
     }
 
@@ -77,7 +170,7 @@ impl Listing {
 }
 
 /// Which files are not read, in a sentence; none if all are.
-pub fn left_out(listings: &[Listing]) -> Option<String> {
+fn left_out(listings: &[Listing]) -> Option<String> {
     let all = listings.iter().flat_map(|listing| &listing.left_out).collect::<Vec<_>>();
     let named = all.iter().take(NAMED).map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let more = if all.len() > NAMED { format!(" and {} more", all.len() - NAMED) } else { String::new() };
@@ -119,7 +212,7 @@ fn names(folder: &Path, folders: bool) -> Result<Vec<OsString>> {
 }
 
 /// Training and test images of a folder, with the same classes.
-pub fn listings(dir: &Path) -> Result<[Listing; 2]> {
+fn listings(dir: &Path) -> Result<[Listing; 2]> {
     let (train, test) = (training_images(dir)?, half(dir, &["val", "valid", "validation", "test"])?);
     if train.classes != test.classes {
         let lacks = |a: &Listing, b: &Listing| a.classes.iter().find(|class| !b.classes.contains(class)).cloned();
@@ -137,7 +230,7 @@ pub fn listings(dir: &Path) -> Result<[Listing; 2]> {
 }
 
 /// Training images of a folder.
-pub fn training_images(dir: &Path) -> Result<Listing> {
+fn training_images(dir: &Path) -> Result<Listing> {
     half(dir, &["train"])
 }
 
@@ -153,12 +246,12 @@ fn half(dir: &Path, known: &[&str]) -> Result<Listing> {
 }
 
 /// Number of classes of a folder.
-pub fn classes(dir: &Path) -> Result<usize> {
+fn classes(dir: &Path) -> Result<usize> {
     Ok(names(&dir.join("train"), true)?.len())
 }
 
 /// Reads every image as training does, and says how many there are; or which of them cannot be read, all of them.
-pub fn describe(dir: &Path) -> Result<String> {
+fn describe(dir: &Path) -> Result<String> {
     let both = listings(dir)?;
     let (left_out, classes) = (left_out(&both), both[0].classes());
     let counts = both.each_ref().map(Listing::count);
@@ -198,7 +291,7 @@ const CHECKED_SIZE: usize = 224;
 const CHECKED_TOGETHER: usize = 1024;
 
 /// Images that are read when they are needed; only those of a few batches are in memory.
-pub struct ImageFolder {
+struct FolderExamples {
     listing: Arc<Listing>,
     size: usize,
     skip_damaged: bool,
@@ -232,7 +325,7 @@ type Decoded = (usize, std::result::Result<Vec<u8>, Unreadable>);
 /// Announced batches that are kept at most.
 const UPCOMING: usize = 4;
 
-impl ImageFolder {
+impl FolderExamples {
     /// Square images of this size from the listed files.
     pub fn new(listing: Listing, size: usize, skip_damaged: bool, device: &Device) -> Self {
         Self {
@@ -300,7 +393,7 @@ fn start(
     images
 }
 
-impl Examples for ImageFolder {
+impl Examples for FolderExamples {
     type Input = Tensor<4>;
     type Target = Target;
 
@@ -337,7 +430,7 @@ impl Examples for ImageFolder {
     }
 }
 
-impl SharedExamples for ImageFolder {
+impl SharedExamples for FolderExamples {
     fn for_one_run(&self) -> AnyExamples {
         Box::new(Self {
             listing: self.listing.clone(),
@@ -396,9 +489,9 @@ mod tests {
         folder
     }
 
-    fn images(folder: &Path, size: usize) -> ImageFolder {
+    fn images(folder: &Path, size: usize) -> FolderExamples {
         let [train, _] = listings(folder).unwrap();
-        ImageFolder::new(train, size, false, &Device::flex())
+        FolderExamples::new(train, size, false, &Device::flex())
     }
 
     fn pixels(batch: Result<Batch<Tensor<4>>, Error>) -> Vec<f32> {
@@ -588,7 +681,7 @@ mod tests {
         let class = folder.join("train").join("bees");
         fs::rename(class.join("1.jpg"), class.join(OsStr::from_bytes(b"caf\xe9.jpg"))).unwrap();
         let [train, _] = listings(&folder).unwrap();
-        let images = ImageFolder::new(train, 16, false, &Device::flex());
+        let images = FolderExamples::new(train, 16, false, &Device::flex());
         let all = (0..images.count()).collect::<Vec<_>>();
         assert_eq!(pixels(images.batch(&all)).len(), 6 * 3 * 256);
     }
@@ -605,7 +698,7 @@ mod tests {
         assert!(said.contains("bees/0.jpg: ") && said.contains("bees/2.jpg: "), "{said}");
 
         let [train, _] = listings(&folder).unwrap();
-        let images = ImageFolder::new(train, 16, true, &Device::flex());
+        let images = FolderExamples::new(train, 16, true, &Device::flex());
         let batch = images.batch(&[3, 1, 5, 4]).unwrap();
         assert_eq!((batch.input.dims(), batch.target.count()), ([2, 3, 16, 16], 2));
         let Target::Classes(classes) = batch.target else { unreachable!("folders are classes") };

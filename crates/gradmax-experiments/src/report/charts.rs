@@ -1,16 +1,5 @@
 //! The charts of a report, a file each.
 
-mod cost;
-mod difference;
-mod event_cost;
-mod event_gradient;
-mod gradient;
-mod parameters;
-mod test;
-mod time;
-mod training_loss;
-mod width;
-
 use std::collections::BTreeSet;
 
 use gradmax::event::Receipt;
@@ -21,19 +10,28 @@ use super::chart::{Chart, LineChart};
 use super::series::{MethodRuns, Series, averaged};
 use crate::config::CompareConfig;
 
-/// Every chart, in the order of the page.
-pub const CHARTS: [fn(&Shown<'_>) -> Option<Charted>; 10] = [
-    training_loss::chart,
-    cost::chart,
-    time::chart,
-    test::chart,
-    difference::chart,
-    gradient::chart,
-    width::chart,
-    parameters::chart,
-    event_gradient::chart,
-    event_cost::chart,
-];
+/// A line a chart: its file, in the order of the page.
+macro_rules! charts {
+    ($($file:ident;)+) => {
+        $(mod $file;)+
+
+        /// Every chart, in the order of the page.
+        pub const CHARTS: &[fn(&Shown<'_>) -> Option<Charted>] = &[$($file::chart),+];
+    };
+}
+
+charts! {
+    training_loss;
+    cost;
+    time;
+    test;
+    difference;
+    gradient;
+    width;
+    parameters;
+    event_gradient;
+    event_cost;
+}
 
 /// A chart with its heading and what to know about it.
 pub struct Charted {

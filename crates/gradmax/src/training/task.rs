@@ -1,22 +1,30 @@
 //! What a network is trained to do: the loss, the score, and what they are counted over.
 
-pub(crate) mod classification;
-pub(crate) mod next_token;
-pub(crate) mod regression;
-pub(crate) mod supervised;
-
 use std::ops::Add;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub use self::classification::Classification;
-pub use self::next_token::NextToken;
-pub use self::regression::Regression;
-pub use self::supervised::{Supervised, Target};
 use crate::error::Error;
 use crate::site::output::Output;
 use crate::sums::Sums;
+
+/// A line a task: its file, and what that gives.
+macro_rules! tasks {
+    ($($file:ident { $($item:ident),+ })+) => {
+        $(
+            pub(crate) mod $file;
+            pub use self::$file::{$($item),+};
+        )+
+    };
+}
+
+tasks! {
+    regression { Regression }
+    classification { Classification }
+    next_token { NextToken }
+    supervised { Supervised, Target }
+}
 
 /// A kind of learning: what a network's outputs should be, and how far they are from that.
 pub trait Task: Clone {

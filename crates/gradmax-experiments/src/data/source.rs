@@ -1,0 +1,129 @@
+//! What a data set is to an experiment: sizes that are known beforehand, and examples once it is read.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use burn::tensor::{Device, Tensor};
+use gradmax::Seed;
+use gradmax::training::{Examples, InMemory, Supervised, Target};
+
+use super::images::Size;
+use crate::failure::misuse;
+
+/// A data set with its options, as `[data]` of a configuration names it.
+pub trait DataSource: Debug + Send + Sync {
+    /// Sizes of an example and of the network's output, known before the data is read.
+    ///
+    /// # Errors
+    /// If the options do not fit together.
+    fn shape(&self) -> Result<DataShape>;
+
+    /// Number of training examples, as far as it is known without reading the data.
+    fn examples(&self) -> usize;
+
+    /// Reads or makes the data.
+    ///
+    /// # Errors
+    /// If the data is not there, or damaged.
+    fn load(&self, seed: Seed, device: &Device) -> Result<DataSet>;
+
+    /// Checks what can be checked without reading the data.
+    ///
+    /// # Errors
+    /// If an option makes no sense, alone or with the batches that are trained on.
+    fn check(&self, _batch_size: Option<usize>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether every seed has data of its own.
+    fn depends_on_seed(&self) -> bool {
+        false
+    }
+
+    /// The folder that the options name.
+    fn dir_mut(&mut self) -> Option<&mut PathBuf> {
+        None
+    }
+
+    /// Writes into the options what depends on the current folder or on data that may be gone later: where the data
+    /// was found, how many classes there are.
+    ///
+    /// # Errors
+    /// If the current folder cannot be told.
+    fn locate(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is taken for granted about data that is not there, in a sentence.
+    fn assumption(&self) -> Option<String> {
+        None
+    }
+
+    /// Where the data is read from, as `gradmax data path` prints it.
+    ///
+    /// # Errors
+    /// If it is not there.
+    fn place(&self) -> Result<String> {
+        Err(misuse("this data is made from its options and the seed; there is nothing to look for"))
+    }
+
+    /// Reads the data whole and says what is in it, as `gradmax data check` prints it.
+    ///
+    /// # Errors
+    /// If the data is not there, or anything is wrong with it.
+    fn describe(&self) -> Result<String> {
+        self.place()
+    }
+}
+
+/// Numbers that are known before the data is read.
+pub struct DataShape {
+    /// Channels, height and width of an example.
+    pub input: Size,
+    /// Number of outputs.
+    pub outputs: usize,
+}
+
+/// Training and test examples on a device.
+pub struct DataSet {
+    /// Training examples.
+    pub train: AnyExamples,
+    /// Test examples.
+    pub test: AnyExamples,
+    /// What is to be learned.
+    pub task: Supervised,
+}
+
+impl DataSet {
+    /// The same examples for another run, side by side with this one: with nothing that the two would take from each
+    /// other.
+    pub fn for_one_run(&self) -> Self {
+        Self { train: self.train.for_one_run(), test: self.test.for_one_run(), task: self.task }
+    }
+
+    /// Images that were passed over so far, each with the reason.
+    pub fn passed_over(&self) -> Vec<String> {
+        [self.train.passed_over(), self.test.passed_over()].concat()
+    }
+}
+
+/// Examples for the networks of this program, which runs side by side can share.
+pub trait SharedExamples: Examples<Input = Tensor<4>, Target = Target> + Send + Sync {
+    /// The same examples for one run, without the state of any other.
+    fn for_one_run(&self) -> AnyExamples;
+
+    /// Examples that were passed over because they cannot be read, each with the reason.
+    fn passed_over(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Examples of any kind.
+pub type AnyExamples = Box<dyn SharedExamples>;
+
+impl SharedExamples for InMemory<Tensor<4>> {
+    fn for_one_run(&self) -> AnyExamples {
+        Box::new(self.clone())
+    }
+}
