@@ -33,6 +33,7 @@ macro_rules! data_sets {
 data_sets! {
     teacher_student: "teacher_student" is teacher_student::TeacherStudent;
     conv_teacher_student: "conv_teacher_student" is conv_teacher_student::ConvTeacherStudent;
+    two_spirals: "two_spirals" is two_spirals::TwoSpirals;
     digits: "digits" is ImageSet<digits::Digits>;
     idx: "mnist" is ImageSet<idx::Mnist>, "fashion_mnist" is ImageSet<idx::FashionMnist>, "emnist" is ImageSet<idx::Emnist>;
     cifar: "cifar10" is ImageSet<cifar::Cifar10>, "cifar100" is ImageSet<cifar::Cifar100>;
