@@ -288,22 +288,30 @@ impl Experiment {
                 self.seed, self.compare.seeds
             )));
         }
-        if let Some(growth) = self.growth.as_mut().filter(|growth| growth.policy == policy::PERIODIC) {
-            growth.order.get_or_insert_default();
-        }
-        if let Some(growth) = &self.growth {
+        if let Some(growth) = self.growth.as_mut() {
+            growth.check()?;
             let given = std::mem::take(&mut self.policies);
             let full = policy::full_options(growth, &given)?;
             self.policies.extend(Some((growth.policy.clone(), full)).filter(|(_, options)| !options.is_empty()));
-            growth.placement().check()?;
-            if growth.batch == GrowthBatch::Examples(0) {
-                return Err(misuse("`growth.batch.examples` is 0; growth needs at least one example to look at"));
-            }
-            if growth.tolerance.is_nan() || growth.tolerance < 0.0 {
-                return Err(misuse(format!("`growth.tolerance` is {}; it must not be negative", growth.tolerance)));
-            }
         }
         Ok(self)
+    }
+}
+
+impl GrowthConfig {
+    /// Checks what does not depend on the policy, and fills in what the periodic one has by default.
+    fn check(&mut self) -> Result<()> {
+        if self.policy == policy::PERIODIC {
+            self.order.get_or_insert_default();
+        }
+        self.placement().check()?;
+        if self.batch == GrowthBatch::Examples(0) {
+            return Err(misuse("`growth.batch.examples` is 0; growth needs at least one example to look at"));
+        }
+        match self.tolerance.is_nan() || self.tolerance < 0.0 {
+            true => Err(misuse(format!("`growth.tolerance` is {}; it must not be negative", self.tolerance))),
+            false => Ok(()),
+        }
     }
 }
 

@@ -215,8 +215,6 @@ fn fill_bars<Y>(
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
-    // Names stand below the middle of each group: tick marks at whole numbers would stand between them.
-    let every = chart.groups.len().div_ceil(12).max(1);
     context
         .configure_mesh()
         .disable_x_mesh()
@@ -230,37 +228,56 @@ where
         .y_label_formatter(&|y| short(*y))
         .y_desc(chart.y_label.as_str())
         .draw()?;
-    let share = 0.84 / chart.series.len().max(1) as f64;
     for (index, series) in chart.series.iter().enumerate() {
-        let (color, _) = (theme.series)(index);
-        for (group, bar) in series.bars.iter().enumerate() {
-            let Some(bar) = bar else { continue };
-            let left = group as f64 + 0.08 + share * index as f64;
-            let middle = left + 0.45 * share;
-            let inside = [bar.low, bar.value, bar.high].map(|y| y.clamp(floor, ceiling));
-            let whisker =
-                |ink: RGBColor| LineSeries::new([(middle, inside[0]), (middle, inside[2])], ink.stroke_width(1));
-            match chart.shape {
-                BarShape::Bar => {
-                    let corners = [(left, floor), (left + 0.9 * share, inside[1])];
-                    context.draw_series([Rectangle::new(corners, color.filled())])?;
-                    if bar.high > bar.low {
-                        context.draw_series(whisker(theme.ink))?;
-                    }
-                }
-                BarShape::Dot { .. } => {
-                    context.draw_series(whisker(color))?;
-                    context.draw_series([Circle::new((middle, inside[1]), 5, color.filled())])?;
-                }
-            }
+        for (group, bar) in series.bars.iter().enumerate().filter_map(|(group, bar)| Some((group, bar.as_ref()?))) {
+            draw_bar(&mut context, (chart, theme), [group, index], bar, [floor, ceiling])?;
         }
     }
     let plot = context.plotting_area();
-    // Places within the plot are those of the whole picture; the area may be a part of it.
-    let ((left, top), (width, height)) = (plot.get_base_pixel(), plot.dim_in_pixel());
+    name_groups(chart, theme, area, (plot.get_base_pixel(), plot.dim_in_pixel()))
+}
+
+/// One series' bar in a group, with its whisker.
+fn draw_bar<Y: Ranged<ValueType = f64>>(
+    context: &mut Context<'_, '_, Y>,
+    (chart, theme): (&BarChart, &Theme<'_>),
+    [group, index]: [usize; 2],
+    bar: &Bar,
+    [floor, ceiling]: [f64; 2],
+) -> Drawn {
+    let share = 0.84 / chart.series.len().max(1) as f64;
+    let left = group as f64 + 0.08 + share * index as f64;
+    let (middle, (color, _)) = (left + 0.45 * share, (theme.series)(index));
+    let inside = [bar.low, bar.value, bar.high].map(|y| y.clamp(floor, ceiling));
+    let whisker = |ink: RGBColor| LineSeries::new([(middle, inside[0]), (middle, inside[2])], ink.stroke_width(1));
+    match chart.shape {
+        BarShape::Bar => {
+            let corners = [(left, floor), (left + 0.9 * share, inside[1])];
+            context.draw_series([Rectangle::new(corners, color.filled())])?;
+            if bar.high > bar.low {
+                context.draw_series(whisker(theme.ink))?;
+            }
+        }
+        BarShape::Dot { .. } => {
+            context.draw_series(whisker(color))?;
+            context.draw_series([Circle::new((middle, inside[1]), 5, color.filled())])?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of groups, each below the middle of its own: tick marks at whole numbers would stand between them. A plot
+/// is given by its place in the whole picture, of which the area may be a part, and its size.
+fn name_groups(
+    chart: &BarChart,
+    theme: &Theme<'_>,
+    area: &Area<'_>,
+    ((left, top), (width, height)): ((i32, i32), (u32, u32)),
+) -> Drawn {
     let (left, top) = (left - area.get_base_pixel().0, top - area.get_base_pixel().1);
     let (bottom, width) = (top + height as i32, f64::from(width) / chart.groups.len() as f64);
     let centred = |size| text(size, theme.ink).pos(Pos::new(HPos::Center, VPos::Top));
+    let every = chart.groups.len().div_ceil(12).max(1);
     for (group, name) in chart.groups.iter().enumerate().step_by(every) {
         let x = left + ((group as f64 + 0.5) * width) as i32;
         area.draw(&Text::new(name.clone(), (x, bottom + 7), centred(15)))?;

@@ -73,6 +73,7 @@ impl Chosen {
     /// branch.
     pub(crate) fn predicted_gradient_norm(&self) -> f64 {
         let predicted = self.blocks.iter().map(|block| block.neurons.predicted_gradient_norm());
+        // Neurons that a norm mixes receive more than their own directions give.
         match predicted.collect::<Option<Vec<_>>>().filter(|_| self.site.neurons_are_independent()) {
             Some(norms) => norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt(),
             None => self.gradient_norms()[0],

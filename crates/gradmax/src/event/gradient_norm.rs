@@ -32,6 +32,7 @@ impl ModuleVisitor for SquaredNorm<'_> {
 pub(crate) fn gradients_of_parts<N: Growable>(network: &N, parts: &[Part<'_, N>]) -> Result<GradientsParams, Error> {
     let mut sum = GradientsAccumulator::new();
     for part in parts {
+        // Weighted before the backward pass: a scalar costs less than all gradients.
         let loss = part.run(network, &mut ())?.loss.mul_scalar(part.weight);
         sum.accumulate(network, GradientsParams::from_grads(loss.backward(), network));
     }

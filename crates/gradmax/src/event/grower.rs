@@ -1,28 +1,22 @@
 //! A growth event: look, choose weights, widen, and verify.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
-use burn::tensor::{Device, Tensor};
-use flexconv::{computes_on_threads, map_side_by_side};
+use burn::tensor::Device;
 
 use crate::error::Error;
-use crate::event::chosen::{Chosen, ChosenBlock, magnitudes};
+use crate::event::checks::{check_names, check_sites};
+use crate::event::choose::PlannedSite;
+use crate::event::chosen::{Chosen, magnitudes};
 use crate::event::context::EventContext;
 use crate::event::look::{Clock, EVIDENCE_MEMORY, Look, Taken, independent};
-use crate::event::loss_on_batch::OnGrowthBatch;
 use crate::event::pass::{Part, Pass, TrainingPass};
 use crate::event::plan::Planned;
 use crate::event::receipt::{Receipt, SiteReceipt, Timing};
-use crate::event::verify::{Before, Grown, ONLY_ROUNDING, Verification, Verified, gradient_rounding, verify};
-use crate::matrix::Matrix;
-use crate::methods::growth_loss::{AtBlock, GrowthLoss, NetworkLoss};
-use crate::methods::method::{GrowthMethod, Need, Request};
-use crate::methods::placement::{Placement, Scale};
-use crate::operator::branch::{Branch, gradients_of};
-use crate::operator::growth_operator::GrowthOperator;
-use crate::operator::seen::{Seen, Source};
+use crate::event::verify::{Before, Grown, Verification, Verified, verify};
+use crate::methods::method::GrowthMethod;
+use crate::methods::placement::Placement;
 use crate::seed::Seed;
 use crate::site::declaration::{Site, site_named};
 use crate::site::growable::device_of;
@@ -31,22 +25,21 @@ use crate::site::probe::Probe;
 use crate::site::side::Side;
 use crate::sums::{SharedSums, Sums, alone};
 use crate::surgery::addition::Addition;
-use crate::surgery::carry::{Carried, KnownParameters, SecondMoments, carry_by, paths_of};
+use crate::surgery::carry::{Carried, SecondMoments, carry_by, paths_of};
 use crate::surgery::index_map::IndexMaps;
-use crate::surgery::new_neurons::{Changes, NewNeurons};
 use crate::surgery::widen::{shift, widen_by, widen_gradients};
 
 /// Grows networks with one growth method.
 pub struct Grower {
-    method: Box<dyn GrowthMethod>,
+    pub(super) method: Box<dyn GrowthMethod>,
     name: Option<String>,
-    placement: Placement,
+    pub(super) placement: Placement,
     second_moments: SecondMoments,
     verification: Verification,
     tolerance: f64,
     evidence_memory: usize,
     seed: Seed,
-    sums: SharedSums,
+    pub(super) sums: SharedSums,
 }
 
 /// A grown network, with everything that training goes on with.
@@ -171,7 +164,7 @@ impl Grower {
     }
 
     /// The side that the growth method leaves zero at a site.
-    fn zero_side_of(&self, site: &Site) -> Option<Side> {
+    pub(super) fn zero_side_of(&self, site: &Site) -> Option<Side> {
         self.method.zero_side(self.placement.zero_side.at(site))
     }
 
@@ -256,7 +249,7 @@ impl Grower {
         &self,
         network: &N,
         optimizer: &ModuleOptimizer,
-        planned: Vec<(Site, usize)>,
+        planned: Vec<PlannedSite>,
         parts: &[Part<'_, N>],
         context: EventContext,
         (taken, probe): (&Taken<N>, f64),
@@ -267,55 +260,21 @@ impl Grower {
             return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
         }
         let mut clock = Clock::start(&device);
-
-        let seed = self.seed.at(context.event as u64);
-        if self.placement.scale == Scale::Joint {
-            planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
-        }
-        let replay = looked.replay(looking, parts);
-        let loss = OnGrowthBatch { network, parts, sums: &self.sums };
-        let loss = self.method.needs().contains(&Need::Loss).then_some(&loss as &dyn NetworkLoss);
-        let (seen, sums) = (looked.seen(&replay), &self.sums);
-        let chosen = match seen.source {
-            // Each pass over the growth batch shows all sites.
-            Source::Again(_) => self.choose(planned, seen, seed, loss)?,
-            Source::Kept(evidence) => {
-                let choose =
-                    |one, loss| self.choose(vec![one], Seen { source: Source::Kept(evidence), sums }, seed, loss);
-                let chosen = match loss {
-                    // Several machines meet in the order of the sites.
-                    None if computes_on_threads(&device) && self.sums.is_alone() => {
-                        map_side_by_side(planned, |one| choose(one, None)).into_iter().collect()
-                    }
-                    _ => planned.into_iter().map(|one| choose(one, loss)).collect::<Result<Vec<_>, _>>(),
-                };
-                chosen?.into_iter().flatten().collect()
-            }
-        };
+        let chosen = self.choose(planned, network, parts, taken, self.seed.at(context.event as u64))?;
         let initialize = clock.lap();
 
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
         let extensions = additions.iter().flat_map(Addition::all).cloned().collect::<Vec<_>>();
         let maps = IndexMaps::of(&extensions);
-        let preserves = chosen.iter().all(Chosen::preserves_function);
-        let keeps_gradients = chosen.iter().all(Chosen::keeps_gradients) && !meet(&chosen);
-        let pass = match keeps_gradients && context.batch_is_training_step {
-            true => looked.pass.take(),
-            false => None,
-        };
-        // A pass that training goes on from counts in the running statistics; any other does not.
-        let shifts = chosen.iter().flat_map(Chosen::changes).collect::<Vec<_>>();
-        let shifted = shift(independent(if pass.is_some() { looking } else { network }), &shifts);
-        let grown = widen_by(shifted, &maps)?;
-        let training_pass = pass.map(|pass| widen_pass(pass, &grown, &chosen));
+        let (grown, training_pass) = widened(network, taken, &chosen, &maps, context)?;
         let widen = clock.lap();
 
         let Carried { optimizer, reset, unknown_fields } = carry_by(optimizer.clone(), &maps, self.second_moments)?;
         let carry = clock.lap();
 
-        let tolerance = preserves.then_some(self.tolerance);
+        let tolerance = chosen.iter().all(Chosen::preserves_function).then_some(self.tolerance);
         let before = Before { network, looked, sums: &self.sums };
-        let magnitudes = magnitudes(&chosen, looked.seen(&replay))?;
+        let magnitudes = magnitudes(&chosen, looked.seen(&looked.replay(looking, parts)))?;
         let what =
             Grown { step: context.step, chosen: &chosen, magnitudes: &magnitudes, additions: &additions, maps: &maps };
         let verified = verify(self.verification, &before, (&grown, &what), parts, tolerance)?;
@@ -346,7 +305,7 @@ impl Grower {
         network: &N,
         plan: &[Planned],
         device: &Device,
-    ) -> Result<Vec<(Site, usize)>, Error> {
+    ) -> Result<Vec<PlannedSite>, Error> {
         let sites = network.sites();
         check_sites(network, &sites)?;
         check_names(plan.iter().map(|planned| planned.site.as_str()))?;
@@ -361,79 +320,31 @@ impl Grower {
         };
         plan.iter().map(find).collect()
     }
+}
 
-    /// Checks that a gradient arrives at a site, and not rounding only: scale `joint` would divide by its norm.
-    fn check_gradient<N: Growable>(&self, site: &Site, network: &N, parts: &[Part<'_, N>]) -> Result<(), Error> {
-        match gradient_rounding(&site.name, network, parts, &self.sums)? > ONLY_ROUNDING {
-            false => Ok(()),
-            true => Err(Error::Method {
-                method: self.method().to_string(),
-                site: site.name.clone(),
-                reason:
-                    "the gradient that arrives at it is no more than rounding, so scale `joint` has nothing to divide \
-                         by; use scale `mean`, or leave the site out"
-                        .into(),
-            }),
-        }
-    }
+/// A network with new neurons, and the pass over the growth batch that a training step can go on from.
+type Widened<N> = (N, Option<TrainingPass<<N as Growable>::Output>>);
 
-    fn needs_operator(&self) -> bool {
-        self.method.needs().contains(&Need::Operator) || self.placement.scale == Scale::Joint
-    }
-
-    /// The weights of new neurons at these sites, block by block, and the gradients they will receive.
-    fn choose(
-        &self,
-        planned: Vec<(Site, usize)>,
-        seen: Seen<'_>,
-        seed: Seed,
-        loss: Option<&dyn NetworkLoss>,
-    ) -> Result<Vec<Chosen>, Error> {
-        let zero_side = |site: &Site| self.zero_side_of(site).unwrap_or(Side::Outgoing);
-        let blocks =
-            planned.iter().flat_map(|(site, count)| (0..site.blocks()).map(move |block| (site, *count, block)));
-        let branches = blocks.clone().map(|(site, _, block)| Branch::new(site, block, seen));
-        let branches = branches.collect::<Result<Vec<_>, _>>()?;
-        let operators = match self.needs_operator() {
-            true => {
-                let placed = branches.iter().map(|branch| (branch, zero_side(&branch.block.site)));
-                GrowthOperator::of_branches(&placed.collect::<Vec<_>>())?.into_iter().map(Some).collect()
-            }
-            false => branches.iter().map(|_| None).collect::<Vec<_>>(),
-        };
-        let neurons = blocks.zip(&branches).zip(&operators).map(|(((site, count, block), branch), operator)| {
-            let (blocks, seed) = (site.blocks(), seed.fold(&site.name));
-            let loss = loss.map(|network| AtBlock { network, site, block });
-            let request = Request {
-                site: &site.name,
-                count: count / blocks,
-                width: site.width() / blocks,
-                fan_in: site.fan_in(),
-                fan_out: site.fan_out(),
-                zero_side: zero_side(site),
-                placement: self.placement,
-                seed: if blocks == 1 { seed } else { seed.at(block as u64) },
-                method: self.method(),
-                layers: site,
-                block,
-                needs: self.method.needs(),
-                branch,
-                operator: operator.as_ref(),
-                loss: loss.as_ref().map(|loss| loss as &dyn GrowthLoss),
-            };
-            let neurons = self.method.neurons(&request)?;
-            check_neurons(&neurons, &request)?;
-            Ok(neurons)
-        });
-        let neurons = neurons.collect::<Result<Vec<_>, Error>>()?;
-        let gradients = gradients_of(&branches.iter().zip(&neurons).collect::<Vec<_>>())?;
-        let mut chosen =
-            neurons.into_iter().zip(gradients).map(|(neurons, gradients)| ChosenBlock { neurons, gradients });
-        let sites = planned.iter().map(|(site, _)| site);
-        Ok(sites
-            .map(|site| Chosen { site: site.clone(), blocks: chosen.by_ref().take(site.blocks()).collect() })
-            .collect())
-    }
+/// Widens the network by what was chosen.
+fn widened<N: Growable>(
+    network: &N,
+    taken: &Taken<N>,
+    chosen: &[Chosen],
+    maps: &IndexMaps<'_>,
+    context: EventContext,
+) -> Result<Widened<N>, Error> {
+    // A training step may go on from this pass only if the grown network's own pass would give the same gradients.
+    let keeps_gradients = chosen.iter().all(Chosen::keeps_gradients) && !meet(chosen);
+    let pass = match keeps_gradients && context.batch_is_training_step {
+        true => taken.looked.pass.take(),
+        false => None,
+    };
+    // A pass that training goes on from counts in the running statistics; any other does not.
+    let counted = if pass.is_some() { &taken.looking } else { network };
+    let shifts = chosen.iter().flat_map(Chosen::changes).collect::<Vec<_>>();
+    let grown = widen_by(shift(independent(counted), &shifts), maps)?;
+    let pass = pass.map(|pass| widen_pass(pass, &grown, chosen));
+    Ok((grown, pass))
 }
 
 /// Whether new weights between the new neurons of one site and those of another receive a gradient: the ones are not
@@ -452,90 +363,6 @@ fn meet(chosen: &[Chosen]) -> bool {
 fn widen_pass<N: Growable>(pass: TrainingPass<N::Output>, grown: &N, chosen: &[Chosen]) -> TrainingPass<N::Output> {
     let new = chosen.iter().flat_map(|chosen| chosen.gradient_addition().all().cloned().collect::<Vec<_>>());
     TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new.collect::<Vec<_>>()), ..pass }
-}
-
-/// Checks that sites have names and producers of their own, and layers whose parameters are the network's, once each,
-/// in the float type that growth computes in.
-fn check_sites<N: Growable>(network: &N, sites: &[Site]) -> Result<(), Error> {
-    check_names(sites.iter().map(|site| site.name.as_str()))?;
-    for (index, site) in sites.iter().enumerate() {
-        let writes = |other: &Site, weight| other.writers.iter().any(|writer| writer.weight() == weight);
-        let same = |other: &&Site| site.writers.iter().any(|writer| writes(other, writer.weight()));
-        if let Some(other) = sites[..index].iter().find(same) {
-            return Err(Error::SharedProducer { site: other.name.clone(), other: site.name.clone() });
-        }
-    }
-    let expected = Tensor::<1>::zeros([1], &device_of(network).inner()).dtype();
-    let known = KnownParameters::of(network);
-    for site in sites {
-        for parameter in site.parameters() {
-            let places = known.0.get(&parameter).map_or([].as_slice(), Vec::as_slice);
-            if places.len() > 1 {
-                let paths = places.iter().map(|(path, _)| format!("`{path}`")).collect::<Vec<_>>().join(" and ");
-                return Err(Error::SharedParameter { site: site.name.clone(), paths });
-            }
-            if let Some((path, found)) = places.iter().find(|(_, found)| *found != expected) {
-                let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
-                return Err(Error::FloatType { site: site.name.clone(), parameter: path.clone(), found, expected });
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            return Err(Error::RepeatedSite { site: name.to_string() });
-        }
-    }
-    Ok(())
-}
-
-fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Error> {
-    let unusable = |reason: String| {
-        Err(Error::UnusableNeurons { method: request.method.into(), site: request.site.into(), reason })
-    };
-    let (incoming, outgoing) = (neurons.incoming.shape(), neurons.outgoing.shape());
-    let wanted = ((request.count, request.fan_in), (request.fan_out, request.count), request.count);
-    if (incoming, outgoing, neurons.bias.len()) != wanted {
-        return unusable(format!(
-            "incoming {incoming:?}, outgoing {outgoing:?} and {} biases, where {:?}, {:?} and {} were asked for",
-            neurons.bias.len(),
-            wanted.0,
-            wanted.1,
-            wanted.2
-        ));
-    }
-    let one_each = neurons.parents.is_empty() || neurons.parents.len() == request.count;
-    if !one_each || neurons.parents.iter().flatten().any(|parent| *parent >= request.width) {
-        return unusable(format!(
-            "neurons split from {:?}, where {} are asked for and {} are there",
-            neurons.parents, request.count, request.width
-        ));
-    }
-    if let Some(Changes { incoming, outgoing, bias }) = &neurons.changes
-        && (incoming.shape(), outgoing.shape(), bias.len())
-            != ((request.width, request.fan_in), (request.fan_out, request.width), request.width)
-    {
-        return unusable(format!(
-            "changes of incoming {:?}, outgoing {:?} and {} biases, where {} neurons are there",
-            incoming.shape(),
-            outgoing.shape(),
-            bias.len(),
-            request.width
-        ));
-    }
-    let changes = neurons.changes.iter();
-    let matrices = changes.clone().flat_map(|changes| [&changes.incoming, &changes.outgoing]);
-    let biases = changes.flat_map(|changes| &changes.bias).chain(&neurons.bias);
-    match matrices.chain([&neurons.incoming, &neurons.outgoing]).all(Matrix::is_all_finite)
-        && biases.into_iter().all(|bias| bias.is_finite())
-    {
-        true => Ok(()),
-        false => unusable("some weights are not finite; is the loss?".into()),
-    }
 }
 
 fn site_receipts(chosen: &[Chosen], magnitudes: &[f64], verified: &Verified) -> Vec<SiteReceipt> {

@@ -143,6 +143,8 @@ pub(crate) fn look<N: Growable>(
     };
     for part in parts {
         let Probed { evidence, output, loss, gradients } = probed(network, part)?;
+        // A first part that does not fit shows that the whole does not; a single part was in memory for its pass
+        // anyway.
         looked.is_sample |= parts.len() > 1 && looked.evidence.bytes() + evidence.bytes() > memory;
         looked.evidence.extend(evidence);
         if looked.is_sample {
@@ -169,6 +171,7 @@ pub(crate) fn look<N: Growable>(
 
 /// A copy that does not share running statistics with the network.
 pub(crate) fn independent<N: Growable>(network: &N) -> N {
+    // Burn's clones share running statistics; only a module that was in evaluation mode in between has its own.
     network.valid().train()
 }
 

@@ -35,6 +35,7 @@ impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
 
         let site = grown.sites().into_iter().find(|grown| grown.name == site.name);
         let site = site.expect("growth keeps the names of sites");
+        // All blocks grow, this one by the neurons in question, so that groups stay even.
         let first = block * (width + count);
         let mut at = LossAt {
             loss: 0.0,
@@ -60,12 +61,17 @@ impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
                 at.existing.bias.iter_mut().zip(bias).for_each(|(total, entry)| *total += part.weight * entry);
             }
         }
-        at.loss = self.sums.number(at.loss);
-        let existing = &mut at.existing;
-        for matrix in [&mut at.incoming, &mut at.outgoing, &mut existing.incoming, &mut existing.outgoing] {
-            self.sums.matrix(matrix);
-        }
-        self.sums.sum(&mut existing.bias);
-        Ok(at)
+        Ok(shared(at, self.sums))
     }
+}
+
+/// The sums over all machines.
+fn shared(mut at: LossAt, sums: &SharedSums) -> LossAt {
+    at.loss = sums.number(at.loss);
+    let existing = &mut at.existing;
+    for matrix in [&mut at.incoming, &mut at.outgoing, &mut existing.incoming, &mut existing.outgoing] {
+        sums.matrix(matrix);
+    }
+    sums.sum(&mut existing.bias);
+    at
 }

@@ -66,6 +66,7 @@ pub(crate) fn probed<N: Growable>(network: &N, part: &Part<'_, N>) -> Result<Pro
     let mut recorder = Recorder::new();
     let Pass { output, loss } = part.run(network, &mut recorder)?;
     let mut gradients = loss.backward();
+    // Taken out of the gradients before those are sorted by parameter, which would drop them.
     let evidence = recorder.into_evidence(&mut gradients).weighted(part.weight);
     Ok(Probed { evidence, output: output.inner(), loss: loss.inner(), gradients })
 }

@@ -1,28 +1,22 @@
 //! Verifying a growth event on the grown network: did the output stay, and do the new weights receive what was
 //! predicted?
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-
-use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
-use rand::RngExt;
-use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::draws::with_draws;
 use crate::error::Error;
+use crate::event::change::{Change, Losses, is_within};
 use crate::event::chosen::Chosen;
 use crate::event::look::Looked;
-use crate::event::pass::{Part, Pass, probed};
-use crate::matrix::{norm, values};
+use crate::event::new_entries::{Compared, NewEntries};
+use crate::event::pass::{Part, Pass};
+use crate::event::rounding::{ONLY_ROUNDING, Rounding, gradient_rounding};
 use crate::operator::branch::ROUNDING;
 use crate::panics::caught;
 use crate::seed::Seed;
 use crate::site::growable::Growable;
 use crate::site::output::Output;
-use crate::site::side::Side;
 use crate::sums::SharedSums;
 use crate::surgery::addition::Addition;
 use crate::surgery::index_map::IndexMaps;
@@ -63,16 +57,10 @@ pub(crate) struct NewGradientNorms {
 /// How far the measured gradient of new weights may be from its prediction, entry by entry, relative to the larger
 /// one's norm: a wrong layer or activation is off by far more.
 const GRADIENT_TOLERANCE: f64 = 1e-2;
-/// How far the loss may be from what it was, relative to its size, where no output changed by more than its tolerance.
-const LOSS_TOLERANCE: f64 = 1e-5;
 /// By how many times as much as last digits of the weights change a quantity it may change. A device that sums in
 /// another order rounds outputs differently; near convergence that moves loss and gradients, which are then differences
 /// of nearly equal numbers.
 const ROUNDING_ALLOWANCE: f64 = 10.0;
-/// A gradient that last digits of the weights change by this share of its size is rounding, and no more.
-pub(crate) const ONLY_ROUNDING: f64 = 0.1;
-/// Draws of last digits that a rounding is estimated from: a single one can change a quantity by next to nothing.
-const ROUNDING_DRAWS: u64 = 3;
 
 /// The network before growth, and what a look at it gave.
 pub(crate) struct Before<'a, N: Growable> {
@@ -119,35 +107,87 @@ pub(crate) fn verify<N: Growable>(
         return Ok(Verified { tolerance, ..Verified::default() });
     }
     let (grown, what) = grown;
-    let measured = grown.valid().train();
-    let mut entries = NewEntries::of(what);
-    let mut losses = Losses { before: before.looked.loss, after: 0.0 };
-    let mut change = Change::default();
-    for (part, output) in parts.iter().zip(&before.looked.outputs) {
-        let after = passed(part, &measured, what)?;
-        change.count(output, &after.output.inner());
-        losses.after += part.weight * after.loss.clone().into_scalar::<f64>();
-        if verification == Verification::Full {
-            entries.add(&measured, GradientsParams::from_grads(after.loss.backward(), &measured), part.weight);
+    let measured = Measured::of(verification, before, (grown, what), parts)?;
+    let full = verification == Verification::Full;
+    let mut verified = Verified {
+        loss: Some(measured.losses.after),
+        output_change: Some(measured.change.relative()),
+        tolerance,
+        gradient_norms: (0..what.chosen.len()).filter(|_| full).map(|site| measured.entries.norms(site)).collect(),
+        only_rounding: vec![false; what.chosen.len()],
+    };
+    let Some(tolerance) = tolerance else {
+        return Ok(verified);
+    };
+    let Unchanged { change, tolerance, random } = check_function(&measured, before, (grown, what), parts, tolerance)?;
+    (verified.output_change, verified.tolerance) = (Some(change), Some(tolerance));
+    for (site, chosen) in what.chosen.iter().enumerate().filter(|_| full && !random) {
+        // Where existing weights change, other sites of the same event read other neurons than the branch did; what
+        // lies between at random is known in the mean only.
+        if chosen.changes().is_empty() && !chosen.site.is_random() {
+            let compared = measured.entries.compared(site);
+            verified.only_rounding[site] = check_gradient((chosen, what.magnitudes[site]), &compared, before, parts)?;
         }
     }
-    change.share(before.sums);
-    losses.after = before.sums.number(losses.after);
-    entries.share(before.sums);
-    if !losses.after.is_finite() {
-        return Err(Error::LossNotFinite { step: what.step, loss: losses.after });
-    }
-    let loss = losses.after;
-    let gradient_norms = match verification {
-        Verification::Full => (0..what.chosen.len()).map(|site| entries.norms(site)).collect(),
-        _ => Vec::new(),
-    };
-    let Some(mut tolerance) = tolerance else {
-        let output_change = Some(change.relative());
-        let only_rounding = vec![false; what.chosen.len()];
-        return Ok(Verified { loss: Some(loss), output_change, tolerance: None, gradient_norms, only_rounding });
-    };
+    Ok(verified)
+}
 
+/// What passes through the grown network over the growth batch gave.
+struct Measured<'a> {
+    change: Change,
+    losses: Losses,
+    entries: NewEntries<'a>,
+}
+
+impl<'a> Measured<'a> {
+    fn of<N: Growable>(
+        verification: Verification,
+        before: &Before<'_, N>,
+        (grown, what): (&N, &'a Grown<'a>),
+        parts: &[Part<'_, N>],
+    ) -> Result<Self, Error> {
+        // Batch norm's statistics change in every training pass, in clones too: this copy has its own.
+        let grown = grown.valid().train();
+        let (mut change, mut entries) = (Change::default(), NewEntries::of(what));
+        let mut losses = Losses { before: before.looked.loss, after: 0.0 };
+        for (part, output) in parts.iter().zip(&before.looked.outputs) {
+            let after = passed(part, &grown, what)?;
+            change.count(output, &after.output.inner());
+            losses.after += part.weight * after.loss.clone().into_scalar::<f64>();
+            if verification == Verification::Full {
+                entries.add(&grown, GradientsParams::from_grads(after.loss.backward(), &grown), part.weight);
+            }
+        }
+        change.share(before.sums);
+        losses.after = before.sums.number(losses.after);
+        entries.share(before.sums);
+        match losses.after.is_finite() {
+            true => Ok(Self { change, losses, entries }),
+            false => Err(Error::LossNotFinite { step: what.step, loss: losses.after }),
+        }
+    }
+}
+
+/// A function that growth left as it was.
+struct Unchanged {
+    /// The relative change of the outputs.
+    change: f64,
+    /// What it had to stay below.
+    tolerance: f64,
+    /// Whether the network draws at random in training, by a generator of its own.
+    random: bool,
+}
+
+/// Checks that outputs and loss stayed as they were, to the tolerance or to what rounding does to them.
+fn check_function<N: Growable>(
+    measured: &Measured<'_>,
+    before: &Before<'_, N>,
+    (grown, what): (&N, &Grown<'_>),
+    parts: &[Part<'_, N>],
+    mut tolerance: f64,
+) -> Result<Unchanged, Error> {
+    let Measured { mut change, mut losses, .. } = *measured;
+    // Further passes are taken only where something looks wrong: most events cost one.
     let suspicious = !is_within(change.relative(), tolerance) || losses.are_apart();
     let random = suspicious && is_random(before, parts)?;
     let mut loss_rounding = 0.0;
@@ -165,22 +205,7 @@ pub(crate) fn verify<N: Growable>(
     if losses.are_apart() && (change.largest == 0.0 || losses.change() > loss_rounding) {
         return Err(Error::LossChanged { sites: what.sites(), before: losses.before, after: losses.after });
     }
-    let mut only_rounding = vec![false; what.chosen.len()];
-    for (site, chosen) in what.chosen.iter().enumerate().filter(|_| !random && verification == Verification::Full) {
-        // Where existing weights change, other sites of the same event read other neurons than the branch did; what
-        // lies between at random is known in the mean only.
-        if chosen.changes().is_empty() && !chosen.site.is_random() {
-            only_rounding[site] =
-                check_gradient((chosen, what.magnitudes[site]), &entries.compared(site), before, parts)?;
-        }
-    }
-    let (loss, output_change) = (Some(loss), Some(change.relative()));
-    Ok(Verified { loss, output_change, tolerance: Some(tolerance), gradient_norms, only_rounding })
-}
-
-/// Whether a change is a number, and at most so large.
-fn is_within(change: f64, tolerance: f64) -> bool {
-    change <= tolerance
+    Ok(Unchanged { change: change.relative(), tolerance, random })
 }
 
 /// A pass through the grown network. A layer that reads the neurons and that `sites()` does not name still has its old
@@ -188,56 +213,6 @@ fn is_within(change: f64, tolerance: f64) -> bool {
 fn passed<N: Growable>(part: &Part<'_, N>, grown: &N, what: &Grown<'_>) -> Result<Pass<N::Output>, Error> {
     let pass = caught(|| part.run(grown, &mut ()));
     pass.unwrap_or_else(|reason| Err(Error::GrownNetworkFails { sites: what.sites(), reason }))
-}
-
-/// The largest change of an output, and the largest output.
-#[derive(Default)]
-struct Change {
-    largest: f64,
-    largest_output: f64,
-}
-
-impl Change {
-    fn count(&mut self, before: &impl Output, after: &impl Output) {
-        for (before, after) in before.entries().iter().zip(after.entries()) {
-            for (before, after) in values(before).into_iter().zip(values(&after)) {
-                self.largest_output = self.largest_output.max(before.abs());
-                let change = (after - before).abs();
-                // A maximum would pass over NaN.
-                let is_nan = change.is_nan() || self.largest.is_nan();
-                self.largest = if is_nan { f64::NAN } else { self.largest.max(change) };
-            }
-        }
-    }
-
-    /// The largest of all machines.
-    fn share(&mut self, sums: &SharedSums) {
-        let mut both = [self.largest, self.largest_output];
-        sums.largest(&mut both);
-        [self.largest, self.largest_output] = both;
-    }
-
-    fn relative(&self) -> f64 {
-        self.largest / self.largest_output.max(f64::MIN_POSITIVE)
-    }
-}
-
-/// The loss on the growth batch before and after growth.
-#[derive(Clone, Copy)]
-struct Losses {
-    before: f64,
-    after: f64,
-}
-
-impl Losses {
-    fn change(&self) -> f64 {
-        (self.after - self.before).abs()
-    }
-
-    /// Whether they differ by more than sums of another length do.
-    fn are_apart(&self) -> bool {
-        !is_within(self.change(), LOSS_TOLERANCE * self.before.abs().max(self.after.abs()))
-    }
 }
 
 /// Whether passes through the network before growth draw at random: by a generator of their own, which a further pass
@@ -249,56 +224,6 @@ fn is_random<N: Growable>(before: &Before<'_, N>, parts: &[Part<'_, N>]) -> Resu
     change.count(&before.looked.outputs[0], &again.output.inner());
     change.share(before.sums);
     Ok(change.largest != 0.0)
-}
-
-/// How much outputs (relative to the largest) and loss of the network before growth change when every weight is turned
-/// by a last digit or two: sums of another length round differently, and norms over nearly silent neurons enlarge that.
-struct Rounding {
-    output: f64,
-    loss: f64,
-}
-
-impl Rounding {
-    fn of<N: Growable>(before: &Before<'_, N>, parts: &[Part<'_, N>]) -> Result<Self, Error> {
-        let mut rounding = Self { output: 0.0, loss: 0.0 };
-        for draw in 0..ROUNDING_DRAWS {
-            let (turned, mut change, mut loss) = (turned(before.network, draw), Change::default(), 0.0);
-            for (part, output) in parts.iter().zip(&before.looked.outputs) {
-                let after = part.run(&turned, &mut ())?;
-                change.count(output, &after.output.inner());
-                loss += part.weight * after.loss.into_scalar::<f64>();
-            }
-            change.share(before.sums);
-            let loss = before.sums.number(loss);
-            rounding.output = rounding.output.max(change.relative());
-            rounding.loss = rounding.loss.max((loss - before.looked.loss).abs());
-        }
-        Ok(rounding)
-    }
-}
-
-/// A copy of the network with every weight turned by a last digit or two.
-fn turned<N: Growable>(network: &N, draw: u64) -> N {
-    network.valid().train().map(&mut LastDigits(Seed::new(0).fold("last digits").at(draw).rng()))
-}
-
-struct LastDigits(ChaCha8Rng);
-
-/// Two units in the last place of single precision.
-const LAST_DIGITS: f32 = 2.0 * f32::EPSILON;
-
-impl ModuleMapper for LastDigits {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|weights| {
-            let (shape, tracked) = (weights.dims(), weights.is_require_grad());
-            let count = shape.iter().product::<usize>();
-            let factor = |sign: bool| if sign { 1.0 + LAST_DIGITS } else { 1.0 - LAST_DIGITS };
-            let factors = (0..count).map(|_| factor(self.0.random::<bool>())).collect::<Vec<f32>>();
-            let weights = weights.inner();
-            let factors = Tensor::<D>::from_data(TensorData::new(factors, shape), &weights.device());
-            (weights * factors).autodiff().set_require_grad(tracked)
-        })
-    }
 }
 
 /// Outputs and losses before and after growth, in evaluation mode.
@@ -330,6 +255,7 @@ fn check_gradient<N: Growable>(
     parts: &[Part<'_, N>],
 ) -> Result<bool, Error> {
     let Compared { predicted, measured, difference } = *compared;
+    // Relative to the larger of both, so that a prediction of zero is not trivially met.
     let agree = |allowed: f64| difference <= allowed * predicted.max(measured);
     if agree(GRADIENT_TOLERANCE) || difference <= ROUNDING * magnitude {
         return Ok(false);
@@ -340,168 +266,5 @@ fn check_gradient<N: Growable>(
     match agree(GRADIENT_TOLERANCE + ROUNDING_ALLOWANCE * rounding) {
         true => Ok(rounding > ONLY_ROUNDING),
         false => Err(Error::GradientMismatch { site: chosen.site.name.clone(), predicted, measured, difference }),
-    }
-}
-
-/// By how much the gradients at a site's consumers change, relative to their size, when the weights of the network
-/// before growth are turned by a last digit or two.
-pub(crate) fn gradient_rounding<N: Growable>(
-    site: &str,
-    network: &N,
-    parts: &[Part<'_, N>],
-    sums: &SharedSums,
-) -> Result<f64, Error> {
-    let evidence = |network: &N| Ok::<_, Error>(probed(network, &parts[0])?.evidence);
-    let as_it_is = evidence(&network.valid().train())?;
-    let mut rounding = 0.0_f64;
-    for draw in 0..ROUNDING_DRAWS {
-        let mut squares = as_it_is.delta_change(&evidence(&turned(network, draw))?, site).unwrap_or_default();
-        sums.sum(&mut squares);
-        let change = (squares[0] / squares[1]).sqrt();
-        rounding = rounding.max(if change.is_finite() { change } else { 0.0 });
-    }
-    Ok(rounding)
-}
-
-/// The gradients of new weights, summed over the parts of the growth batch.
-struct NewEntries<'a> {
-    of_parameter: BTreeMap<ParamId, Vec<NewRange>>,
-    maps: &'a IndexMaps<'a>,
-}
-
-/// New entries of one parameter, and their gradients.
-struct NewRange {
-    /// The extension's, among all of the event.
-    number: usize,
-    site: usize,
-    side: Side,
-    axis: usize,
-    /// Where they lie in the grown parameter.
-    range: Range<usize>,
-    /// The predicted gradient, in the shape that entries have before other axes grow.
-    prediction: TensorData,
-    /// The measured gradient, flat, and the predicted one in the same form.
-    sum: Option<Tensor<1>>,
-    predicted: Option<Tensor<1>>,
-}
-
-/// Norms of the gradients of a site's new weights, and of their difference.
-struct Compared {
-    predicted: f64,
-    measured: f64,
-    difference: f64,
-}
-
-impl<'a> NewEntries<'a> {
-    fn of(what: &'a Grown<'_>) -> Self {
-        let mut of_parameter = BTreeMap::<_, Vec<_>>::new();
-        let mut first = 0;
-        for (site, (addition, chosen)) in what.additions.iter().zip(what.chosen).enumerate() {
-            let gradients = chosen.gradient_addition();
-            let sides = [
-                (Side::Incoming, &addition.incoming, &gradients.incoming),
-                (Side::Outgoing, &addition.outgoing, &gradients.outgoing),
-            ];
-            let mut number = first;
-            for (side, extensions, gradients) in sides {
-                for (extension, gradient) in extensions.iter().zip(gradients) {
-                    let new = NewRange {
-                        number,
-                        site,
-                        side,
-                        axis: extension.axis,
-                        range: what.maps.range(number),
-                        prediction: gradient.values.clone(),
-                        sum: None,
-                        predicted: None,
-                    };
-                    of_parameter.entry(extension.parameter).or_default().push(new);
-                    number += 1;
-                }
-            }
-            first += addition.all().count();
-        }
-        Self { of_parameter, maps: what.maps }
-    }
-
-    fn add<N: Growable>(&mut self, grown: &N, gradients: GradientsParams, weight: f64) {
-        grown.visit(&mut NewEntriesVisitor { entries: self, gradients, weight });
-    }
-
-    /// The sums over all machines.
-    fn share(&mut self, sums: &SharedSums) {
-        // Parameters have other ids on other machines, and so another order.
-        let mut all = self.of_parameter.values_mut().flatten().collect::<Vec<_>>();
-        all.sort_by_key(|new| new.number);
-        all.into_iter().for_each(|new| new.sum = new.sum.take().map(|sum| sums.tensor(sum)));
-    }
-
-    fn of_site(&self, site: usize) -> impl Iterator<Item = &NewRange> {
-        self.of_parameter.values().flatten().filter(move |new| new.site == site)
-    }
-
-    fn norms(&self, site: usize) -> NewGradientNorms {
-        let of = |side: Side| {
-            let ranges = self.of_site(site).filter(|new| new.side == side);
-            ranges.filter_map(|new| new.sum.clone()).map(|sum| norm(sum).powi(2)).sum::<f64>().sqrt()
-        };
-        NewGradientNorms { incoming: of(Side::Incoming), outgoing: of(Side::Outgoing) }
-    }
-
-    fn compared(&self, site: usize) -> Compared {
-        let (mut predicted, mut measured, mut difference) = (0.0, 0.0, 0.0);
-        for new in self.of_site(site) {
-            // A frozen parameter has no gradient.
-            if let (Some(sum), Some(prediction)) = (&new.sum, &new.predicted) {
-                predicted += norm(prediction.clone()).powi(2);
-                measured += norm(sum.clone()).powi(2);
-                difference += norm(sum.clone() - prediction.clone()).powi(2);
-            }
-        }
-        Compared { predicted: predicted.sqrt(), measured: measured.sqrt(), difference: difference.sqrt() }
-    }
-}
-
-struct NewEntriesVisitor<'e, 'a> {
-    entries: &'e mut NewEntries<'a>,
-    gradients: GradientsParams,
-    weight: f64,
-}
-
-impl ModuleVisitor for NewEntriesVisitor<'_, '_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let (Some(ranges), Some(map)) = (self.entries.of_parameter.get_mut(&param.id), self.entries.maps.get(param.id))
-        else {
-            return;
-        };
-        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
-            return;
-        };
-        let flat = |tensor: Tensor<D>| {
-            let count = tensor.dims().iter().product::<usize>();
-            tensor.reshape([count])
-        };
-        for new in ranges {
-            let others = map.axes().into_iter().filter(|axis| *axis != new.axis).collect::<Vec<_>>();
-            let mut entries = gradient.clone().narrow(new.axis, new.range.start, new.range.len());
-            // Where they meet new entries along other axes, they are of neither.
-            for (axis, range) in others.iter().flat_map(|axis| map.new_ranges(*axis).map(|range| (*axis, range))) {
-                let mut met = entries.dims().map(|length| 0..length);
-                met[axis] = range;
-                let zeros = entries.clone().slice(met.clone()).zeros_like();
-                entries = entries.slice_assign(met, zeros);
-            }
-            let place = (&entries.device(), entries.dtype());
-            let prediction = || {
-                let prediction = Tensor::<D>::from_data(new.prediction.clone(), place);
-                flat(others.iter().fold(prediction, |prediction, axis| map.spread(prediction, *axis)))
-            };
-            new.predicted = Some(new.predicted.take().unwrap_or_else(prediction));
-            let weighted = flat(entries).mul_scalar(self.weight);
-            new.sum = Some(match new.sum.take() {
-                Some(sum) => sum + weighted,
-                None => weighted,
-            });
-        }
     }
 }

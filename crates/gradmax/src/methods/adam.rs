@@ -5,6 +5,7 @@ use faer::Mat;
 use crate::matrix::Matrix;
 
 const BETAS: [f64; 2] = [0.9, 0.999];
+// Keras' default, and so that of the published code; PyTorch's is 1e-8.
 const EPSILON: f64 = 1e-7;
 
 /// The state of Adam for one matrix.

@@ -104,6 +104,7 @@ impl Candidates {
     fn drawn(firefly: &Firefly, request: &Request<'_>, existing: Existing) -> Result<Self, Error> {
         let mut rng = request.rng();
         let mut drawn = |rows: usize, columns: usize| Mat::from_fn(rows, columns, |_, _| standard_normal(&mut rng));
+        // Few existing neurons give few splits; there must be as many candidates as neurons to add.
         let new = (firefly.candidates * request.count).max(request.count.saturating_sub(existing.count()));
         let norms = [request.norm(Side::Outgoing)?, firefly.epsilon * request.norm(Side::Incoming)?];
         let mut candidates = Self {
@@ -174,6 +175,7 @@ impl Candidates {
             let size = |row: usize| weights.row(row).norm_l2() / (weights.ncols() as f64).sqrt();
             let sizes = (0..weights.nrows()).map(|row| size(row).max(f64::MIN_POSITIVE)).collect::<Vec<_>>();
             let unit = Mat::from_fn(weights.nrows(), weights.ncols(), |i, j| weights[(i, j)] / sizes[i]);
+            // The gradient is not rescaled with the weights: Adam takes no notice of its length.
             let moved = optimizer.stepped(&unit, gradient);
             Mat::from_fn(weights.nrows(), weights.ncols(), |i, j| moved[(i, j)] * sizes[i])
         };

@@ -51,6 +51,7 @@ impl GrowthMethod for FireflyOpt {
         let loss = request.loss()?;
         let mut optimizers =
             [neurons.incoming.shape(), neurons.outgoing.shape()].map(|shape| Adam::new(self.learning_rate, shape));
+        // The placement gives every neuron the same norms.
         let norms = [neurons.incoming.row(0).norm_l2(), neurons.outgoing.col(0).norm_l2()];
         let mut best = (neurons.clone(), f64::INFINITY);
         for step in 0..=self.steps {
@@ -58,6 +59,7 @@ impl GrowthMethod for FireflyOpt {
             if at.loss < best.1 {
                 best = (neurons.clone(), at.loss);
             }
+            // Adam's moments would be NaN from here on, and so would all later weights.
             if step == self.steps || !at.loss.is_finite() {
                 break;
             }

@@ -80,6 +80,7 @@ impl GrowthMethod for GradMax {
             Side::Incoming => {
                 let mut directions = leading_directions(operator, self.skip + request.count)?.without_first(self.skip);
                 if self.sign == Sign::OneSided {
+                    // Down the gradient: where the incoming weights will be after their first step, but for its length.
                     let first_step = -&directions.images;
                     let first = one_sided_gains(request, &first_step, &directions.vectors)?;
                     let second = one_sided_gains(request, &directions.images, &-&directions.vectors)?;
@@ -93,6 +94,7 @@ impl GrowthMethod for GradMax {
                     turn_rows(&mut directions.images, turn);
                 }
                 let neurons = request.place(directions.vectors.transpose())?;
+                // The form is linear in the outgoing weights, so the placement's lengths scale the images too.
                 let lengths = (0..request.count).map(|j| neurons.outgoing.col(j).norm_l2()).collect::<Vec<_>>();
                 let images = &directions.images;
                 let gradient = Mat::from_fn(images.nrows(), images.ncols(), |j, i| images[(j, i)] * lengths[j]);

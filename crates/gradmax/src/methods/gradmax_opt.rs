@@ -84,6 +84,7 @@ impl GrowthMethod for GradMaxOpt {
         let mut best = (rows.clone(), 0.0);
         for step in 0..=self.steps {
             let (norm, uphill) = objective(request, &rows)?;
+            // Adam's steps, and the projection, can lower the objective again.
             let gained = norm - best.1;
             if gained > 0.0 {
                 best = (rows.clone(), norm);
@@ -107,6 +108,8 @@ impl GradMaxOpt {
         if !self.orthogonal || count > fan {
             return rows_of_norm(rows.as_ref(), 1.0);
         }
+        // Orthogonalised power iteration converges to the leading singular directions, in their order (Golub and Van
+        // Loan).
         rows.transpose().to_owned().qr().compute_thin_Q().transpose().to_owned()
     }
 }

@@ -61,6 +61,7 @@ impl GrowthMethod for GradMaxRectified {
                 Side::Incoming => found.outgoing.transpose(),
             };
             directions.row_mut(neuron).copy_from(side.row(0));
+            // Else the next neuron would be the same one: this method's gain does not know of the others.
             branch = branch.without(&block(&found.incoming, &found.outgoing))?;
         }
         request.place(directions.as_ref())

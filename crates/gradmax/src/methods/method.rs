@@ -200,6 +200,7 @@ impl Request<'_> {
     /// As [`place`](Self::place), with another epsilon.
     pub(crate) fn place_with(&self, directions: MatRef<'_, f64>, epsilon: f64) -> Result<NewNeurons, Error> {
         let weights = self.scaled(directions)?;
+        // A stream of its own, so that directions are the same with and without an epsilon.
         let mut rng = self.seed.fold("epsilon").rng();
         let mut small = |fan: usize| {
             if epsilon == 0.0 {

@@ -63,6 +63,8 @@ impl GrowthMethod for Nest {
         for neuron in 0..request.count {
             for &(output, input) in &entries {
                 let gradient: f64 = matrix[(output, input)];
+                // The product of both weights then has the size of the entry, and the sign that lowers the loss,
+                // whichever side is turned.
                 let weight = if rng.random::<bool>() { gradient.abs().sqrt() } else { -gradient.abs().sqrt() };
                 incoming[(neuron, input)] += weight;
                 outgoing[(neuron, output)] -= weight * gradient.signum();

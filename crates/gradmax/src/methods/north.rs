@@ -53,6 +53,7 @@ impl GrowthMethod for North {
             let (before, in_moments) = (weights.subrows(0, neuron), moments.subrows(0, neuron));
             let mut gram: Matrix = before * in_moments.transpose();
             let mean = (0..neuron).map(|i| gram[(i, i)]).sum::<f64>() / neuron as f64;
+            // Where nothing responds the mean is zero too, and the matrix still has a Cholesky factor.
             (0..neuron).for_each(|i| gram[(i, i)] += DAMPING * mean + f64::MIN_POSITIVE);
             // Responses of this neuron times those before it.
             let overlap = in_moments * weights.row(neuron).transpose();
@@ -61,6 +62,7 @@ impl GrowthMethod for North {
                 // Nothing responds: there is nothing to be orthogonal to.
                 Err(_) => continue,
             };
+            // Moments are linear in the weights: what is taken off these is taken off those, without a further pass.
             let (taken, taken_moments) = (shares.transpose() * before, shares.transpose() * in_moments);
             let mut weight = weights.row_mut(neuron);
             weight -= taken;

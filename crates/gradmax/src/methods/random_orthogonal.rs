@@ -28,6 +28,7 @@ impl GrowthMethod for RandomOrthogonal {
         let mut rows = Matrix::zeros(count, dimensions);
         for first in (0..count).step_by(dimensions.max(1)) {
             let size = dimensions.min(count - first);
+            // The Q of a Gaussian matrix is as likely in any orientation (Stewart 1980).
             let set = drawn.subrows(first, size).transpose().qr().compute_thin_Q();
             rows.subrows_mut(first, size).copy_from(set.transpose());
         }

@@ -87,6 +87,7 @@ impl GrowthMethod for SplittingSteepestDescent {
         let extremes = extreme_curvatures(request.branch()?, &existing, self.distance, self.iterations)?;
         let mut splits = Vec::new();
         for (parent, [smallest, largest]) in extremes.into_iter().enumerate() {
+            // The distance `e` is a share of the parent's norm, so curvatures count with its square.
             let scale = existing.incoming.row(parent).norm_l2().powi(2);
             splits.push(Splitting {
                 parent,
@@ -176,6 +177,8 @@ fn extreme_curvatures(
             break;
         }
         let mut next = image;
+        // Twice: once leaves rounding along the earlier vectors, which Lanczos iterations blow up to spurious copies of
+        // eigenvalues.
         for _ in 0..2 {
             for neuron in 0..width {
                 for earlier in &vectors {
@@ -186,19 +189,24 @@ fn extreme_curvatures(
         }
         vectors.push(rows_of_norm(next.as_ref(), 1.0));
     }
-    let of_neuron = |neuron: usize| {
-        let basis = Mat::from_fn(fan_in, depth, |i, j| vectors[j][(neuron, i)]);
-        let inside = Mat::from_fn(depth, depth, |i, j| {
-            let product = |a: usize, b: usize| -> f64 { vectors[a].row(neuron) * images[b].row(neuron).transpose() };
-            (product(i, j) + product(j, i)) / 2.0
-        });
-        let eigen = inside.self_adjoint_eigen(Triangle::Lower).expect("the eigenvalues of a finite matrix converge");
-        [0, depth - 1].map(|at| {
-            let vector: Matrix = &basis * eigen.U().subcols(at, 1);
-            Curvature { value: eigen.S().column_vector()[at], vector: vector.col(0).iter().copied().collect() }
-        })
-    };
-    Ok((0..width).map(of_neuron).collect())
+    Ok((0..width).map(|neuron| extremes(neuron, &vectors[..depth], &images)).collect())
+}
+
+/// The smallest and the largest eigenvalue of one neuron's splitting matrix within the span of its vectors, from these
+/// and their images.
+fn extremes(neuron: usize, vectors: &[Matrix], images: &[Matrix]) -> [Curvature; 2] {
+    let depth = vectors.len();
+    let basis = Mat::from_fn(vectors[0].ncols(), depth, |i, j| vectors[j][(neuron, i)]);
+    let inside = Mat::from_fn(depth, depth, |i, j| {
+        let product = |a: usize, b: usize| -> f64 { vectors[a].row(neuron) * images[b].row(neuron).transpose() };
+        // Symmetric but for the error of the finite differences.
+        (product(i, j) + product(j, i)) / 2.0
+    });
+    let eigen = inside.self_adjoint_eigen(Triangle::Lower).expect("the eigenvalues of a finite matrix converge");
+    [0, depth - 1].map(|at| {
+        let vector: Matrix = &basis * eigen.U().subcols(at, 1);
+        Curvature { value: eigen.S().column_vector()[at], vector: vector.col(0).iter().copied().collect() }
+    })
 }
 
 /// Every neuron's splitting matrix times a vector, `[width, fan_in]`, from gradients at both sides of its weights.
@@ -214,6 +222,7 @@ fn curvature_along(branch: &Branch<'_>, existing: &Existing, distance: f64, vect
             NewNeurons { parents, ..NewNeurons::new(incoming, existing.outgoing.clone(), existing.bias.clone()) };
         Ok::<_, Error>(branch.gradients(&moved)?.incoming)
     };
+    // Central differences: their error is of the second order in the distance.
     let (ahead, behind) = (gradients(1.0)?, gradients(-1.0)?);
     Ok(Mat::from_fn(width, fan_in, |i, j| (ahead[(i, j)] - behind[(i, j)]) / (2.0 * reaches[i])))
 }

@@ -54,6 +54,7 @@ impl GrowthMethod for Tiny {
 
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let zero_side = request.zero_side;
+        // Without existing neurons there is nothing that they could make.
         let whitened = match self.project && request.width > 0 {
             false => Whitened::new(request.operator()?, request)?,
             true => {

@@ -41,6 +41,7 @@ impl GrowthMethod for VarianceTransfer {
         let existing = request.existing();
         let kept = (request.width as f64 / (request.width + request.count) as f64).sqrt();
         let spread = |weights: &Matrix| weights.norm_l2() / ((weights.nrows() * weights.ncols()) as f64).sqrt();
+        // Incoming weights keep their scale: what they sum over does not become more.
         let spreads = [spread(&existing.incoming), kept * spread(&existing.outgoing)];
         let mut rng = request.rng();
         let incoming = Mat::from_fn(request.count, request.fan_in, |_, _| spreads[0] * standard_normal(&mut rng));

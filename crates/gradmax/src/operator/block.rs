@@ -65,6 +65,7 @@ impl Block {
         let mismatch = |branch: Vec<usize>, consumer: Vec<usize>| {
             Err(Error::BranchMismatch { site: self.site.name.clone(), branch, consumer })
         };
+        // The fewest neurons that all layers between accept: group norm, for one, takes whole groups.
         let count = self.site.growth_unit() / self.site.blocks();
         let written =
             self.inputs(example).map(|(writer, input)| self.site.writers[writer].produced_shape(input, count));
@@ -159,6 +160,8 @@ impl Block {
             let gradient = path.consumer.read_gradient(&shape, outgoing, passage.delta.clone());
             return self.add_incoming_gradient(passage, gradient.scaled(*factor), total);
         }
+        // The linearisation of what lies between has no adjoint written out. Automatic differentiation gives it,
+        // exactly, since the map is linear: the point at which it is taken does not matter.
         let silent = shape.zeros(&passage.delta.device()).leaf();
         let read = path.linearised(silent.clone(), slopes);
         let gradient = path.consumer.read_gradient(&read.shape(), outgoing, passage.delta.clone());
@@ -190,6 +193,7 @@ impl Block {
             let count = AT_ONCE.min(rows.min(fan_in) - first);
             let unit =
                 |size: usize, from: usize| Mat::from_fn(count, size, |i, j| if from + i == j { 1.0 } else { 0.0 });
+            // As many products as the smaller side has entries.
             match rows <= fan_in {
                 true => {
                     let outgoing = unit(self.site.fan_out(), first_row + first);
@@ -232,6 +236,7 @@ impl Block {
 
     /// What the writers compute, with the neurons' biases added, which one writer has.
     pub(crate) fn biased(&self, passage: &Passage, produced: Signal, neurons: &NewNeurons) -> Signal {
+        // A reader of a residual stream sees the writers before it only, and so perhaps not the one with the bias.
         let has_bias = self.site.biased_writer().is_none_or(|writer| writer < passage.inputs.len());
         if !has_bias || neurons.bias.iter().all(|bias| *bias == 0.0) {
             return produced;
@@ -247,6 +252,7 @@ impl Block {
         let between = self.site.paths[passage.consumer].between.iter();
         let gain = between.filter_map(|between| between.traits().norm_gain).product::<f64>();
         let inputs = self.inputs(passage).map(|(_, input)| input.norm().powi(2)).sum::<f64>().sqrt();
+        // By Cauchy and Schwarz no entry of a gradient is larger, so this is what rounding errors are relative to.
         gain * inputs * passage.delta.norm()
     }
 }

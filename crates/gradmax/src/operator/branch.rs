@@ -63,6 +63,7 @@ impl<'a> Branch<'a> {
     }
 
     fn of_known(block: Block, known: Vec<Passage>, seen: Seen<'a>) -> Self {
+        // The reader behind the most writers sees all inputs; of several, the first, so that no input counts twice.
         let shows = known.iter().max_by_key(|passage| (passage.inputs.len(), std::cmp::Reverse(passage.consumer)));
         let (device, shows_inputs) = (known[0].delta.device(), shows.map_or(0, |passage| passage.consumer));
         let passages = match seen.source {
@@ -126,18 +127,12 @@ impl<'a> Branch<'a> {
             let mut rows = total.subrows_mut(block.first_row(passage.consumer), block.rows(passage.consumer));
             rows += from_tensor(consumer.outgoing_gradient(read, neurons.count(), delta));
         };
-        // Conjugate gradients on the normal equations (Hestenes and Stiefel 1952).
-        let none = Mat::zeros(block.site.fan_out(), neurons.count());
-        let (mut solution, mut residual) = (none.clone(), none.clone());
-        each(&mut |passage, read| add_gradient(passage, read, passage.delta.clone(), &mut residual))?;
-        self.sums.matrix(&mut residual);
-        let (mut direction, start) = (residual.clone(), residual.squared_norm_l2());
-        let mut squared = start;
-        for _ in 0..LEAST_SQUARES_STEPS {
-            if squared <= LEAST_SQUARES_REMAINDER * start {
-                break;
-            }
-            let (mut curvature, mut normal) = (0.0, none.clone());
+        let zeros = |rows: usize| Mat::zeros(rows, neurons.count());
+        let mut gradient = zeros(block.site.fan_out());
+        each(&mut |passage, read| add_gradient(passage, read, passage.delta.clone(), &mut gradient))?;
+        self.sums.matrix(&mut gradient);
+        let outgoing = conjugate_gradients(gradient, |direction| {
+            let (mut curvature, mut normal) = (0.0, zeros(block.site.fan_out()));
             each(&mut |passage, read| {
                 let outgoing = to_tensor(direction.as_ref(), &self.device);
                 let outgoing = outgoing.narrow(0, block.first_row(passage.consumer), block.rows(passage.consumer));
@@ -145,19 +140,10 @@ impl<'a> Branch<'a> {
                 curvature += image.norm().powi(2);
                 add_gradient(passage, read, image, &mut normal);
             })?;
-            let curvature = self.sums.number(curvature);
             self.sums.matrix(&mut normal);
-            if curvature == 0.0 {
-                break;
-            }
-            let step = faer::Scale(squared / curvature);
-            solution += step * &direction;
-            residual -= step * &normal;
-            let next = residual.squared_norm_l2();
-            direction = &residual + direction * faer::Scale(next / squared);
-            squared = next;
-        }
-        Ok(self.less(NewNeurons { outgoing: solution, ..neurons.clone() }))
+            Ok((self.sums.number(curvature), normal))
+        })?;
+        Ok(self.less(NewNeurons { outgoing, ..neurons.clone() }))
     }
 
     /// The branch with the least-squares share of `delta` taken off that this neuron can explain.
@@ -175,6 +161,7 @@ impl<'a> Branch<'a> {
             squared += product(&added, &added);
         })?;
         let [along, squared] = [along, squared].map(|part| self.sums.number(part));
+        // The least-squares coefficient of one vector.
         let share = if squared > 0.0 { along / squared } else { 0.0 };
         Ok(self.less(NewNeurons { outgoing: &neuron.outgoing * faer::Scale(share), ..neuron.clone() }))
     }
@@ -207,6 +194,35 @@ impl<'a> Branch<'a> {
     pub fn gradients(&self, neurons: &NewNeurons) -> Result<NewNeurons, Error> {
         Ok(gradients_of(&[(self, neurons)])?.remove(0).neurons)
     }
+}
+
+/// The solution of a least-squares problem by conjugate gradients on its normal equations (Hestenes and Stiefel 1952):
+/// from the gradient at zero, and what gives the squared length of a direction's image and the image under the normal
+/// matrix.
+fn conjugate_gradients(
+    gradient: Matrix,
+    mut image: impl FnMut(&Matrix) -> Result<(f64, Matrix), Error>,
+) -> Result<Matrix, Error> {
+    let start = gradient.squared_norm_l2();
+    let (mut solution, mut squared) = (Mat::zeros(gradient.nrows(), gradient.ncols()), start);
+    let (mut direction, mut residual) = (gradient.clone(), gradient);
+    for _ in 0..LEAST_SQUARES_STEPS {
+        if squared <= LEAST_SQUARES_REMAINDER * start {
+            break;
+        }
+        let (curvature, normal) = image(&direction)?;
+        // The direction changes nothing that is read: what is left of the gradient is rounding.
+        if curvature == 0.0 {
+            break;
+        }
+        let step = faer::Scale(squared / curvature);
+        solution += step * &direction;
+        residual -= step * &normal;
+        let next = residual.squared_norm_l2();
+        direction = &residual + direction * faer::Scale(next / squared);
+        squared = next;
+    }
+    Ok(solution)
 }
 
 /// A block of a site, and what is known of its passages: all of them, or one example of each consumer's.
@@ -271,6 +287,7 @@ pub(crate) fn magnitudes_of(neurons: &[(&Branch<'_>, &NewNeurons)]) -> Result<Ve
     let mut sizes = vec![0.0; neurons.len()];
     each_of(&branches, |index, passage| sizes[index] += branches[index].block.size(passage))?;
     neurons.iter().zip(&mut sizes).for_each(|((branch, _), size)| *size = branch.sums.number(*size));
+    // The gradient at the zero side is proportional to the other one, which is the larger.
     let norms = neurons.iter().map(|(_, neurons)| neurons.incoming.norm_l2().max(neurons.outgoing.norm_l2()));
     Ok(sizes.into_iter().zip(norms).map(|(size, norm)| size * norm).collect())
 }
@@ -288,7 +305,7 @@ struct GradientSums<'b> {
     outgoing: Matrix,
     bias: Vec<f64>,
     /// Of entries between, and of the biases of further writers.
-    fresh: BTreeMap<ParamId, Vec<f32>>,
+    further: BTreeMap<ParamId, Vec<f32>>,
 }
 
 impl<'b> GradientSums<'b> {
@@ -301,7 +318,7 @@ impl<'b> GradientSums<'b> {
         let are_known =
             known.is_some() && block.site.bias().is_none() && between.iter().all(|at| at.gain.role != Role::Summand);
         let factors = between.iter().filter(|at| at.gain.is_trained());
-        let fresh = match are_known {
+        let further = match are_known {
             true => factors.map(|at| (at.gain.parameter, vec![0.0; at.length(count)])).collect(),
             false => BTreeMap::new(),
         };
@@ -313,7 +330,7 @@ impl<'b> GradientSums<'b> {
             incoming: Mat::zeros(count, fan_in),
             outgoing: Mat::zeros(neurons.outgoing.nrows(), count),
             bias: vec![0.0; count],
-            fresh,
+            further,
             between,
         }
     }
@@ -326,6 +343,7 @@ impl<'b> GradientSums<'b> {
         let gained = leaves_of(&self.between, neurons, block.first, &device);
 
         let path = &block.site.paths[passage.consumer];
+        // Zero weights compute zeros: the producer's product, the dearest part of the pass, can be left out.
         let silent = neurons.incoming.norm_l2() == 0.0;
         let produced = match silent {
             true => block.produced_shape(passage, count).zeros(&device),
@@ -336,6 +354,7 @@ impl<'b> GradientSums<'b> {
         let (first, rows) = (block.first_row(passage.consumer), block.rows(passage.consumer));
         let outgoing = outgoing.narrow(0, first, rows);
         let upstream = path.consumer.read_gradient(&read.shape(), outgoing, passage.delta.clone());
+        // The derivative of `<read, constant>` is the constant pulled back through what lies between, whatever that is.
         let gradients = read.clone().inner_product(upstream.untracked()).backward();
         let at_neurons = produced.gradient(&gradients);
         self.add_biases(passage, &at_neurons);
@@ -372,7 +391,7 @@ impl<'b> GradientSums<'b> {
 
     fn add_entries(&mut self, parameter: ParamId, gradient: Tensor<1>) {
         let entries = values(&gradient.into_data());
-        let total = self.fresh.entry(parameter).or_insert_with(|| vec![0.0; entries.len()]);
+        let total = self.further.entry(parameter).or_insert_with(|| vec![0.0; entries.len()]);
         total.iter_mut().zip(entries).for_each(|(total, entry)| *total += entry as f32);
     }
 
@@ -381,7 +400,7 @@ impl<'b> GradientSums<'b> {
         // What lies in front of a reader that is not there yet receives nothing.
         for at in self.between.iter().filter(|at| at.gain.is_trained()) {
             let length = at.length(self.neurons.count());
-            self.fresh.entry(at.gain.parameter).or_insert_with(|| vec![0.0; length]);
+            self.further.entry(at.gain.parameter).or_insert_with(|| vec![0.0; length]);
         }
         if !self.are_known {
             [&mut self.incoming, &mut self.outgoing].into_iter().for_each(|matrix| sums.matrix(matrix));
@@ -390,7 +409,7 @@ impl<'b> GradientSums<'b> {
             let between = self.between.iter().map(|at| at.gain.parameter);
             let biases = self.block.site.writers.iter().filter_map(|writer| writer.bias().map(|bias| bias.id));
             for parameter in between.chain(biases) {
-                let Some(entries) = self.fresh.get_mut(&parameter) else {
+                let Some(entries) = self.further.get_mut(&parameter) else {
                     continue;
                 };
                 let mut all = entries.iter().map(|entry| f64::from(*entry)).collect::<Vec<_>>();
@@ -399,6 +418,6 @@ impl<'b> GradientSums<'b> {
             }
         }
         let incoming = self.known.cloned().unwrap_or(self.incoming);
-        BlockValues::of_weights(incoming, self.outgoing, self.bias, self.fresh)
+        BlockValues::of_weights(incoming, self.outgoing, self.bias, self.further)
     }
 }

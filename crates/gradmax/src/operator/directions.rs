@@ -106,6 +106,7 @@ pub fn leading_directions_by(solver: Solver, operator: &dyn LinearOperator, coun
 /// Directions from the operator's matrix, formed on its smaller side.
 fn explicit(operator: &dyn LinearOperator, count: usize) -> Result<Directions, Error> {
     let (fan_in, fan_out) = (operator.fan_in(), operator.fan_out());
+    // From the smaller side's identity: each of its columns is one neuron in a pass of the branch.
     let matrix = match fan_out <= fan_in {
         true => operator.apply(Mat::identity(fan_out, fan_out).as_ref()),
         false => operator.adjoint(Mat::identity(fan_in, fan_in).as_ref()),
@@ -222,6 +223,7 @@ fn singular_values(matrix: MatRef<'_, f64>, count: usize) -> Result<Vec<f64>, Er
     let gram = smaller_gram(matrix);
     let squares =
         finite(&gram)?.self_adjoint_eigenvalues(Side::Lower).expect("the eigenvalues of a finite matrix converge");
+    // In increasing order, and the smallest perhaps below zero by rounding.
     Ok(squares.iter().rev().take(count).map(|square| square.max(0.0).sqrt()).collect())
 }
 
@@ -291,6 +293,7 @@ fn orthonormal_once(columns: Matrix) -> Result<Matrix, Error> {
     }
     let eigen = eigen(&gram)?;
     let squares = eigen.S().column_vector();
+    // Eigenvalues of a Gram matrix are squares of lengths.
     let floor = squares[size - 1] * NOISE * NOISE;
     let first = (0..size).find(|i| squares[*i] > floor).unwrap_or(size);
     let kept = Mat::from_fn(size, size - first, |i, j| eigen.U()[(i, first + j)] / squares[first + j].sqrt());
@@ -316,6 +319,8 @@ fn without(columns: MatRef<'_, f64>, basis: &Matrix) -> Result<Matrix, Error> {
     let norms = (0..left.ncols()).map(|j| (j, left.col(j).norm_l2()));
     let outside = norms.filter(|(j, norm)| *norm > NOISE * columns.col(*j).norm_l2()).collect::<Vec<_>>();
     let unit = Mat::from_fn(left.nrows(), outside.len(), |i, j| left[(i, outside[j].0)] / outside[j].1);
+    // Projected twice: the first time leaves rounding as large as what it takes away, the second none to speak of
+    // (Giraud et al. 2005).
     orthonormal_once(project(orthonormal_once(unit)?.as_ref()))
 }
 
@@ -362,6 +367,7 @@ fn repeated(set: Directions, operator: &dyn LinearOperator, count: usize) -> Res
     let mut rng = Seed::new(0).fold("repeated").rng();
     let Directions { mut vectors, mut values, mut images } = set.clone();
     while vectors.ncols() < count {
+        // Under a rectifier a direction and its opposite are two different neurons.
         let block = match vectors.ncols() == fan_out {
             true => -&set.vectors,
             false => {

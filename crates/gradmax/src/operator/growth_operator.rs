@@ -65,6 +65,8 @@ impl GrowthOperator {
 
     /// The operators of several branches of one network.
     pub(crate) fn of_branches(branches: &[(&Branch<'_>, Side)]) -> Result<Vec<Self>, Error> {
+        // With zero outgoing weights the new neurons are active from the start, and the slope at zero need not exist:
+        // it only says how directions compare.
         let slopes = branches.iter().map(|(branch, zero_side)| match zero_side {
             Side::Outgoing => Ok(branch.block.site.slopes_for_directions(&branch.device)),
             Side::Incoming => branch.block.site.slopes_at_zero(&branch.device),

@@ -114,6 +114,7 @@ pub struct AtZero {
 impl AtZero {
     /// Those of a function, measured by running it: nothing about it is taken on trust.
     pub fn of(function: impl FnOnce(Tensor<1>) -> Tensor<1>, device: &Device) -> Self {
+        // Automatic differentiation rather than a difference quotient: at a kink it is what training will use.
         let zero = Tensor::<1>::zeros([1], &device.clone().inner()).autodiff().require_grad();
         let value = function(zero.clone());
         let slope = match value.is_tracked() {

@@ -262,26 +262,15 @@ impl Site {
 
     /// Checks what neurons with so many axes of positions, if that is known, go through.
     pub(crate) fn check_path(&self, path: &Path, mut axes: Option<usize>) -> Result<(), Error> {
-        let (width, blocks) = (self.width(), self.blocks());
-        let uneven = |unit: usize| Error::UnevenGroups { site: self.name.clone(), width, unit };
-        if !width.is_multiple_of(blocks) {
-            return Err(uneven(blocks));
-        }
-        let (mut neighbours, mut before, mut positions) = (0_usize, 0_usize, 1);
+        let width = self.width();
+        self.check_groups(path)?;
+        let (mut neighbours, mut positions) = (0_usize, 1);
         for between in &path.between {
             let (name, traits) = (between.name(), between.traits());
             if traits.output_change == Some(OutputChange::Refused) {
                 return Err(Error::LayerNormAcrossNeurons { site: self.name.clone() });
             }
-            let [first, after] = traits.beside;
-            if first + after > 0 && blocks > 1 {
-                return Err(uneven(blocks));
-            }
-            (before, neighbours) = (before + first, neighbours + first + after);
-            let unit = traits.group_size;
-            if !(width / blocks).is_multiple_of(unit) || !before.is_multiple_of(unit) {
-                return Err(uneven(unit));
-            }
+            neighbours += traits.beside.iter().sum::<usize>();
             match traits.positions {
                 Positions::Any => {}
                 Positions::Axes(takes) => {
@@ -303,6 +292,26 @@ impl Site {
             true => Ok(()),
             false => self.check_features("consumer", path.consumer.inputs(), neighbours + width),
         }
+    }
+
+    /// Checks that the neurons of a path fall into the groups of every layer.
+    fn check_groups(&self, path: &Path) -> Result<(), Error> {
+        let (width, blocks, mut before) = (self.width(), self.blocks(), 0_usize);
+        let uneven = |unit: usize| Error::UnevenGroups { site: self.name.clone(), width, unit };
+        if !width.is_multiple_of(blocks) {
+            return Err(uneven(blocks));
+        }
+        for traits in path.between.iter().map(|between| between.traits()) {
+            let ([first, after], unit) = (traits.beside, traits.group_size);
+            if first + after > 0 && blocks > 1 {
+                return Err(uneven(blocks));
+            }
+            before += first;
+            if !(width / blocks).is_multiple_of(unit) || !before.is_multiple_of(unit) {
+                return Err(uneven(unit));
+            }
+        }
+        Ok(())
     }
 
     /// The slopes at zero of what lies between, path by path, measured on the given device.
@@ -345,6 +354,7 @@ impl Site {
     /// with `count` neurons would start with (He et al. 2015).
     pub fn mean_incoming_norm(&self) -> f64 {
         match self.width() {
+            // He's weights have variance `2 / fan_in`, so that a row of `fan_in` of them has this norm.
             0 => 2.0_f64.sqrt(),
             _ => mean_norm(self.incoming(EntriesOf::Values).expect("layers have weights")),
         }
@@ -353,6 +363,8 @@ impl Site {
     /// As [`mean_incoming_norm`](Self::mean_incoming_norm), of the outgoing weights to all consumers.
     pub fn mean_outgoing_norm(&self, count: usize) -> f64 {
         if self.width() == 0 {
+            // A neuron's share of He's variance at the reader, `2 / (count * taps)` for each of its `fan_out` weights
+            // there.
             let taps = |path: &Path| path.fan_out(0) as f64 / path.consumer.outputs() as f64;
             let squared = |path: &Path| 2.0 * path.fan_out(0) as f64 / (count as f64 * taps(path));
             return self.paths.iter().map(squared).sum::<f64>().sqrt();
@@ -364,6 +376,7 @@ impl Site {
     pub(crate) fn incoming(&self, of: EntriesOf<'_>) -> Option<Tensor<2>> {
         let of_writers = self.writers.iter().map(|writer| writer.incoming(of)).collect::<Vec<_>>();
         let known = of_writers.iter().flatten().next()?.clone();
+        // A frozen writer has no gradient, where another one has.
         let zeros = |fan_in: usize| Tensor::zeros([self.width(), fan_in], (&known.device(), known.dtype()));
         let all = self.writers.iter().zip(of_writers).map(|(writer, of)| of.unwrap_or_else(|| zeros(writer.fan_in())));
         Some(beside(all.collect()))

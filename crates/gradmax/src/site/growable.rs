@@ -70,6 +70,7 @@ pub trait Growable: Module {
 /// Floating-point operations of a training step, an example: a forward pass, and a backward pass that costs twice as
 /// much.
 pub fn training_flops<N: Growable>(network: &N) -> u64 {
+    // One product gives the gradient of the weights, another that of the inputs.
     3 * network.flops()
 }
 

@@ -76,6 +76,7 @@ pub trait Producer: Layer {
     /// The gradient of the incoming weights of [`produce`](Self::produce), `[count, fan_in]`, from that of the neurons.
     fn incoming_gradient(&self, input: &Input, at_neurons: Signal) -> Tensor<2> {
         let shape = [at_neurons.width(), self.fan_in()];
+        // The layer is linear in its weights, so the derivative is the same at any of them; zeros are at hand.
         let weights = Tensor::zeros(shape, &at_neurons.device()).autodiff().require_grad();
         let input = match input {
             Input::Signal(signal) => Input::Signal(signal.clone().untracked()),
@@ -110,6 +111,7 @@ pub trait Consumer: Layer {
 
     /// The gradient of what [`consume`](Self::consume) reads, from that of what it computes.
     fn read_gradient(&self, read: &SignalShape, outgoing: Tensor<2>, delta: Signal) -> Signal {
+        // Linear in what it reads, too.
         let neurons = read.zeros(&delta.device()).leaf();
         let form = self.consume(neurons.clone(), outgoing.autodiff()).inner_product(delta.untracked());
         neurons.gradient(&form.backward())

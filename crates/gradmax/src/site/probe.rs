@@ -174,6 +174,7 @@ impl Probe for Recorder {
     fn reads(&mut self, site: &str, consumer: usize, tap: Tap) {
         let (mut inputs, mut input_bytes) = (BTreeMap::new(), 0);
         for (writer, (input, is_kept)) in self.written.entry(site.to_string()).or_default() {
+            // A tensor that two readings share is in memory once.
             input_bytes += if *is_kept { 0 } else { input.bytes() };
             *is_kept = true;
             inputs.insert(*writer, input.clone());
@@ -261,6 +262,7 @@ impl Evidence {
         let (mine, others) = (self.sites.get(site)?, other.sites.get(site)?);
         let (mut squared, mut change) = (0.0, 0.0);
         for (reading, other) in mine.iter().zip(others) {
+            // A mixture of experts can send other examples along after the last digits of its weights have changed.
             if reading.delta.shape() != other.delta.shape() {
                 return None;
             }

@@ -34,7 +34,7 @@ impl Addition {
 pub(crate) struct BlockValues {
     pub(crate) neurons: NewNeurons,
     /// Of trained entries between, flat, and of the biases of writers but for the first that has any.
-    pub(crate) fresh: BTreeMap<ParamId, Vec<f32>>,
+    pub(crate) further: BTreeMap<ParamId, Vec<f32>>,
 }
 
 impl BlockValues {
@@ -42,9 +42,9 @@ impl BlockValues {
         incoming: Matrix,
         outgoing: Matrix,
         bias: Vec<f64>,
-        fresh: BTreeMap<ParamId, Vec<f32>>,
+        further: BTreeMap<ParamId, Vec<f32>>,
     ) -> Self {
-        Self { neurons: NewNeurons::new(incoming, outgoing, bias), fresh }
+        Self { neurons: NewNeurons::new(incoming, outgoing, bias), further }
     }
 }
 
@@ -126,14 +126,14 @@ fn gains_on(path: &Path, width: usize) -> Vec<GainAt> {
 }
 
 /// The trained entries between of new neurons, as leaves; the block's first neuron is the site's `first`.
-pub(crate) fn leaves_of(fresh: &[GainAt], neurons: &NewNeurons, first: usize, device: &Device) -> Gained {
+pub(crate) fn leaves_of(gains: &[GainAt], neurons: &NewNeurons, first: usize, device: &Device) -> Gained {
     let leaf = |at: &GainAt| {
         let values = at.values(neurons, first);
         let length = values.len();
         let tensor = Tensor::<1>::from_data(TensorData::new(values, [length]), device);
         (at.gain.parameter, tensor.autodiff().require_grad())
     };
-    Gained(fresh.iter().filter(|at| at.gain.is_trained()).map(leaf).collect())
+    Gained(gains.iter().filter(|at| at.gain.is_trained()).map(leaf).collect())
 }
 
 /// The extensions that add the neurons of every block, each after the block's existing ones.
@@ -149,6 +149,7 @@ pub(crate) fn changes(site: &Site, blocks: &[&NewNeurons]) -> Vec<Extension> {
     if blocks.iter().all(|neurons| neurons.changes.is_none()) {
         return Vec::new();
     }
+    // A reader of several blocks is changed as a whole, also where only one block's neurons change.
     let none = Changes::none(width, site.fan_in(), site.fan_out());
     let of_blocks = blocks.iter().map(|neurons| neurons.changes.as_ref().unwrap_or(&none)).collect::<Vec<_>>();
     let incoming = of_blocks.iter().enumerate().flat_map(|(index, changes)| {
@@ -163,21 +164,46 @@ pub(crate) fn changes(site: &Site, blocks: &[&NewNeurons]) -> Vec<Extension> {
 /// Gradients of the new entries, in the form of the extensions of [`addition`].
 pub(crate) fn gradient_addition(site: &Site, blocks: &[&BlockValues]) -> Addition {
     let neurons = blocks.iter().map(|block| &block.neurons).collect::<Vec<_>>();
-    let fresh = gains_between(site);
-    let trained = fresh.iter().filter(|at| at.gain.is_trained());
-    let further_bias = |parameter: ParamId, block: usize| blocks[block].fresh.get(&parameter).cloned();
-    extensions(site, &neurons, trained, |at, block| blocks[block].fresh[&at.gain.parameter].clone(), further_bias)
+    let gains = gains_between(site);
+    let trained = gains.iter().filter(|at| at.gain.is_trained());
+    let further_bias = |parameter: ParamId, block: usize| blocks[block].further.get(&parameter).cloned();
+    extensions(site, &neurons, trained, |at, block| blocks[block].further[&at.gain.parameter].clone(), further_bias)
 }
 
 fn extensions<'a>(
     site: &Site,
     blocks: &[&NewNeurons],
-    fresh: impl Iterator<Item = &'a GainAt>,
-    fresh_values: impl Fn(&GainAt, usize) -> Vec<f32>,
+    gains: impl Iterator<Item = &'a GainAt>,
+    gained: impl Fn(&GainAt, usize) -> Vec<f32>,
     further_bias: impl Fn(ParamId, usize) -> Option<Vec<f32>>,
 ) -> Addition {
     let (width, count) = (site.width() / blocks.len(), blocks[0].count());
     let mut addition = Addition { incoming: Vec::new(), outgoing: Vec::new(), rest: Vec::new() };
+    add_writers(&mut addition, site, blocks, further_bias);
+    for at in gains {
+        let of = |block: usize| at.extension((block + 1) * width, count, gained(at, block));
+        addition.rest.extend((0..blocks.len()).map(of));
+    }
+    for layer in &site.unseen {
+        // A layer that reads the neurons unseen must not change what it computes: growth knows no gradient there.
+        let zeros = Matrix::zeros(layer.fan_out(), count);
+        let in_group = blocks.len() / layer.groups();
+        let of_groups = vec![&zeros; layer.groups()];
+        addition.rest.extend((1..=in_group).map(|nth| layer.extend_inputs(nth * width, &of_groups, 1)));
+    }
+    let outgoing = blocks.iter().map(|neurons| &neurons.outgoing).collect::<Vec<_>>();
+    addition.outgoing = at_consumers(site, &outgoing, |nth| (nth + 1) * width);
+    addition
+}
+
+/// Adds the writers' weights and biases of new neurons, block by block.
+fn add_writers(
+    addition: &mut Addition,
+    site: &Site,
+    blocks: &[&NewNeurons],
+    further_bias: impl Fn(ParamId, usize) -> Option<Vec<f32>>,
+) {
+    let width = site.width() / blocks.len();
     for (index, neurons) in blocks.iter().enumerate() {
         let incoming = match neurons.parents.iter().any(Option::is_some) {
             false => &neurons.incoming,
@@ -200,19 +226,6 @@ fn extensions<'a>(
             }));
         }
     }
-    for at in fresh {
-        let of = |block: usize| at.extension((block + 1) * width, count, fresh_values(at, block));
-        addition.rest.extend((0..blocks.len()).map(of));
-    }
-    for layer in &site.unseen {
-        let zeros = Matrix::zeros(layer.fan_out(), count);
-        let in_group = blocks.len() / layer.groups();
-        let of_groups = vec![&zeros; layer.groups()];
-        addition.rest.extend((1..=in_group).map(|nth| layer.extend_inputs(nth * width, &of_groups, 1)));
-    }
-    let outgoing = blocks.iter().map(|neurons| &neurons.outgoing).collect::<Vec<_>>();
-    addition.outgoing = at_consumers(site, &outgoing, |nth| (nth + 1) * width);
-    addition
 }
 
 /// Extensions of the writers' weights and biases before the neuron `at`, by incoming weights `[count, fan_in]`.
@@ -242,6 +255,7 @@ fn bias_of(site: &Site, writer: usize, bias: &[f64]) -> Vec<f64> {
 fn from_parents(site: &Site, block: usize, neurons: &NewNeurons) -> Matrix {
     let mut parents = Existing::of(site, block).incoming;
     if let Some(changes) = &neurons.changes {
+        // A copy is of the parent as it will be, after its own change.
         parents += &changes.incoming;
     }
     let (count, fan_in) = neurons.incoming.shape();

@@ -67,27 +67,9 @@ pub(crate) fn carry_by(
 ) -> Result<Carried, Error> {
     let reader = Reader::from_bytes(optimizer.into_bytes().map_err(failed)?).map_err(failed)?;
     let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
-
-    let grown = |tensor: burn_pack::Tensor| {
-        let (name, id, data) = decoded(tensor)?;
-        let data = match id.and_then(|id| maps.get(ParamId::from(id))) {
-            None => Padded::As(data),
-            Some(map) if data.shape().to_vec() == map.extensions[0].old_shape() => {
-                let field = name.rsplit('.').next().unwrap_or_default();
-                let is_second = SECOND_MOMENT_FIELDS.contains(&field);
-                let data = padded(&data, map, &map.axes(), is_second && second == SecondMoments::Mean);
-                match is_second || ZERO_FIELDS.contains(&field) {
-                    true => Padded::As(data),
-                    false => Padded::Guessed(data, field.to_string()),
-                }
-            }
-            Some(map) => Padded::Dropped(map.extensions[0].parameter),
-        };
-        Ok::<_, Error>((name, id, data))
-    };
-    let (mut reset, mut unknown) = (BTreeSet::new(), BTreeSet::new());
-    let mut tensors = Vec::new();
-    for tensor in map_side_by_side(reader.into_tensors().map_err(failed)?, grown) {
+    let (mut reset, mut unknown, mut tensors) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    let tensor = |tensor| padded_tensor(tensor, maps, second);
+    for tensor in map_side_by_side(reader.into_tensors().map_err(failed)?, tensor) {
         let (name, id, data) = tensor?;
         match data {
             Padded::As(data) => tensors.push((name, id, data)),
@@ -100,25 +82,45 @@ pub(crate) fn carry_by(
     }
 
     // A parameter's state is dropped whole: half of it would be of no use.
-    let dropped = |key: &str| {
+    let kept = |key: &str| {
         let id = key.split('.').next().and_then(|id| id.parse::<u64>().ok());
-        id.is_some_and(|id| reset.contains(&ParamId::from(id)))
+        !id.is_some_and(|id| reset.contains(&ParamId::from(id)))
     };
-    let tensors = tensors.into_iter().filter(|(name, ..)| !dropped(name)).map(|(name, id, data)| {
+    let tensors = tensors.into_iter().filter(|(name, ..)| kept(name)).map(|(name, id, data)| {
         let (bytes, shape, dtype) = data.into_parts();
         burn_pack::Tensor::new(name, dtype, shape, id, bytes)
     });
+    let (scalars, metadata) =
+        (scalars.iter().filter(|(key, _)| kept(key)), metadata.iter().filter(|(key, _)| kept(key)));
     let writer = Writer::new(tensors.collect());
-    let writer = scalars
-        .iter()
-        .filter(|(key, _)| !dropped(key))
-        .fold(writer, |writer, (key, value)| writer.with_scalar(key, *value));
-    let writer = metadata
-        .iter()
-        .filter(|(key, _)| !dropped(key))
-        .fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
+    let writer = scalars.fold(writer, |writer, (key, value)| writer.with_scalar(key, *value));
+    let writer = metadata.fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
     let optimizer = optimizer.from_bytes(writer.into_bytes().map_err(failed)?).map_err(failed)?;
     Ok(Carried { optimizer, reset: reset.into_iter().collect(), unknown_fields: unknown.into_iter().collect() })
+}
+
+/// A state tensor's name, its parameter, and what becomes of it.
+fn padded_tensor(
+    tensor: burn_pack::Tensor,
+    maps: &IndexMaps<'_>,
+    second: SecondMoments,
+) -> Result<(String, Option<u64>, Padded), Error> {
+    let (name, id, data) = decoded(tensor)?;
+    let Some(map) = id.and_then(|id| maps.get(ParamId::from(id))) else {
+        return Ok((name, id, Padded::As(data)));
+    };
+    // Factored moments have a row's and a column's length, and no entry for each weight.
+    if data.shape().to_vec() != map.extensions[0].old_shape() {
+        return Ok((name, id, Padded::Dropped(map.extensions[0].parameter)));
+    }
+    let field = name.rsplit('.').next().unwrap_or_default();
+    let is_second = SECOND_MOMENT_FIELDS.contains(&field);
+    let data = padded(&data, map, &map.axes(), is_second && second == SecondMoments::Mean);
+    let padded = match is_second || ZERO_FIELDS.contains(&field) {
+        true => Padded::As(data),
+        false => Padded::Guessed(data, field.to_string()),
+    };
+    Ok((name, id, padded))
 }
 
 /// A state tensor after growth.
@@ -158,6 +160,7 @@ fn padded(data: &TensorData, map: &ParameterMap<'_>, axes: &[usize], mean: bool)
     let of_axis = |(number, axis): (usize, &usize)| {
         let along = map.extensions.iter().filter(|extension| extension.axis == *axis);
         let next = axes.get(number + 1).copied().unwrap_or(shape.len());
+        // Where new entries of two axes meet, the mean is taken along both.
         let entry = padded(&entry_along(data, *axis, mean), map, &axes[number + 1..], mean);
         Padding {
             old: shape[*axis],
@@ -231,6 +234,7 @@ fn write_padded(data: &TensorData, map: &ParameterMap<'_>, paddings: &[Padding],
         }
     }
 }
+
 /// The optimizer for a whole module, whose state stays on one device when it is loaded: carried across growth, or read
 /// from a checkpoint.
 ///
@@ -283,6 +287,7 @@ impl<O: Optimizer> DynOptimizer for OnDevice<O> {
 /// Means over the middle axis of entries `[outer, old, inner]`: `[outer, inner]`.
 fn means(data: &TensorData, sizes: [usize; 3]) -> Vec<f64> {
     match data.as_slice::<f32>() {
+        // Without a copy in double precision: second moments are as large as the network.
         Ok(entries) => means_of(entries, sizes),
         Err(_) => means_of(&values(data), sizes),
     }

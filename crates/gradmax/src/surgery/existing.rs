@@ -25,6 +25,7 @@ impl Existing {
     /// The neurons of one block of a site.
     pub(crate) fn of(site: &Site, block: usize) -> Self {
         let width = site.width() / site.blocks();
+        // Burn's `reshape` takes a length of 0 for "as it is": layers without neurons are passed over.
         if width == 0 {
             let (incoming, outgoing) = (Matrix::zeros(0, site.fan_in()), Matrix::zeros(site.fan_out(), 0));
             return Self { incoming, outgoing, bias: Vec::new() };
@@ -67,6 +68,7 @@ impl Existing {
             let mut column = left.col_mut(parent);
             column += neurons.outgoing.col(neuron);
         }
+        // What the original keeps and what its copies get must add up to what it had.
         left.norm_max() <= ROUNDING * self.outgoing.norm_max()
     }
 }

@@ -93,6 +93,7 @@ impl<'a> ParameterMap<'a> {
     /// Where the old entry of an axis lies after growth.
     pub(crate) fn place_of(&self, axis: usize, old: usize) -> usize {
         let along = self.extensions.iter().filter(|extension| extension.axis == axis);
+        // New entries go before the old one that they are stated at.
         old + along.filter(|extension| extension.at <= old).map(|extension| extension.added()).sum::<usize>()
     }
 

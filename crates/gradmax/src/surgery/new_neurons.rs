@@ -73,6 +73,7 @@ impl NewNeurons {
 
     /// The gradient norm of the new incoming weights that singular values and scale predict, where there are any.
     pub fn predicted_gradient_norm(&self) -> Option<f64> {
+        // A singular value is the gradient at outgoing weights of norm 1, and the gradient is linear in these.
         let squared = |(j, value): (usize, &f64)| (self.outgoing.col(j).norm_l2() * value).powi(2);
         match self.singular_values.is_empty() {
             true => None,

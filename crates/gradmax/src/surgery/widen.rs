@@ -26,6 +26,7 @@ pub(crate) fn widen_by<M: Module>(module: M, maps: &IndexMaps<'_>) -> Result<M, 
     if let Some(error) = widening.error {
         return Err(error);
     }
+    // A clone of a layer, made when it was listed, can have other ids than the network's own.
     match maps.parameters().find(|(id, _)| !widening.done.contains(id)) {
         None => Ok(module),
         Some((id, missed)) => Err(Error::ExtensionMismatch {
@@ -102,6 +103,7 @@ impl ModuleMapper for Widening<'_> {
         self.done.insert(param.id);
         param.map(|old| {
             let tracked = old.is_require_grad();
+            // A result of operations would not be a leaf any more, and optimizers step leaves only.
             let autodiff = old.is_autodiff();
             let grown = map.extended(old.inner());
             match autodiff {

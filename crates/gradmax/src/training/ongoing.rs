@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use burn::optim::ModuleOptimizer;
-
+use crate::error::Error;
+use crate::event::context::EventContext;
+use crate::event::grower::Growth;
 use crate::event::look::Taken;
 use crate::event::pass::TrainingPass;
 use crate::event::receipt::Receipt;
-use crate::site::growable::Growable;
+use crate::site::growable::{Growable, trainable_parameters};
 use crate::training::run::Run;
 
 /// A run, and what is known about it since it was started or resumed.
@@ -35,8 +36,20 @@ impl<N: Growable> Ongoing<N> {
         self.steps_since_growth += 1;
     }
 
-    /// Goes on with the grown network.
-    pub(crate) fn grew(&mut self, network: N, optimizer: ModuleOptimizer, receipt: &Receipt, started: Instant) {
+    /// What a growth event at the next step is told about the run.
+    pub(crate) fn event_context(&self, batch_is_training_step: bool) -> EventContext {
+        EventContext {
+            step: self.run.progress.step,
+            event: self.run.progress.events,
+            batch_is_training_step,
+            training_step: self.recent_milliseconds(&self.step_seconds),
+            training_pass: self.recent_milliseconds(&self.pass_seconds),
+        }
+    }
+
+    /// Goes on with the grown network; returns the receipt, and the pass that a training step can go on from.
+    pub(crate) fn grew(&mut self, grown: Growth<N>, started: Instant) -> (Receipt, Option<TrainingPass<N::Output>>) {
+        let Growth { network, optimizer, training_pass, receipt } = grown;
         (self.run.network, self.run.optimizer, self.steps_since_growth) = (network, optimizer, 0);
         let progress = &mut self.run.progress;
         progress.events += 1;
@@ -44,6 +57,7 @@ impl<N: Growable> Ongoing<N> {
             progress.sites.iter_mut().filter(|at| at.site == site.site).for_each(|at| at.width = site.width);
         }
         progress.growth_seconds += started.elapsed().as_secs_f64();
+        (receipt, training_pass)
     }
 
     /// Adds the time since the last call to the run's.
@@ -53,15 +67,6 @@ impl<N: Growable> Ongoing<N> {
     }
 
     /// Median milliseconds of the last steps of the network as it is.
-    pub(crate) fn recent_step_milliseconds(&self) -> Option<f64> {
-        self.recent_milliseconds(&self.step_seconds)
-    }
-
-    /// Median milliseconds of the forward and backward passes of these steps.
-    pub(crate) fn recent_pass_milliseconds(&self) -> Option<f64> {
-        self.recent_milliseconds(&self.pass_seconds)
-    }
-
     fn recent_milliseconds(&self, seconds: &[f64]) -> Option<f64> {
         let recent = self.steps_since_growth.min(RECENT_STEPS).min(seconds.len());
         median(&seconds[seconds.len() - recent..]).map(|seconds| seconds * 1e3)
@@ -75,9 +80,12 @@ impl<N: Growable> Ongoing<N> {
         Some(pass)
     }
 
-    /// Goes on without a growth event that was due.
-    pub(crate) fn passed_over_growth(&mut self) {
-        self.run.progress.events += 1;
+    /// Goes on without a growth event that failed; returns its receipt.
+    pub(crate) fn passed_over_growth(&mut self, context: EventContext, method: &str, error: &Error) -> Receipt {
+        let Run { network, progress, .. } = &mut self.run;
+        progress.events += 1;
+        let size = [trainable_parameters(network) as u64, network.flops()];
+        Receipt::of_refused(context, method, error.to_string(), size)
     }
 
     /// Median seconds of all steps since the run was started or resumed.

@@ -5,14 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 
 use crate::draws::with_draws;
 use crate::error::Error;
-use crate::event::context::EventContext;
 use crate::event::gradient_norm::gradient_norm;
-use crate::event::grower::Growth;
 use crate::event::pass::{Part, Pass, TrainingPass};
-use crate::event::receipt::Receipt;
 use crate::policies::look::LazyLook;
 use crate::seed::Seed;
 use crate::site::growable::{Growable, trainable_parameters, training_flops};
@@ -219,19 +217,13 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             None => self.training_pass(&ongoing.run.network, &batch)?,
         };
         let pass_seconds = started.elapsed().as_secs_f64();
-        let examples = self.sums.number(self.task.examples(&batch.target) as f64) as usize;
         if step.is_multiple_of(self.settings.log_every) {
-            let units = self.task.units(&batch.target) as f64;
-            let loss = self.sums.number(loss.into_scalar::<f64>() * self.share(units as usize));
-            check_finite(loss, step)?;
-            let correct = self.task.correct(&output, &batch.target);
-            let score = correct.map(|correct| self.sums.number(correct) / self.sums.number(units));
-            let gradient_norm = Some(gradient_norm(&ongoing.run.network, &gradients));
-            ongoing.run.progress.loss = Some(loss);
-            self.row(&mut ongoing, order, Split::Train, Evaluation { loss, score }, gradient_norm)?;
+            let norm = gradient_norm(&ongoing.run.network, &gradients);
+            self.log_training(&mut ongoing, order, &batch.target, (&output, loss, norm))?;
         }
+        let examples = self.sums.number(self.task.examples(&batch.target) as f64) as u64;
         let Run { network, mut optimizer, mut progress } = ongoing.run;
-        progress.training_flops += training_flops(&network) * examples as u64;
+        progress.training_flops += training_flops(&network) * examples;
         let rate = self.settings.learning_rate.at(step, self.settings.steps);
         let gradients = self.regularised(&network, gradients);
         let network = match self.settings.weight_decay {
@@ -245,6 +237,23 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             ongoing.took(started, pass_seconds);
         }
         self.after_step(ongoing)
+    }
+
+    /// Logs the training loss of a batch, with its score and the norm of its gradients.
+    fn log_training(
+        &mut self,
+        ongoing: &mut Ongoing<N>,
+        order: &Order,
+        target: &T::Target,
+        (output, loss, gradient_norm): (&N::Output, Tensor<1>, f64),
+    ) -> Result<(), Error> {
+        let units = self.task.units(target);
+        let loss = self.sums.number(loss.into_scalar::<f64>() * self.share(units));
+        check_finite(loss, ongoing.run.progress.step)?;
+        let correct = self.task.correct(output, target);
+        let score = correct.map(|correct| self.sums.number(correct) / self.sums.number(units as f64));
+        ongoing.run.progress.loss = Some(loss);
+        self.row(ongoing, order, Split::Train, Evaluation { loss, score }, Some(gradient_norm))
     }
 
     /// Saves the run as it is, so that it goes on from here once what went wrong is mended, and returns the error.
@@ -309,13 +318,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             GrowthBatch::All if order.is_whole() && !self.train.augments() => GrowthBatch::Training,
             other => other,
         };
-        let context = EventContext {
-            step: progress.step,
-            event: progress.events,
-            batch_is_training_step: which == GrowthBatch::Training,
-            training_step: ongoing.recent_step_milliseconds(),
-            training_pass: ongoing.recent_pass_milliseconds(),
-        };
+        let context = ongoing.event_context(which == GrowthBatch::Training);
         let parts = self.growth_batch(which, batch, context.step)?;
         let network = &ongoing.run.network;
         let look = LazyLook::new(network, &parts, growth.grower.evidence_memory(), &self.sums);
@@ -329,15 +332,9 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let grown = growth.grower.grow_from(network, &ongoing.run.optimizer, &plan, &parts, context, taken);
         drop(parts);
         let (receipt, training_pass) = match grown {
-            Ok(Growth { network, optimizer, training_pass, receipt }) => {
-                ongoing.grew(network, optimizer, &receipt, started);
-                (receipt, training_pass)
-            }
+            Ok(grown) => ongoing.grew(grown, started),
             Err(error) if growth.on_failure == OnFailure::Skip && is_of_growth(&error) => {
-                let size = [trainable_parameters(network) as u64, network.flops()];
-                let receipt = Receipt::of_refused(context, growth.grower.method(), error.to_string(), size);
-                ongoing.passed_over_growth();
-                (receipt, None)
+                (ongoing.passed_over_growth(context, growth.grower.method(), &error), None)
             }
             Err(error) => return Err(error),
         };

@@ -223,102 +223,113 @@ struct Build<'a> {
 
 impl Build<'_> {
     fn stage(&mut self, index: usize, stage: &Stage) -> Result<(), Error> {
-        let bad = |reason: String| Err(Error::BadStage { stage: index + 1, reason });
         let seed = self.seed.at(index as u64);
-        let device = self.device;
-        match (stage, self.shape) {
-            (
-                Stage::Conv { channels, kernel, stride, padding, dilation, groups, bias },
-                Shape::Maps([inputs, h, w]),
-            ) => {
-                if [*channels, *kernel, *stride, *dilation, *groups].contains(&0) {
-                    return bad("channels, kernel, stride, dilation and groups must be at least 1".into());
-                }
-                if !inputs.is_multiple_of(*groups) || !channels.is_multiple_of(*groups) {
-                    return bad(format!("{inputs} and {channels} channels do not fall into {groups} groups"));
-                }
-                let padding = padding.unwrap_or((kernel - 1) * dilation / 2);
+        let built = match (stage, self.shape) {
+            (Stage::Conv { channels, kernel, stride, padding, dilation, groups, bias }, Shape::Maps(maps)) => {
                 let (kernel, stride, dilation, groups) = (*kernel, *stride, *dilation, *groups);
+                let padding = padding.unwrap_or(kernel.saturating_sub(1) * dilation / 2);
                 let geometry = Geometry { kernel, stride, padding, dilation, groups };
-                let Some([height, width]) = convolved([h, w], geometry) else {
-                    return bad(format!("maps of {h}x{w} are smaller than its kernel"));
-                };
-                let conv = he_conv([inputs, *channels], geometry, *bias, seed, device);
-                self.net.layers.push(Step::Conv(self.net.convs.len()));
-                self.net.convs.push(conv);
-                self.shape = Shape::Maps([*channels, height, width]);
+                self.conv(maps, (*channels, geometry, *bias), seed)
             }
-            (Stage::Depthwise { kernel, stride }, Shape::Maps([channels, h, w])) => {
-                if [*kernel, *stride].contains(&0) {
-                    return bad("kernel and stride must be at least 1".into());
-                }
-                let geometry = Geometry::same(*kernel, *stride);
-                let Some([height, width]) = convolved([h, w], geometry) else {
-                    return bad(format!("maps of {h}x{w} are smaller than its kernel"));
-                };
-                self.net.layers.push(Step::Depthwise(self.net.depthwise.len()));
-                self.net.depthwise.push(he_depthwise(channels, geometry, seed, device));
-                self.shape = Shape::Maps([channels, height, width]);
-            }
-            (Stage::Dense { units, bias }, Shape::Vectors(inputs)) => {
-                if *units == 0 {
-                    return bad("a dense layer needs at least one unit".into());
-                }
-                self.net.layers.push(Step::Dense(self.net.denses.len()));
-                self.net.denses.push(he_dense([inputs, *units], *bias, seed, device));
-                self.shape = Shape::Vectors(*units);
-            }
-            (Stage::Norm { norm }, shape) => {
-                let channels = match shape {
-                    Shape::Maps([channels, ..]) => channels,
-                    Shape::Vectors(units) => units,
-                };
-                if let NormKind::Group(size) = norm
-                    && (*size == 0 || !channels.is_multiple_of(*size))
-                {
-                    return bad(format!("{channels} channels do not fall into groups of {size}"));
-                }
-                if let Some(norm) = norm.init(channels, device) {
-                    self.net.layers.push(Step::Norm(self.net.norms.len()));
-                    self.net.norms.push(norm);
-                }
-            }
-            (Stage::Activation { function }, _) => self.net.layers.push(Step::Activation(*function)),
-            (Stage::MaxPool { size } | Stage::AveragePool { size }, Shape::Maps([channels, height, width])) => {
-                if *size == 0 || *size > height || *size > width {
-                    return bad(format!("maps of {height}x{width} have no windows of {size}x{size}"));
-                }
-                self.net.layers.push(match stage {
-                    Stage::MaxPool { .. } => Step::MaxPool(*size),
-                    _ => Step::AveragePool(*size),
-                });
-                self.shape = Shape::Maps([channels, height / size, width / size]);
-            }
+            (Stage::Depthwise { kernel, stride }, Shape::Maps(maps)) => self.depthwise(maps, [*kernel, *stride], seed),
+            (Stage::Dense { units, bias }, Shape::Vectors(inputs)) => self.dense(inputs, (*units, *bias), seed),
+            (Stage::Norm { norm }, shape) => self.norm(shape, norm),
+            (Stage::Activation { function }, shape) => self.keep(Step::Activation(*function), shape),
+            (Stage::MaxPool { size }, Shape::Maps(maps)) => self.pool(maps, *size, Step::MaxPool(*size)),
+            (Stage::AveragePool { size }, Shape::Maps(maps)) => self.pool(maps, *size, Step::AveragePool(*size)),
             (Stage::GlobalAverage, Shape::Maps([channels, ..])) => {
-                self.net.layers.push(Step::GlobalAverage);
-                self.shape = Shape::Vectors(channels);
+                self.keep(Step::GlobalAverage, Shape::Vectors(channels))
             }
-            (Stage::Flatten, Shape::Maps(sizes)) => {
-                self.net.layers.push(Step::Flatten);
-                self.shape = Shape::Vectors(sizes.iter().product());
-            }
-            (Stage::Dropout { rate }, _) => {
-                if !(0.0..1.0).contains(rate) {
-                    return bad(format!("a dropout rate of {rate} is not in [0, 1)"));
-                }
-                self.net.layers.push(Step::Dropout(*rate));
-            }
+            (Stage::Flatten, Shape::Maps(sizes)) => self.keep(Step::Flatten, Shape::Vectors(sizes.iter().product())),
+            (Stage::Dropout { rate }, shape) => match (0.0..1.0).contains(rate) {
+                true => self.keep(Step::Dropout(*rate), shape),
+                false => Err(format!("a dropout rate of {rate} is not in [0, 1)")),
+            },
             (Stage::Dense { .. }, Shape::Maps(_)) => {
-                return bad("a dense layer reads vectors: put `flatten` or `global_average` before it".into());
+                Err("a dense layer reads vectors: put `flatten` or `global_average` before it".into())
             }
-            (_, Shape::Vectors(_)) => return bad("it reads maps, but the stages before it give vectors".into()),
-        }
+            (_, Shape::Vectors(_)) => Err("it reads maps, but the stages before it give vectors".into()),
+        };
+        built.map_err(|reason| Error::BadStage { stage: index + 1, reason })
+    }
+
+    /// Adds a step after which there are outputs of this shape.
+    fn keep(&mut self, step: Step, shape: Shape) -> Result<(), String> {
+        self.net.layers.push(step);
+        self.shape = shape;
         Ok(())
+    }
+
+    fn conv(
+        &mut self,
+        [inputs, height, width]: [usize; 3],
+        (channels, geometry, bias): (usize, Geometry, bool),
+        seed: Seed,
+    ) -> Result<(), String> {
+        let Geometry { kernel, stride, dilation, groups, .. } = geometry;
+        if [channels, kernel, stride, dilation, groups].contains(&0) {
+            return Err("channels, kernel, stride, dilation and groups must be at least 1".into());
+        }
+        if !inputs.is_multiple_of(groups) || !channels.is_multiple_of(groups) {
+            return Err(format!("{inputs} and {channels} channels do not fall into {groups} groups"));
+        }
+        let [height, width] = convolved([height, width], geometry)?;
+        self.net.convs.push(he_conv([inputs, channels], geometry, bias, seed, self.device));
+        self.keep(Step::Conv(self.net.convs.len() - 1), Shape::Maps([channels, height, width]))
+    }
+
+    fn depthwise(
+        &mut self,
+        [channels, height, width]: [usize; 3],
+        [kernel, stride]: [usize; 2],
+        seed: Seed,
+    ) -> Result<(), String> {
+        if [kernel, stride].contains(&0) {
+            return Err("kernel and stride must be at least 1".into());
+        }
+        let geometry = Geometry::same(kernel, stride);
+        let [height, width] = convolved([height, width], geometry)?;
+        self.net.depthwise.push(he_depthwise(channels, geometry, seed, self.device));
+        self.keep(Step::Depthwise(self.net.depthwise.len() - 1), Shape::Maps([channels, height, width]))
+    }
+
+    fn dense(&mut self, inputs: usize, (units, bias): (usize, bool), seed: Seed) -> Result<(), String> {
+        if units == 0 {
+            return Err("a dense layer needs at least one unit".into());
+        }
+        self.net.denses.push(he_dense([inputs, units], bias, seed, self.device));
+        self.keep(Step::Dense(self.net.denses.len() - 1), Shape::Vectors(units))
+    }
+
+    fn norm(&mut self, shape: Shape, norm: &NormKind) -> Result<(), String> {
+        let (Shape::Maps([channels, ..]) | Shape::Vectors(channels)) = shape;
+        if let NormKind::Group(size) = norm
+            && (*size == 0 || !channels.is_multiple_of(*size))
+        {
+            return Err(format!("{channels} channels do not fall into groups of {size}"));
+        }
+        match norm.init(channels, self.device) {
+            None => Ok(()),
+            Some(norm) => {
+                self.net.norms.push(norm);
+                self.keep(Step::Norm(self.net.norms.len() - 1), shape)
+            }
+        }
+    }
+
+    fn pool(&mut self, [channels, height, width]: [usize; 3], size: usize, step: Step) -> Result<(), String> {
+        if size == 0 || size > height || size > width {
+            return Err(format!("maps of {height}x{width} have no windows of {size}x{size}"));
+        }
+        self.keep(step, Shape::Maps([channels, height / size, width / size]))
     }
 }
 
-fn convolved(size: [usize; 2], geometry: Geometry) -> Option<[usize; 2]> {
+fn convolved([height, width]: [usize; 2], geometry: Geometry) -> Result<[usize; 2], String> {
     let Geometry { kernel, stride, padding, dilation, .. } = geometry;
     let along = |length: usize| convolved_length(length + 2 * padding, kernel, stride, dilation);
-    Some([along(size[0])?, along(size[1])?])
+    match (along(height), along(width)) {
+        (Some(height), Some(width)) => Ok([height, width]),
+        _ => Err(format!("maps of {height}x{width} are smaller than its kernel")),
+    }
 }

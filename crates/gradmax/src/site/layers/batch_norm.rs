@@ -37,6 +37,7 @@ impl Between for BatchNorm {
         if !self.training.is_enabled() {
             return neurons.scaled(frozen(self));
         }
+        // Near zero the variance is of the second order, so that epsilon alone is what a neuron is divided by.
         let over_examples = neurons.entries().mean_dim(0);
         let mean = neurons.mean_over_positions(over_examples);
         neurons.map(|entries| entries - mean).scaled(gain_of(self.epsilon))
@@ -69,6 +70,8 @@ fn statistic<M: Module>(state: &M, value: f32) -> Gain {
     impl ModuleVisitor for Found {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let existing = param.val();
+            // Running statistics are never tracked, but lie on the device of the network, with or without automatic
+            // differentiation.
             let existing = if existing.is_autodiff() { existing.inner() } else { existing };
             let length = existing.dims().iter().product::<usize>();
             let existing = existing.reshape([length]);

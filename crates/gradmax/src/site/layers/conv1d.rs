@@ -101,6 +101,7 @@ fn as_maps(conv: &Conv1d) -> Conv2d {
         PaddingConfig1d::Explicit(before, after) => PaddingConfig2d::Explicit(0, before, 0, after),
     };
     Conv2d {
+        // With the same id, since extensions name the parameter by it.
         weight: Param::initialized(conv.weight.id, weight.reshape([outputs, inputs, 1, taps])),
         bias: None,
         stride: [1, conv.stride],

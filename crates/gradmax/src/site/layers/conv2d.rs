@@ -112,6 +112,7 @@ impl Consumer for Conv2d {
         let (taps, count) = (height * width, outgoing[0].ncols());
         let mut values = Vec::with_capacity(outputs * count * taps);
         for output in 0..outputs {
+            // The weight has the inputs of one group only, so each group's outputs have weights of their own neurons.
             let (group, within) = (output * self.groups / outputs, output % (outputs / self.groups));
             for neuron in 0..count {
                 let weight = |tap: usize| outgoing[group][(within * taps + tap, neuron)] as f32;

@@ -18,6 +18,7 @@ impl Between for GroupNorm {
     }
 
     fn linearised(&self, neurons: Signal, _slope: f64) -> Signal {
+        // The others of the group count as zeros in the mean.
         let share = (self.group_size as f64).recip();
         let mean = neurons.mean_over_positions(neurons.entries()).mul_scalar(share);
         neurons.map(|entries| entries - mean).scaled(gain_of(self.epsilon))

@@ -41,6 +41,7 @@ fn taken(pool: &MaxPool2d, maps: Tensor<4>) -> Tensor<4> {
         .with_padding_pairs(padding)
         .with_dilation(pool.dilation)
         .with_ceil_mode(pool.ceil_mode);
+    // Of zeros, on the device at hand: which of equal entries is taken is its own affair.
     let (pooled, indices) = max_pool2d_with_indices(maps.clone().inner().zeros_like(), options);
     let [_, _, out_height, out_width] = pooled.dims();
     let indices = indices.reshape([batch, channels, out_height * out_width]);

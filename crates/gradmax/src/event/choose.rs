@@ -1,0 +1,202 @@
+//! Choosing the weights of new neurons: what a growth method gets to see at each block of each site, and what is checked
+//! of its answer.
+
+use flexconv::{computes_on_threads, map_side_by_side};
+
+use crate::error::Error;
+use crate::event::chosen::{Chosen, ChosenBlock};
+use crate::event::grower::Grower;
+use crate::event::look::Taken;
+use crate::event::loss_on_batch::OnGrowthBatch;
+use crate::event::pass::Part;
+use crate::event::rounding::{ONLY_ROUNDING, gradient_rounding};
+use crate::matrix::Matrix;
+use crate::methods::growth_loss::{AtBlock, GrowthLoss, NetworkLoss};
+use crate::methods::method::{Need, Request};
+use crate::methods::placement::Scale;
+use crate::operator::branch::{Branch, gradients_of};
+use crate::operator::growth_operator::GrowthOperator;
+use crate::operator::seen::{Seen, Source};
+use crate::seed::Seed;
+use crate::site::declaration::Site;
+use crate::site::growable::{Growable, device_of};
+use crate::site::side::Side;
+use crate::surgery::new_neurons::{Changes, NewNeurons};
+
+/// A site, and the neurons that it is to gain.
+pub(super) type PlannedSite = (Site, usize);
+
+impl Grower {
+    /// The weights of new neurons at these sites, and the gradients that they will receive.
+    pub(super) fn choose<N: Growable>(
+        &self,
+        planned: Vec<PlannedSite>,
+        network: &N,
+        parts: &[Part<'_, N>],
+        taken: &Taken<N>,
+        seed: Seed,
+    ) -> Result<Vec<Chosen>, Error> {
+        if self.placement.scale == Scale::Joint {
+            planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
+        }
+        let loss = OnGrowthBatch { network, parts, sums: &self.sums };
+        let loss = self.method.needs().contains(&Need::Loss).then_some(&loss as &dyn NetworkLoss);
+        // The copy that was looked at passes again, so that batch norm's statistics of the network itself stay as they
+        // are.
+        let replay = taken.looked.replay(&taken.looking, parts);
+        let seen = taken.looked.seen(&replay);
+        let Source::Kept(evidence) = seen.source else {
+            // Each pass over the growth batch shows all sites.
+            return self.choose_at(planned, seen, seed, loss);
+        };
+        let one = |one: PlannedSite, loss| {
+            let seen = Seen { source: Source::Kept(evidence), sums: &self.sums };
+            self.choose_at(vec![one], seen, seed, loss)
+        };
+        // Several machines meet in the order of the sites.
+        let side_by_side = loss.is_none() && computes_on_threads(&device_of(network)) && self.sums.is_alone();
+        let chosen = match side_by_side {
+            true => map_side_by_side(planned, |site| one(site, None)).into_iter().collect(),
+            false => planned.into_iter().map(|site| one(site, loss)).collect::<Result<Vec<_>, _>>(),
+        };
+        Ok(chosen?.into_iter().flatten().collect())
+    }
+
+    /// As [`choose`](Self::choose), by what was seen: first the branches and operators of all blocks of these sites,
+    /// then the neurons of each block, then the gradients of all.
+    fn choose_at(
+        &self,
+        planned: Vec<PlannedSite>,
+        seen: Seen<'_>,
+        seed: Seed,
+        loss: Option<&dyn NetworkLoss>,
+    ) -> Result<Vec<Chosen>, Error> {
+        let blocks =
+            planned.iter().flat_map(|(site, count)| (0..site.blocks()).map(move |block| (site, *count, block)));
+        let branches = blocks.clone().map(|(site, _, block)| Branch::new(site, block, seen));
+        let branches = branches.collect::<Result<Vec<_>, _>>()?;
+        let operators = self.operators(&branches)?;
+        let neurons = blocks.zip(&branches).zip(&operators).map(|((at, branch), operator)| {
+            let loss = loss.map(|network| AtBlock { network, site: at.0, block: at.2 });
+            let loss = loss.as_ref().map(|loss| loss as &dyn GrowthLoss);
+            self.neurons_of_block(at, seed, (branch, operator.as_ref(), loss))
+        });
+        let neurons = neurons.collect::<Result<Vec<_>, Error>>()?;
+        let gradients = gradients_of(&branches.iter().zip(&neurons).collect::<Vec<_>>())?;
+        let mut chosen =
+            neurons.into_iter().zip(gradients).map(|(neurons, gradients)| ChosenBlock { neurons, gradients });
+        let sites = planned.iter().map(|(site, _)| site);
+        Ok(sites
+            .map(|site| Chosen { site: site.clone(), blocks: chosen.by_ref().take(site.blocks()).collect() })
+            .collect())
+    }
+
+    /// The growth operator of each branch, if the method or the scale needs it.
+    fn operators(&self, branches: &[Branch<'_>]) -> Result<Vec<Option<GrowthOperator>>, Error> {
+        if !self.method.needs().contains(&Need::Operator) && self.placement.scale != Scale::Joint {
+            return Ok(branches.iter().map(|_| None).collect());
+        }
+        let placed = branches.iter().map(|branch| (branch, self.zero_side(&branch.block.site)));
+        Ok(GrowthOperator::of_branches(&placed.collect::<Vec<_>>())?.into_iter().map(Some).collect())
+    }
+
+    /// The side that stays zero; methods that leave no side zero are asked as if it were the outgoing one.
+    fn zero_side(&self, site: &Site) -> Side {
+        self.zero_side_of(site).unwrap_or(Side::Outgoing)
+    }
+
+    /// The method's new neurons for one block of a site that is to gain so many in all its blocks.
+    fn neurons_of_block(
+        &self,
+        (site, count, block): (&Site, usize, usize),
+        seed: Seed,
+        (branch, operator, loss): (&Branch<'_>, Option<&GrowthOperator>, Option<&dyn GrowthLoss>),
+    ) -> Result<NewNeurons, Error> {
+        let (blocks, seed) = (site.blocks(), seed.fold(&site.name));
+        let request = Request {
+            site: &site.name,
+            count: count / blocks,
+            width: site.width() / blocks,
+            fan_in: site.fan_in(),
+            fan_out: site.fan_out(),
+            zero_side: self.zero_side(site),
+            placement: self.placement,
+            seed: if blocks == 1 { seed } else { seed.at(block as u64) },
+            method: self.method(),
+            layers: site,
+            block,
+            needs: self.method.needs(),
+            branch,
+            operator,
+            loss,
+        };
+        let neurons = self.method.neurons(&request)?;
+        check_neurons(&neurons, &request)?;
+        Ok(neurons)
+    }
+
+    /// Checks that a gradient arrives at a site, and not rounding only: scale `joint` would divide by its norm.
+    fn check_gradient<N: Growable>(&self, site: &Site, network: &N, parts: &[Part<'_, N>]) -> Result<(), Error> {
+        match gradient_rounding(&site.name, network, parts, &self.sums)? > ONLY_ROUNDING {
+            false => Ok(()),
+            true => Err(Error::Method {
+                method: self.method().to_string(),
+                site: site.name.clone(),
+                reason:
+                    "the gradient that arrives at it is no more than rounding, so scale `joint` has nothing to divide \
+                     by; use scale `mean`, or leave the site out"
+                        .into(),
+            }),
+        }
+    }
+}
+
+/// Checks that a method's neurons have the shapes that were asked for, come from neurons that are there, and are finite.
+fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Error> {
+    match misshapen(neurons, request).or_else(|| not_finite(neurons)) {
+        None => Ok(()),
+        Some(reason) => {
+            Err(Error::UnusableNeurons { method: request.method.into(), site: request.site.into(), reason })
+        }
+    }
+}
+
+/// What is wrong with the shapes of new neurons, if anything is.
+fn misshapen(neurons: &NewNeurons, request: &Request<'_>) -> Option<String> {
+    let (incoming, outgoing) = (neurons.incoming.shape(), neurons.outgoing.shape());
+    let wanted = ((request.count, request.fan_in), (request.fan_out, request.count), request.count);
+    if (incoming, outgoing, neurons.bias.len()) != wanted {
+        return Some(format!(
+            "incoming {incoming:?}, outgoing {outgoing:?} and {} biases, where {:?}, {:?} and {} were asked for",
+            neurons.bias.len(),
+            wanted.0,
+            wanted.1,
+            wanted.2
+        ));
+    }
+    let one_each = neurons.parents.is_empty() || neurons.parents.len() == request.count;
+    if !one_each || neurons.parents.iter().flatten().any(|parent| *parent >= request.width) {
+        return Some(format!(
+            "neurons split from {:?}, where {} are asked for and {} are there",
+            neurons.parents, request.count, request.width
+        ));
+    }
+    let Changes { incoming, outgoing, bias } = neurons.changes.as_ref()?;
+    let (found, width) = ((incoming.shape(), outgoing.shape(), bias.len()), request.width);
+    (found != ((width, request.fan_in), (request.fan_out, width), width)).then(|| {
+        format!(
+            "changes of incoming {:?}, outgoing {:?} and {} biases, where {width} neurons are there",
+            found.0, found.1, found.2
+        )
+    })
+}
+
+/// What is wrong with the numbers of new neurons, if anything is.
+fn not_finite(neurons: &NewNeurons) -> Option<String> {
+    let changes = neurons.changes.iter();
+    let matrices = changes.clone().flat_map(|changes| [&changes.incoming, &changes.outgoing]);
+    let mut matrices = matrices.chain([&neurons.incoming, &neurons.outgoing]);
+    let mut biases = changes.flat_map(|changes| &changes.bias).chain(&neurons.bias);
+    let finite = matrices.all(Matrix::is_all_finite) && biases.all(|bias| bias.is_finite());
+    (!finite).then(|| "some weights are not finite; is the loss?".into())
+}
