@@ -5,15 +5,14 @@ use flexconv::{computes_on_threads, map_side_by_side};
 
 use crate::error::Error;
 use crate::event::chosen::{Chosen, ChosenBlock};
-use crate::event::grower::Grower;
 use crate::event::look::Taken;
 use crate::event::loss_on_batch::OnGrowthBatch;
 use crate::event::pass::Part;
 use crate::event::rounding::{ONLY_ROUNDING, gradient_rounding};
 use crate::matrix::Matrix;
 use crate::methods::growth_loss::{AtBlock, GrowthLoss, NetworkLoss};
-use crate::methods::method::{Need, Request};
-use crate::methods::placement::Scale;
+use crate::methods::method::{GrowthMethod, Need, Request};
+use crate::methods::placement::{Placement, Scale};
 use crate::operator::branch::{Branch, gradients_of};
 use crate::operator::growth_operator::GrowthOperator;
 use crate::operator::seen::{Seen, Source};
@@ -21,12 +20,29 @@ use crate::seed::Seed;
 use crate::site::declaration::Site;
 use crate::site::growable::{Growable, device_of};
 use crate::site::side::Side;
+use crate::sums::SharedSums;
 use crate::surgery::new_neurons::{Changes, NewNeurons};
 
 /// A site, and the neurons that it is to gain.
 pub(super) type PlannedSite = (Site, usize);
 
-impl Grower {
+/// Who chooses, and how.
+pub(super) struct Choosing<'a> {
+    pub(super) method: &'a dyn GrowthMethod,
+    /// What messages call the method.
+    pub(super) name: &'a str,
+    pub(super) placement: Placement,
+    /// The event's seed, which sites fold.
+    pub(super) seed: Seed,
+    pub(super) sums: &'a SharedSums,
+}
+
+/// The side that a growth method leaves zero at a site.
+pub(super) fn zero_side_of(method: &dyn GrowthMethod, placement: Placement, site: &Site) -> Option<Side> {
+    method.zero_side(placement.zero_side.at(site))
+}
+
+impl Choosing<'_> {
     /// The weights of new neurons at these sites, and the gradients that they will receive.
     pub(super) fn choose<N: Growable>(
         &self,
@@ -34,12 +50,11 @@ impl Grower {
         network: &N,
         parts: &[Part<'_, N>],
         taken: &Taken<N>,
-        seed: Seed,
     ) -> Result<Vec<Chosen>, Error> {
         if self.placement.scale == Scale::Joint {
             planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
         }
-        let loss = OnGrowthBatch { network, parts, sums: &self.sums };
+        let loss = OnGrowthBatch { network, parts, sums: self.sums };
         let loss = self.method.needs().contains(&Need::Loss).then_some(&loss as &dyn NetworkLoss);
         // The copy that was looked at passes again, so that batch norm's statistics of the network itself stay as they
         // are.
@@ -47,11 +62,11 @@ impl Grower {
         let seen = taken.looked.seen(&replay);
         let Source::Kept(evidence) = seen.source else {
             // Each pass over the growth batch shows all sites.
-            return self.choose_at(planned, seen, seed, loss);
+            return self.choose_at(planned, seen, loss);
         };
         let one = |one: PlannedSite, loss| {
-            let seen = Seen { source: Source::Kept(evidence), sums: &self.sums };
-            self.choose_at(vec![one], seen, seed, loss)
+            let seen = Seen { source: Source::Kept(evidence), sums: self.sums };
+            self.choose_at(vec![one], seen, loss)
         };
         // Several machines meet in the order of the sites.
         let side_by_side = loss.is_none() && computes_on_threads(&device_of(network)) && self.sums.is_alone();
@@ -68,7 +83,6 @@ impl Grower {
         &self,
         planned: Vec<PlannedSite>,
         seen: Seen<'_>,
-        seed: Seed,
         loss: Option<&dyn NetworkLoss>,
     ) -> Result<Vec<Chosen>, Error> {
         let blocks =
@@ -79,7 +93,7 @@ impl Grower {
         let neurons = blocks.zip(&branches).zip(&operators).map(|((at, branch), operator)| {
             let loss = loss.map(|network| AtBlock { network, site: at.0, block: at.2 });
             let loss = loss.as_ref().map(|loss| loss as &dyn GrowthLoss);
-            self.neurons_of_block(at, seed, (branch, operator.as_ref(), loss))
+            self.neurons_of_block(at, (branch, operator.as_ref(), loss))
         });
         let neurons = neurons.collect::<Result<Vec<_>, Error>>()?;
         let gradients = gradients_of(&branches.iter().zip(&neurons).collect::<Vec<_>>())?;
@@ -102,17 +116,16 @@ impl Grower {
 
     /// The side that stays zero; methods that leave no side zero are asked as if it were the outgoing one.
     fn zero_side(&self, site: &Site) -> Side {
-        self.zero_side_of(site).unwrap_or(Side::Outgoing)
+        zero_side_of(self.method, self.placement, site).unwrap_or(Side::Outgoing)
     }
 
     /// The method's new neurons for one block of a site that is to gain so many in all its blocks.
     fn neurons_of_block(
         &self,
         (site, count, block): (&Site, usize, usize),
-        seed: Seed,
         (branch, operator, loss): (&Branch<'_>, Option<&GrowthOperator>, Option<&dyn GrowthLoss>),
     ) -> Result<NewNeurons, Error> {
-        let (blocks, seed) = (site.blocks(), seed.fold(&site.name));
+        let (blocks, seed) = (site.blocks(), self.seed.fold(&site.name));
         let request = Request {
             site: &site.name,
             count: count / blocks,
@@ -122,7 +135,7 @@ impl Grower {
             zero_side: self.zero_side(site),
             placement: self.placement,
             seed: if blocks == 1 { seed } else { seed.at(block as u64) },
-            method: self.method(),
+            method: self.name,
             layers: site,
             block,
             needs: self.method.needs(),
@@ -137,10 +150,10 @@ impl Grower {
 
     /// Checks that a gradient arrives at a site, and not rounding only: scale `joint` would divide by its norm.
     fn check_gradient<N: Growable>(&self, site: &Site, network: &N, parts: &[Part<'_, N>]) -> Result<(), Error> {
-        match gradient_rounding(&site.name, network, parts, &self.sums)? > ONLY_ROUNDING {
+        match gradient_rounding(&site.name, network, parts, self.sums)? > ONLY_ROUNDING {
             false => Ok(()),
             true => Err(Error::Method {
-                method: self.method().to_string(),
+                method: self.name.to_string(),
                 site: site.name.clone(),
                 reason:
                     "the gradient that arrives at it is no more than rounding, so scale `joint` has nothing to divide \

@@ -7,6 +7,7 @@ use crate::site::declaration::Site;
 use crate::site::extension::Extension;
 use crate::surgery::addition::{Addition, BlockValues, addition, changes, gradient_addition};
 use crate::surgery::existing::Existing;
+use crate::surgery::index_map::IndexMaps;
 use crate::surgery::new_neurons::NewNeurons;
 
 /// New neurons at a site, block by block, and the gradients that they will receive.
@@ -78,6 +79,24 @@ impl Chosen {
             Some(norms) => norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt(),
             None => self.gradient_norms()[0],
         }
+    }
+}
+
+/// What was chosen for every site, what that adds to which parameters, and where.
+pub(crate) struct Grown<'a> {
+    /// Gradient steps taken before.
+    pub(crate) step: usize,
+    pub(crate) chosen: &'a [Chosen],
+    /// What the gradients of each site's new weights are sums of, in size.
+    pub(crate) magnitudes: &'a [f64],
+    pub(crate) additions: &'a [Addition],
+    /// Of the extensions of all additions, one after another.
+    pub(crate) maps: &'a IndexMaps<'a>,
+}
+
+impl Grown<'_> {
+    pub(crate) fn sites(&self) -> String {
+        self.chosen.iter().map(|chosen| format!("`{}`", chosen.site.name)).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -7,14 +7,14 @@ use burn::tensor::Device;
 
 use crate::error::Error;
 use crate::event::checks::{check_names, check_sites};
-use crate::event::choose::PlannedSite;
-use crate::event::chosen::{Chosen, magnitudes};
+use crate::event::choose::{Choosing, PlannedSite, zero_side_of};
+use crate::event::chosen::{Chosen, Grown, magnitudes};
 use crate::event::context::EventContext;
-use crate::event::look::{Clock, EVIDENCE_MEMORY, Look, Taken, independent};
+use crate::event::look::{Before, Clock, EVIDENCE_MEMORY, Look, Taken, independent};
 use crate::event::pass::{Part, Pass, TrainingPass};
 use crate::event::plan::Planned;
 use crate::event::receipt::{Receipt, SiteReceipt, Timing};
-use crate::event::verify::{Before, Grown, Verification, Verified, verify};
+use crate::event::verify::{Verification, Verified, verify};
 use crate::methods::method::GrowthMethod;
 use crate::methods::placement::Placement;
 use crate::seed::Seed;
@@ -31,15 +31,15 @@ use crate::surgery::widen::{shift, widen_by, widen_gradients};
 
 /// Grows networks with one growth method.
 pub struct Grower {
-    pub(super) method: Box<dyn GrowthMethod>,
+    method: Box<dyn GrowthMethod>,
     name: Option<String>,
-    pub(super) placement: Placement,
+    placement: Placement,
     second_moments: SecondMoments,
     verification: Verification,
     tolerance: f64,
     evidence_memory: usize,
     seed: Seed,
-    pub(super) sums: SharedSums,
+    sums: SharedSums,
 }
 
 /// A grown network, with everything that training goes on with.
@@ -157,15 +157,10 @@ impl Grower {
     fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
         site.check()?;
         self.method.check_site(site)?;
-        match self.zero_side_of(site) {
+        match zero_side_of(&*self.method, self.placement, site) {
             Some(Side::Incoming) => site.slopes_at_zero(device).map(|_| ()),
             Some(Side::Outgoing) | None => Ok(()),
         }
-    }
-
-    /// The side that the growth method leaves zero at a site.
-    pub(super) fn zero_side_of(&self, site: &Site) -> Option<Side> {
-        self.method.zero_side(self.placement.zero_side.at(site))
     }
 
     /// Grows a network on one growth batch; `pass` computes output and mean loss, showing the sites to the probe.
@@ -260,7 +255,14 @@ impl Grower {
             return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
         }
         let mut clock = Clock::start(&device);
-        let chosen = self.choose(planned, network, parts, taken, self.seed.at(context.event as u64))?;
+        let choosing = Choosing {
+            method: &*self.method,
+            name: self.method(),
+            placement: self.placement,
+            seed: self.seed.at(context.event as u64),
+            sums: &self.sums,
+        };
+        let chosen = choosing.choose(planned, network, parts, taken)?;
         let initialize = clock.lap();
 
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();

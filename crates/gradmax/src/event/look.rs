@@ -125,6 +125,13 @@ impl<O> Looked<O> {
     }
 }
 
+/// The network before growth, and what a look at it gave.
+pub(crate) struct Before<'a, N: Growable> {
+    pub(crate) network: &'a N,
+    pub(crate) looked: &'a Looked<N::Output>,
+    pub(crate) sums: &'a SharedSums,
+}
+
 /// Takes a probed pass over every part. Evidence beyond so many bytes is not kept, unless it is of a single part, which
 /// is in memory during its pass anyway.
 pub(crate) fn look<N: Growable>(

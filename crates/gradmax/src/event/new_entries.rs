@@ -7,7 +7,7 @@ use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::event::verify::{Grown, NewGradientNorms};
+use crate::event::chosen::Grown;
 use crate::matrix::norm;
 use crate::site::growable::Growable;
 use crate::site::side::Side;
@@ -34,6 +34,13 @@ struct NewRange {
     /// The measured gradient, flat, and the predicted one in the same form.
     sum: Option<Tensor<1>>,
     predicted: Option<Tensor<1>>,
+}
+
+/// Gradient norms of new weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewGradientNorms {
+    pub(crate) incoming: f64,
+    pub(crate) outgoing: f64,
 }
 
 /// Norms of the gradients of a site's new weights, and of their difference.

@@ -7,8 +7,8 @@ use rand::rngs::ChaCha8Rng;
 
 use crate::error::Error;
 use crate::event::change::Change;
+use crate::event::look::Before;
 use crate::event::pass::{Part, probed};
-use crate::event::verify::Before;
 use crate::seed::Seed;
 use crate::site::growable::Growable;
 use crate::site::output::Output;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::draws::with_draws;
 use crate::error::Error;
 use crate::event::change::{Change, Losses, is_within};
-use crate::event::chosen::Chosen;
-use crate::event::look::Looked;
-use crate::event::new_entries::{Compared, NewEntries};
+use crate::event::chosen::{Chosen, Grown};
+use crate::event::look::Before;
+use crate::event::new_entries::{Compared, NewEntries, NewGradientNorms};
 use crate::event::pass::{Part, Pass};
 use crate::event::rounding::{ONLY_ROUNDING, Rounding, gradient_rounding};
 use crate::operator::branch::ROUNDING;
@@ -17,9 +17,6 @@ use crate::panics::caught;
 use crate::seed::Seed;
 use crate::site::growable::Growable;
 use crate::site::output::Output;
-use crate::sums::SharedSums;
-use crate::surgery::addition::Addition;
-use crate::surgery::index_map::IndexMaps;
 
 /// How much of a growth event is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,13 +44,6 @@ pub(crate) struct Verified {
     pub(crate) only_rounding: Vec<bool>,
 }
 
-/// Gradient norms of new weights.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NewGradientNorms {
-    pub(crate) incoming: f64,
-    pub(crate) outgoing: f64,
-}
-
 /// How far the measured gradient of new weights may be from its prediction, entry by entry, relative to the larger
 /// one's norm: a wrong layer or activation is off by far more.
 const GRADIENT_TOLERANCE: f64 = 1e-2;
@@ -61,31 +51,6 @@ const GRADIENT_TOLERANCE: f64 = 1e-2;
 /// another order rounds outputs differently; near convergence that moves loss and gradients, which are then differences
 /// of nearly equal numbers.
 const ROUNDING_ALLOWANCE: f64 = 10.0;
-
-/// The network before growth, and what a look at it gave.
-pub(crate) struct Before<'a, N: Growable> {
-    pub(crate) network: &'a N,
-    pub(crate) looked: &'a Looked<N::Output>,
-    pub(crate) sums: &'a SharedSums,
-}
-
-/// What was chosen for every site, what that adds to which parameters, and where.
-pub(crate) struct Grown<'a> {
-    /// Gradient steps taken before.
-    pub(crate) step: usize,
-    pub(crate) chosen: &'a [Chosen],
-    /// What the gradients of each site's new weights are sums of, in size.
-    pub(crate) magnitudes: &'a [f64],
-    pub(crate) additions: &'a [Addition],
-    /// Of the extensions of all additions, one after another.
-    pub(crate) maps: &'a IndexMaps<'a>,
-}
-
-impl Grown<'_> {
-    fn sites(&self) -> String {
-        self.chosen.iter().map(|chosen| format!("`{}`", chosen.site.name)).collect::<Vec<_>>().join(", ")
-    }
-}
 
 /// Measures the grown network on the growth batch; with a tolerance, checks what was measured.
 ///
