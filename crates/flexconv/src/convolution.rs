@@ -7,7 +7,9 @@ use burn::tensor::module;
 use burn::tensor::ops::ConvOptions;
 
 use crate::dense::linear;
+use crate::memory::computes_on_threads;
 use crate::rectifier::relu;
+use crate::unrolled;
 
 /// What a convolution is joined with, so that its passes over the maps are saved.
 #[derive(Debug, Clone, Default)]
@@ -73,14 +75,31 @@ pub fn conv2d(
         return output;
     }
     let input = if joined.rectified { relu(input) } else { input };
-    let output = match whole {
-        true => on_whole_maps(input, weight, bias),
-        false => module::conv2d(input, weight, bias, options),
+    let unrolled = || match takes_products(&input, &options) {
+        true => unrolled::conv2d(input.clone(), weight.clone(), &options),
+        false => None,
+    };
+    let output = match (whole, (!whole).then(unrolled).flatten()) {
+        (true, _) => on_whole_maps(input, weight, bias),
+        (false, Some(output)) => match bias {
+            Some(bias) => {
+                let [outputs] = bias.dims();
+                output + bias.reshape([1, outputs, 1, 1])
+            }
+            None => output,
+        },
+        (false, None) => module::conv2d(input, weight, bias, options),
     };
     match joined.plus {
         Some(plus) => output + plus,
         None => output,
     }
+}
+
+/// Whether convolutions are products of matrices there: on devices without kernels of this crate, and not on a CPU,
+/// where memory is dear.
+fn takes_products(input: &Tensor<4>, options: &ConvOptions<2>) -> bool {
+    options.groups == 1 && !computes_on_threads(&input.device())
 }
 
 /// Whether the kernel fits its maps exactly, so that there is one output position: a dense layer.
@@ -113,6 +132,11 @@ pub fn conv2d_input_gradient(
     if let Some(result) = flex::conv2d_input_gradient(&gradient, &weight, input, &options) {
         return result;
     }
+    if takes_products(&gradient, &options)
+        && let Some(result) = unrolled::input_gradient(gradient.clone(), weight.clone(), input, &options)
+    {
+        return result;
+    }
     let place = (&gradient.device(), gradient.dtype());
     let input = Tensor::<4>::zeros(input, place).autodiff().require_grad();
     let output = module::conv2d(input.clone(), weight.autodiff(), None, options);
@@ -132,6 +156,11 @@ pub fn conv2d_weight_gradient(
     let (gradient, input) = (gradient.inner(), input.inner());
     #[cfg(feature = "flex")]
     if let Some(result) = flex::conv2d_weight_gradient(&gradient, &input, weight, &options) {
+        return result;
+    }
+    if takes_products(&gradient, &options)
+        && let Some(result) = unrolled::weight_gradient(gradient.clone(), input.clone(), weight, &options)
+    {
         return result;
     }
     let place = (&gradient.device(), gradient.dtype());

@@ -22,6 +22,7 @@ mod product;
 mod rectifier;
 #[cfg(feature = "flex")]
 mod tile;
+mod unrolled;
 #[cfg(feature = "flex")]
 mod weight_gradient;
 
