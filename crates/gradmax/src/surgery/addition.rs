@@ -1,6 +1,7 @@
 //! What new neurons at a site append to each parameter: incoming and outgoing weights, and entries of all that lies
 //! between.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use burn::module::ParamId;
@@ -237,7 +238,10 @@ fn at_writers<'a>(
 ) -> impl Iterator<Item = (Extension, Option<Extension>)> + 'a {
     site.writers.iter().enumerate().map(move |(writer, producer)| {
         let columns = site.columns(writer);
-        let incoming = incoming.subcols(columns.start, columns.len()).to_owned();
+        let incoming = match columns.len() == incoming.ncols() {
+            true => Cow::Borrowed(incoming),
+            false => Cow::Owned(incoming.subcols(columns.start, columns.len()).to_owned()),
+        };
         producer.extended(at, &incoming, &bias(writer))
     })
 }
@@ -271,14 +275,17 @@ fn at_consumers(site: &Site, outgoing: &[&Matrix], neuron: impl Fn(usize) -> usi
     let mut first_row = 0;
     for path in &site.paths {
         let (positions, rows) = (path.positions(site.width()), path.fan_out(site.width()));
-        let of_path = outgoing.iter().map(|outgoing| outgoing.subrows(first_row, rows).to_owned());
-        let of_path = of_path.collect::<Vec<Matrix>>();
+        let of_path = outgoing.iter().map(|outgoing| match rows == outgoing.nrows() {
+            true => Cow::Borrowed(*outgoing),
+            false => Cow::Owned(outgoing.subrows(first_row, rows).to_owned()),
+        });
+        let of_path = of_path.collect::<Vec<_>>();
         first_row += rows;
         // Blocks that one group of the consumer reads lie one after another in each group.
         let in_group = of_path.len() / path.consumer.groups();
         for nth in 0..in_group {
             let at = (path.before() + neuron(nth)) * positions;
-            let of_groups = of_path.iter().skip(nth).step_by(in_group).collect::<Vec<_>>();
+            let of_groups = of_path.iter().map(|outgoing| &**outgoing).skip(nth).step_by(in_group).collect::<Vec<_>>();
             extensions.push(path.consumer.extend_inputs(at, &of_groups, positions));
         }
     }
