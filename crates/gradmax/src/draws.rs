@@ -27,6 +27,7 @@ thread_local! {
 /// assert_ne!(dropped(1), dropped(2));
 /// ```
 pub fn with_draws<T>(seed: Seed, run: impl FnOnce() -> T) -> T {
+    // Put back by a guard rather than afterwards: a pass that panics is caught further up, and training goes on.
     let _back = Back(DRAWS.replace((seed, 0)));
     run()
 }

@@ -20,6 +20,7 @@ pub(crate) fn to_data(matrix: MatRef<'_, f64>) -> TensorData {
 pub(crate) fn entries(matrix: MatRef<'_, f64>) -> Vec<f32> {
     let (rows, columns) = matrix.shape();
     let mut values = vec![0.0_f32; rows * columns];
+    // Column by column, as the matrix lies in memory; the rows that are written stay in the cache.
     for j in 0..columns {
         matrix.col(j).iter().enumerate().for_each(|(i, entry)| values[i * columns + j] = *entry as f32);
     }
@@ -29,6 +30,7 @@ pub(crate) fn entries(matrix: MatRef<'_, f64>) -> Vec<f32> {
 /// The tensor `[rows, columns]` as a matrix on the host.
 pub(crate) fn from_tensor(tensor: Tensor<2>) -> Matrix {
     let [rows, columns] = tensor.dims();
+    // One copy from the device, whatever its float type.
     let data = tensor.into_data();
     match data.as_slice::<f32>() {
         Ok(entries) => Mat::from_fn(rows, columns, |i, j| f64::from(entries[i * columns + j])),

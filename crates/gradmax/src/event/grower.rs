@@ -255,14 +255,7 @@ impl Grower {
             return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
         }
         let mut clock = Clock::start(&device);
-        let choosing = Choosing {
-            method: &*self.method,
-            name: self.method(),
-            placement: self.placement,
-            seed: self.seed.at(context.event as u64),
-            sums: &self.sums,
-        };
-        let chosen = choosing.choose(planned, network, parts, taken)?;
+        let chosen = self.choosing(context.event).choose(planned, network, parts, taken)?;
         let initialize = clock.lap();
 
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
@@ -283,22 +276,24 @@ impl Grower {
         let laps = [probe, initialize, widen, carry, clock.lap()];
 
         let receipt = Receipt {
-            step: context.step,
-            event: context.event,
             method: self.method().to_string(),
             loss_before: looked.loss,
-            loss_after: verified.loss,
-            output_change: verified.output_change,
-            tolerance: verified.tolerance,
-            sites: site_receipts(&chosen, &magnitudes, &verified),
-            parameters: [trainable_parameters(network), trainable_parameters(&grown)],
-            flops: [network.flops(), grown.flops()],
             optimizer_reset: paths_of(&grown, &reset),
             optimizer_unknown_fields: unknown_fields,
-            refused: None,
             timing: timing(laps, context, training_pass.is_some()),
+            ..receipt(context.event, &what, &verified, [network, &grown])
         };
         Ok(Growth { network: grown, optimizer, training_pass, receipt })
+    }
+
+    fn choosing(&self, event: usize) -> Choosing<'_> {
+        Choosing {
+            method: &*self.method,
+            name: self.method(),
+            placement: self.placement,
+            seed: self.seed.at(event as u64),
+            sums: &self.sums,
+        }
     }
 
     /// The plan's sites, each with the neurons it gains, all checked before anything is measured.
@@ -365,6 +360,21 @@ fn meet(chosen: &[Chosen]) -> bool {
 fn widen_pass<N: Growable>(pass: TrainingPass<N::Output>, grown: &N, chosen: &[Chosen]) -> TrainingPass<N::Output> {
     let new = chosen.iter().flat_map(|chosen| chosen.gradient_addition().all().cloned().collect::<Vec<_>>());
     TrainingPass { gradients: widen_gradients(grown, pass.gradients, &new.collect::<Vec<_>>()), ..pass }
+}
+
+/// The receipt of an event at the network before and after it, as far as these and the verification tell.
+fn receipt<N: Growable>(event: usize, what: &Grown<'_>, verified: &Verified, networks: [&N; 2]) -> Receipt {
+    Receipt {
+        step: what.step,
+        event,
+        loss_after: verified.loss,
+        output_change: verified.output_change,
+        tolerance: verified.tolerance,
+        sites: site_receipts(what.chosen, what.magnitudes, verified),
+        parameters: networks.map(trainable_parameters),
+        flops: networks.map(Growable::flops),
+        ..Receipt::default()
+    }
 }
 
 fn site_receipts(chosen: &[Chosen], magnitudes: &[f64], verified: &Verified) -> Vec<SiteReceipt> {

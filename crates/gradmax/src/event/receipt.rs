@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::event::context::EventContext;
 
 /// What one growth event did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Gradient steps taken before the event.
     pub step: usize,
@@ -54,16 +54,10 @@ impl Receipt {
             event: context.event,
             method: method.to_string(),
             loss_before: f64::NAN,
-            loss_after: None,
-            output_change: None,
-            tolerance: None,
-            sites: Vec::new(),
             parameters: [parameters as usize; 2],
             flops: [flops; 2],
-            optimizer_reset: Vec::new(),
-            optimizer_unknown_fields: Vec::new(),
             refused: Some(reason),
-            timing: Timing::default(),
+            ..Self::default()
         }
     }
 

@@ -39,6 +39,7 @@ impl Dropout {
         let kept = 1.0 - self.rate;
         // As an integer, so that an entry costs one hash and one comparison.
         let below = (kept * u64::MAX as f64) as u64;
+        // Drawn on the host: no device has a generator that is a function of indices.
         push_factors(&mut factors, next_draw(), &dims, &|hash| if hash < below { (1.0 / kept) as f32 } else { 0.0 });
         let factors = Tensor::<D>::from_data(TensorData::new(factors, dims), (&input.device().inner(), input.dtype()));
         input * factors.autodiff()

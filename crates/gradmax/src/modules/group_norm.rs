@@ -35,6 +35,7 @@ impl GroupNorm {
         let (batch, channels) = (dims[0], dims[1]);
         let groups = channels / self.group_size;
         let grouped = input.reshape([batch, groups, dims[1..].iter().product::<usize>() / groups]);
+        // In two passes: the mean of squares less the squared mean would lose the digits of inputs far from zero.
         let centred = grouped.clone() - grouped.mean_dim(2);
         let deviation = centred.clone().square().mean_dim(2).add_scalar(self.epsilon).sqrt();
         let mut each_channel = [1; D];

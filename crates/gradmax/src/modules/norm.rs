@@ -95,6 +95,8 @@ fn batch_norm_train<const D: usize>(norm: &BatchNorm, input: Tensor<D>, rectifie
     let normalized = flexconv::batch_norm_train(input, norm.gamma.val(), norm.beta.val(), norm.epsilon, rectified);
     let variance = normalized.variance.mul_scalar(unbiased);
     for (running, batch) in [(&norm.running_mean, normalized.mean), (&norm.running_var, variance)] {
+        // Burn keeps pending values for each thread; without the sync a widened network would find those of the old
+        // width.
         let old = running.value_sync().to_device(&batch.device());
         let new = old.mul_scalar(1.0 - norm.momentum).add(batch.mul_scalar(norm.momentum));
         running.update(new.detach());

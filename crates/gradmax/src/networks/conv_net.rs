@@ -188,6 +188,7 @@ impl Growable for ConvNet {
         // What the last layer with neurons read.
         let mut read: Option<Activations> = None;
         for step in &self.layers {
+            // A clone shares the entries; a probe may still want to see what the step read.
             let output = self.apply(step, activations.clone());
             activations = match step {
                 Step::Conv(_) | Step::Dense(_) => match (read.replace(activations), names.as_slice()) {

@@ -81,6 +81,7 @@ pub(super) fn he_depthwise(channels: usize, geometry: Geometry, seed: Seed, devi
 }
 
 fn he_normal(count: usize, fan_in: usize, seed: Seed) -> Vec<f32> {
+    // A rectifier lets half of the variance through, which the factor of 2 makes up for.
     let deviation = (2.0 / fan_in.max(1) as f32).sqrt();
     let mut rng = seed.rng();
     (0..count).map(|_| -> f32 { StandardNormal.sample(&mut rng) }).map(|drawn| drawn * deviation).collect()

@@ -78,6 +78,7 @@ impl Architecture for MlpConfig {
         let layers = layers.collect();
         let paths = self.paths.iter().enumerate().map(|(index, HiddenPath { from, to, width })| {
             let seed = seed.fold("path").at(index as u64);
+            // Without a bias: the layer that it adds to has one.
             let consumer = glorot_dense([*width, widths[*to]], false, seed.at(1), device);
             NewLayer { producer: layer([widths[*from], *width], seed.at(0)), consumer, ends: [*from, *to] }
         });
@@ -196,6 +197,7 @@ impl Mlp {
         here.enumerate().fold(produced, |produced, (number, (index, path))| {
             let from = path.ends[0];
             let added = match path.width() {
+                // A layer that is not there yet is shown all the same: growth needs the gradient at its output.
                 0 => produced.zeros_like(),
                 _ => {
                     let neurons = dense(&path.producer, read[from].clone());

@@ -61,6 +61,7 @@ impl MobileNetV1Config {
     /// The network as a stack of stages.
     pub fn stack(&self) -> ConvNetConfig {
         let relu = || Stage::Activation { function: Activation::Relu };
+        // Without any norm a network of 27 layers does not train, so the paper's networks "without norm" have these.
         let always = match self.norm {
             NormKind::None => NormKind::Batch,
             norm => norm,

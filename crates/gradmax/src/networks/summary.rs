@@ -81,6 +81,7 @@ impl Walk {
 
     pub(crate) fn conv(&mut self, name: &str, conv: &Conv2d) {
         let [outputs, inputs, height, width] = conv.weight.dims();
+        // The networks here state their padding; others do not come this way.
         let padding = match conv.padding {
             burn::nn::PaddingConfig2d::Explicit(top, left, bottom, right) => [top + bottom, left + right],
             _ => [0, 0],

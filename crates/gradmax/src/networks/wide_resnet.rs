@@ -162,10 +162,13 @@ impl Architecture for WideResNetConfig {
 
     fn init(&self, seed: Seed, device: &Device) -> Result<WideResNet, Error> {
         self.check()?;
+        // The norm in front of each block is there in the paper's networks "without norm" too: the stream's scale grows
+        // with every block.
         let outer = match self.norm {
             NormKind::None => NormKind::Batch,
             norm => norm,
         };
+        // The stem writes the first stream, whatever its width.
         let first = self.streams[0];
         let mut streams = self.streams.iter().copied();
         let mut inputs = streams.next().unwrap_or(first);

@@ -105,6 +105,7 @@ impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
         match pass.as_ref() {
             Some(pass) => Ok(gradient_norm(&taken.looking, &pass.gradients)),
             None => {
+                // A pass of its own, on a copy: batch norm's statistics must not count the batch twice.
                 let copy = independent(self.network);
                 let gradients = self.sums.gradients(&copy, gradients_of_parts(&copy, self.parts)?, 1.0);
                 Ok(gradient_norm(&copy, &gradients))
@@ -136,6 +137,7 @@ impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
         let site = self.site(site)?;
         site.check_growth(count)?;
         let each = count / site.blocks();
+        // Widened for real and counted, so that no formula of a layer's cost has to be kept true.
         let silent = NewNeurons::zeros(each, site.fan_in(), site.fan_out());
         let extensions = addition(&site, &vec![&silent; site.blocks()]).all().cloned().collect::<Vec<_>>();
         let grown = widen(independent(self.network), &extensions)?;

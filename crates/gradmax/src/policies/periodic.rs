@@ -71,6 +71,7 @@ impl Periodic {
 
     /// The growth of the event after so many.
     fn planned(&self, events: usize, sites: &[SiteWidth]) -> Vec<Planned> {
+        // By events, not by steps: a skipped event passes its turn on.
         let turn = events % sites.len().max(1);
         let grows = |index: usize| self.order == Order::AllAtOnce || index == turn;
         let sites = sites.iter().enumerate().filter(|(index, _)| grows(*index));

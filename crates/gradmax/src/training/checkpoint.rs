@@ -123,6 +123,8 @@ fn complete(folder: &Path) -> PathBuf {
 }
 
 fn replace(folder: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
+    // A folder that is not empty cannot be replaced by a rename, so there are two; `complete` knows the moment in
+    // between.
     let (fresh, previous) = (beside(folder, "new"), beside(folder, "old"));
     remove_if_there(&fresh)?;
     fs::create_dir_all(&fresh)?;

@@ -45,6 +45,7 @@ pub(crate) fn evaluate_on<N: Growable, T: Task<Output = N::Output>>(
     let mut parts = sums.own(&indices).chunks(part.max(1)).peekable();
     while let Some(part) = parts.next() {
         examples.announce(part, None);
+        // One part ahead: images are decoded while the network computes.
         parts.peek().into_iter().for_each(|next| examples.announce(next, None));
         let batch = examples.batch(part)?;
         if task.examples(&batch.target) > 0 {

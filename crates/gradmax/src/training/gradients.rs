@@ -67,6 +67,7 @@ impl WeightDecay {
 
 /// Whether one of the modules around is a norm.
 fn in_norm(containers: &[String]) -> bool {
+    // By the type's name, so that norms of users' own are found too.
     containers.iter().any(|container| container.contains("Norm"))
 }
 
@@ -123,6 +124,7 @@ impl ModuleMapper for Reducing {
 /// Scales all gradients together, so that their norm is at most `largest`.
 pub(crate) fn clipped<M: Module>(module: &M, gradients: GradientsParams, largest: f64) -> GradientsParams {
     let norm = gradient_norm(module, &gradients);
+    // Where the norm is not a number, all gradients become so here, and the next loss tells.
     if norm <= largest {
         return gradients;
     }

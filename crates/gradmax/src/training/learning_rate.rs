@@ -47,6 +47,7 @@ impl LearningRate {
     /// The rate of gradient step `step` of a run of `steps`, counted from 0.
     pub fn at(&self, step: usize, steps: usize) -> f64 {
         let warmth = match step < self.warm_up {
+            // From the first step on above 0, which would be a step for nothing.
             true => (step + 1) as f64 / self.warm_up as f64,
             false => 1.0,
         };
@@ -57,6 +58,7 @@ impl LearningRate {
             Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * since_warm_up).cos()),
             Decay::Linear => 1.0 - since_warm_up,
             Decay::Step { at, factor } => {
+                // Shares of the whole run, warm-up included, as the paper's schedules are stated.
                 let passed = at.iter().filter(|at| share(step, steps) >= **at).count();
                 factor.powi(passed as i32)
             }

@@ -69,6 +69,7 @@ impl Order {
         let at = known.unwrap_or_else(|| {
             let mut permutation = (0..self.examples).collect::<Vec<_>>();
             if !self.is_whole() {
+                // From the epoch's number alone: a resumed run needs no generator's state.
                 permutation.shuffle(&mut self.seed.fold("order").at(epoch as u64).rng());
             }
             if self.permutations.len() > 1 {

@@ -134,6 +134,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
                 self.checkpoint(&mut ongoing)?;
                 return Ok(Outcome { run: ongoing.run, finished: None });
             }
+            // From the step's number alone, so that a resumed run drops the same neurons.
             let draws = self.settings.seed.fold("draws").at(ongoing.run.progress.step as u64);
             ongoing = with_draws(draws, || self.step(ongoing, &mut order))?;
         }
@@ -330,6 +331,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             return Ok(taken.filter(|_| context.batch_is_training_step).and_then(|taken| ongoing.looked(taken)));
         }
         let grown = growth.grower.grow_from(network, &ongoing.run.optimizer, &plan, &parts, context, taken);
+        // The parts borrow the batch's tensors, which can be as large as the network's activations.
         drop(parts);
         let (receipt, training_pass) = match grown {
             Ok(grown) => ongoing.grew(grown, started),

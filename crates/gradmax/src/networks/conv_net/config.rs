@@ -140,6 +140,7 @@ pub struct ConvNetConfig {
 impl ConvNetConfig {
     /// The stack of these stages, with a norm and an activation after every convolution and dense layer but the last.
     pub fn plain(input: [usize; 3], stages: Vec<Stage>, norm: NormKind, activation: Activation) -> Self {
+        // The last layer with a width gives the classes, which no norm or activation follows.
         let last = stages.iter().rposition(|stage| stage.width().is_some());
         let mut all = Vec::new();
         for (index, stage) in stages.into_iter().enumerate() {
@@ -189,6 +190,7 @@ impl Architecture for ConvNetConfig {
         let widths = self.stages.iter().filter_map(Stage::width);
         let mut sites =
             self.names().into_iter().zip(widths).map(|(site, width)| seed_width(site, width)).collect::<Vec<_>>();
+        // The last layer's neurons are the outputs.
         sites.pop();
         sites
     }

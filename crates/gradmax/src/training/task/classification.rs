@@ -31,6 +31,7 @@ impl Task for Classification {
         if self.label_smoothing == 0.0 {
             return loss;
         }
+        // The cross-entropy with even probabilities is the mean over all classes.
         let even = activation::log_softmax(output.clone(), 1).mean().neg();
         loss.mul_scalar(1.0 - self.label_smoothing) + even.mul_scalar(self.label_smoothing)
     }
@@ -88,6 +89,7 @@ pub(super) fn check_classes<const D: usize>(
 
 /// The least and the largest of class indices; none if there are none.
 pub(crate) fn class_range<const D: usize>(classes: &Tensor<D, Int>) -> Option<[i64; 2]> {
+    // On the host: a minimum and a maximum on the device would wait for it twice.
     let data = classes.clone().into_data();
     let (least, largest) = (data.iter::<i64>().min()?, data.iter::<i64>().max()?);
     Some([least, largest])
