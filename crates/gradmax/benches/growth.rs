@@ -88,7 +88,9 @@ fn main() {
         "{:<38} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>6}",
         "milliseconds, median of 20", "probe", "init", "widen", "carry", "verify", "growth", "step", "ratio"
     );
-    for case in cases {
+    // `cargo bench --bench growth -- 20:5` runs the cases with that in their name.
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    for case in cases.into_iter().filter(|case| case.name.contains(&wanted)) {
         let timings = (0..REPEATS).map(|repeat| timing(&case, repeat as u64)).collect::<Vec<_>>();
         let median = |of: fn(&Timing) -> f64| {
             let mut values = timings.iter().map(of).collect::<Vec<_>>();

@@ -1,5 +1,7 @@
 //! Activations and other functions of each entry: multiplication by their slope at zero.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::{Device, Tensor};
 
 use crate::site::activation::Activation;
@@ -35,7 +37,7 @@ impl Between for Activation {
     }
 
     fn at_zero(&self, device: &Device) -> Option<AtZero> {
-        Some(AtZero::of(|zero| self.apply(zero), device))
+        Some(measured_once(*self, device))
     }
 
     fn traits(&self) -> Traits {
@@ -66,4 +68,22 @@ impl Between for Elementwise {
     fn traits(&self) -> Traits {
         of_function()
     }
+}
+
+/// Value and slope of an activation on a device, measured at the first call: on a GPU that compiles and waits for a
+/// handful of kernels.
+fn measured_once(activation: Activation, device: &Device) -> AtZero {
+    type Measured = Vec<(Activation, Device, AtZero)>;
+    static MEASURED: Mutex<Measured> = Mutex::new(Vec::new());
+
+    let device = device.clone().inner();
+    let known = || MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
+    let is = |(of, on, _): &&(Activation, Device, AtZero)| *of == activation && *on == device;
+    if let Some((_, _, at_zero)) = known().iter().find(is) {
+        return *at_zero;
+    }
+    // Without the lock: what is measured may itself run on several threads.
+    let at_zero = AtZero::of(|zero| activation.apply(zero), &device);
+    known().push((activation, device.clone(), at_zero));
+    at_zero
 }
