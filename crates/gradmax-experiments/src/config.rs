@@ -223,9 +223,8 @@ impl Experiment {
             .map_err(|error| misuse(format!("cannot read the configuration {}: {error}", path.display())))?;
         let mut experiment = Self::parse(&text, &path.display().to_string(), changes)?;
         // A folder in the file is meant from the file on, one of the command line from where that was typed.
-        let typed = changes.iter().any(|change| is_about(change, "data.dir"));
-        let base = path.parent().filter(|_| !typed).unwrap_or(Path::new(""));
-        experiment.data.resolve(base)?;
+        let typed = |option: &str| changes.iter().any(|change| is_about(change, &format!("data.{option}")));
+        experiment.data.resolve(path.parent().unwrap_or(Path::new("")), typed)?;
         Ok(experiment)
     }
 

@@ -1,4 +1,4 @@
-//! Data sets by name, a file each; a configuration, and `gradmax data`, find them in [`DATA_SETS`].
+//! Data sets by name, a file each; a configuration, and `gradmax data`, find them in one list.
 
 mod image_set;
 mod images;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use self::image_set::ImageSet;
-pub use self::source::{AnyExamples, DataSet, DataShape, DataSource, SharedExamples};
+pub use self::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Inputs, SharedExamples};
 use crate::failure::misuse;
 
 /// Files of data sets, and the sets in each, with the names that configurations know them by: a line a file.
@@ -38,6 +38,7 @@ data_sets! {
     idx: "mnist" is ImageSet<idx::Mnist>, "fashion_mnist" is ImageSet<idx::FashionMnist>, "emnist" is ImageSet<idx::Emnist>;
     cifar: "cifar10" is ImageSet<cifar::Cifar10>, "cifar100" is ImageSet<cifar::Cifar100>;
     image_folder: "image_folder" is image_folder::ImageFolder;
+    csv: "csv" is csv::CsvTable;
 }
 
 /// A data set that configurations can name, and what reads its options.
@@ -92,13 +93,15 @@ impl DataConfig {
         self.source.load(Seed::new(seed), &device.clone().inner())
     }
 
-    /// Makes the folder of the data independent of the current one: it is meant relative to `base`.
+    /// Makes the folders and files of the data independent of the current folder: they are meant relative to `base`, but
+    /// for those of options that were typed.
     ///
     /// # Errors
     /// If the current folder cannot be told.
-    pub fn resolve(&mut self, base: &Path) -> Result<()> {
-        if let Some(dir) = self.source.dir_mut() {
-            *dir = absolute(&base.join(&*dir))?;
+    pub fn resolve(&mut self, base: &Path, typed: impl Fn(&str) -> bool) -> Result<()> {
+        for (option, path) in self.source.paths_mut() {
+            let base = if typed(option) { Path::new("") } else { base };
+            *path = absolute(&base.join(&*path))?;
         }
         Ok(())
     }
@@ -221,15 +224,29 @@ pub mod fuzzed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
 
     /// Options that a set cannot do without.
-    const NEEDED: &str = "inputs = 3\nhidden = 2\noutputs = 2\ninput = [1, 4, 4]\ndir = \"nowhere\"\n\
-                          [teacher]\nname = \"mlp\"\nhidden = [2]";
+    fn needed() -> Table {
+        static TABLE: OnceLock<PathBuf> = OnceLock::new();
+        let table = TABLE.get_or_init(|| {
+            let table = std::env::temp_dir().join(format!("gradmax-table-{}.csv", std::process::id()));
+            std::fs::write(&table, "size,colour\n1,red\n2,blue\n3,red\n4,blue\n").unwrap();
+            table
+        });
+        let mut needed = "inputs = 3\nhidden = 2\noutputs = 2\ninput = [1, 4, 4]\ndir = \"nowhere\"\n\
+                          [teacher]\nname = \"mlp\"\nhidden = [2]"
+            .parse::<Table>()
+            .unwrap();
+        needed.insert("file".into(), Value::try_from(table).unwrap());
+        needed
+    }
 
     /// A configuration of every data set.
     fn of_every_set() -> Vec<DataConfig> {
-        let needed = NEEDED.parse::<Table>().unwrap();
+        let needed = needed();
         let with = |known: &Known, options: Table| DataConfig::new(known.name, options);
         let of = |known: &Known| {
             let mut options = Table::new();

@@ -98,6 +98,9 @@ impl RunFolder {
         refuse_comparison(&self.path)?;
         fs::create_dir_all(&self.path).with_context(|| format!("cannot make the folder {}", self.path.display()))?;
         let text = experiment.to_toml()?;
+        if let Some(kept) = experiment.data.kept()? {
+            write_whole(&self.data(), &serde_json::to_vec_pretty(&kept)?)?;
+        }
         write_whole(&self.started(), text.as_bytes())?;
         write_whole(&self.config(), text.as_bytes())
     }
@@ -186,7 +189,18 @@ impl RunFolder {
         if !self.config().exists() {
             return Err(misuse(format!("{} holds no run: it has no config.toml", self.path.display())));
         }
-        Experiment::read(&self.config(), &[])
+        let mut experiment = Experiment::read(&self.config(), &[])?;
+        if self.data().exists() {
+            let wrong = || format!("{} is damaged; start a new run", self.data().display());
+            let kept = fs::read(self.data()).with_context(wrong)?;
+            experiment.data.restore(serde_json::from_slice(&kept).with_context(wrong)?).with_context(wrong)?;
+        }
+        Ok(experiment)
+    }
+
+    /// What was found in the data when the run began, and is needed to use its network.
+    fn data(&self) -> PathBuf {
+        self.path.join("data.json")
     }
 
     /// Whether the run is finished.

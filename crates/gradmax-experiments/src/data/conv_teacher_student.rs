@@ -6,7 +6,7 @@ use gradmax::Seed;
 use serde::{Deserialize, Serialize};
 
 use super::images::Size;
-use super::source::{DataSet, DataShape, DataSource};
+use super::source::{Answers, DataSet, DataShape, DataSource};
 use super::teacher::{default_examples, examples_of};
 use crate::network::NetworkConfig;
 
@@ -44,5 +44,13 @@ impl DataSource for ConvTeacherStudent {
 
     fn depends_on_seed(&self) -> bool {
         true
+    }
+
+    fn answers(&self) -> Result<Answers> {
+        Ok(Answers::Values {
+            names: (1..=self.outputs).map(|output| format!("output {output}")).collect(),
+            mean: 0.0,
+            deviation: 1.0,
+        })
     }
 }

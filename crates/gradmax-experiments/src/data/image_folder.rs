@@ -20,7 +20,7 @@ use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 
 use self::decode::decode;
-use super::source::{AnyExamples, DataSet, DataShape, DataSource, SharedExamples};
+use super::source::{AnyExamples, Answers, DataSet, DataShape, DataSource, SharedExamples};
 use crate::failure::{caught, misuse};
 use crate::output;
 
@@ -88,8 +88,13 @@ impl DataSource for ImageFolder {
         }
     }
 
-    fn dir_mut(&mut self) -> Option<&mut PathBuf> {
-        Some(&mut self.dir)
+    fn paths_mut(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        vec![("dir", &mut self.dir)]
+    }
+
+    fn answers(&self) -> Result<Answers> {
+        let names = names(&self.dir.join("train"), true)?;
+        Ok(Answers::Classes(names.iter().map(|name| name.to_string_lossy().into_owned()).collect()))
     }
 
     fn locate(&mut self) -> Result<()> {

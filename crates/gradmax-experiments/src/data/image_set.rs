@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use toml::Table;
 
 use super::images::{Augmentation, ImageExamples, Images, Size};
-use super::source::{AnyExamples, DataSet, DataShape, DataSource};
+use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource};
 use super::{absolute, cifar};
 use crate::failure::misuse;
 
@@ -158,8 +158,12 @@ impl<S: Set> DataSource for ImageSet<S> {
         self.set.files().check(self.dir())
     }
 
-    fn dir_mut(&mut self) -> Option<&mut PathBuf> {
-        self.options.dir.as_mut()
+    fn paths_mut(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        self.options.dir.as_mut().map(|dir| ("dir", dir)).into_iter().collect()
+    }
+
+    fn answers(&self) -> Result<Answers> {
+        Ok(Answers::Classes((0..self.set.files().classes()).map(|class| class.to_string()).collect()))
     }
 
     fn locate(&mut self) -> Result<()> {

@@ -1,7 +1,7 @@
 //! What a data set is to an experiment: sizes that are known beforehand, and examples once it is read.
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
@@ -41,9 +41,9 @@ pub trait DataSource: Debug + Send + Sync {
         false
     }
 
-    /// The folder that the options name.
-    fn dir_mut(&mut self) -> Option<&mut PathBuf> {
-        None
+    /// The folders and files that the options name, with the names of these options.
+    fn paths_mut(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        Vec::new()
     }
 
     /// Writes into the options what depends on the current folder or on data that may be gone later: where the data
@@ -58,6 +58,37 @@ pub trait DataSource: Debug + Send + Sync {
     /// What is taken for granted about data that is not there, in a sentence.
     fn assumption(&self) -> Option<String> {
         None
+    }
+
+    /// What was found in the data and is needed to use a network without it, which its run keeps; none if the options
+    /// say all.
+    ///
+    /// # Errors
+    /// If the data cannot be read.
+    fn kept(&self) -> Result<Option<serde_json::Value>> {
+        Ok(None)
+    }
+
+    /// Takes what a run [kept](Self::kept) in place of looking at the data.
+    ///
+    /// # Errors
+    /// If it is not of this kind.
+    fn restore(&mut self, _kept: serde_json::Value) -> Result<()> {
+        Ok(())
+    }
+
+    /// What a network's outputs mean.
+    ///
+    /// # Errors
+    /// If the data is needed to tell, and cannot be read.
+    fn answers(&self) -> Result<Answers>;
+
+    /// What a network reads of a file that is not part of the data.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or does not fit the network.
+    fn inputs(&self, _file: &Path, _device: &Device) -> Result<Inputs> {
+        Err(misuse("networks on this data read no files"))
     }
 
     /// Where the data is read from, as `gradmax data path` prints it.
@@ -83,6 +114,30 @@ pub struct DataShape {
     pub input: Size,
     /// Number of outputs.
     pub outputs: usize,
+}
+
+/// What the outputs of a network mean.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answers {
+    /// The names of the classes, whose probabilities are the softmax of the outputs.
+    Classes(Vec<String>),
+    /// Values, as outputs times a deviation, plus a mean.
+    Values {
+        /// Their names.
+        names: Vec<String>,
+        /// What is added.
+        mean: f64,
+        /// What outputs are multiplied by.
+        deviation: f64,
+    },
+}
+
+/// What a network reads, and what each example is called.
+pub struct Inputs {
+    /// A name for each example: a row's number, or a file.
+    pub names: Vec<String>,
+    /// The examples.
+    pub tensor: Tensor<4>,
 }
 
 /// Training and test examples on a device.

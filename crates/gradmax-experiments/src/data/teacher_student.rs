@@ -7,7 +7,7 @@ use gradmax::networks::MlpConfig;
 use gradmax::site::Activation;
 use serde::{Deserialize, Serialize};
 
-use super::source::{DataSet, DataShape, DataSource};
+use super::source::{Answers, DataSet, DataShape, DataSource};
 use super::teacher::{default_examples, examples_of};
 use crate::network::Shape;
 
@@ -46,5 +46,13 @@ impl DataSource for TeacherStudent {
 
     fn depends_on_seed(&self) -> bool {
         true
+    }
+
+    fn answers(&self) -> Result<Answers> {
+        Ok(Answers::Values {
+            names: (1..=self.outputs).map(|output| format!("output {output}")).collect(),
+            mean: 0.0,
+            deviation: 1.0,
+        })
     }
 }

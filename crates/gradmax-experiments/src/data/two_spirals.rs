@@ -9,7 +9,7 @@ use gradmax::Seed;
 use gradmax::training::{InMemory, Supervised, Target};
 use serde::{Deserialize, Serialize};
 
-use super::source::{DataSet, DataShape, DataSource};
+use super::source::{Answers, DataSet, DataShape, DataSource};
 use crate::failure::misuse;
 
 /// Points of the plane on two spirals; the test points lie on the spirals halfway between the training points.
@@ -78,6 +78,10 @@ impl DataSource for TwoSpirals {
             true => Ok(()),
             false => Err(misuse(format!("`data.turns` is {}; it must be above 0", self.turns))),
         }
+    }
+
+    fn answers(&self) -> Result<Answers> {
+        Ok(Answers::Classes(vec!["0".into(), "1".into()]))
     }
 
     fn place(&self) -> Result<String> {
