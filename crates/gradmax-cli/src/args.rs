@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use gradmax_experiments::method;
+use gradmax_experiments::{data, method};
 
 /// Neural networks that grow while they train.
 #[derive(Debug, Parser)]
@@ -26,6 +26,10 @@ pub enum Command {
     Inspect(Inspect),
     /// Write report.html from finished or running runs
     Report(Report),
+    /// Score a run's network on the data it was held out from, or on other data
+    Evaluate(Evaluate),
+    /// Say what a run's network answers on the rows of tables, or on images
+    Predict(Predict),
     /// Do the paper's experiments again: its figures and tables, each with a verdict
     Reproduce(Reproduce),
     /// Look for data sets and check them
@@ -126,6 +130,38 @@ pub struct Report {
 }
 
 #[derive(Debug, Args)]
+pub struct Evaluate {
+    /// The folder of a run
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Change a value of the run's configuration, for example --set data.test=other.csv
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Score the training examples instead of the test examples
+    #[arg(long)]
+    pub train: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Predict {
+    /// The folder of a run
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Tables with the columns that the network reads, or images
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print a JSON object for each example, with the probabilities of all classes, instead of CSV
+    #[arg(long)]
+    pub json: bool,
+    /// The file to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub struct Reproduce {
     /// Figures and tables, and options: `gradmax reproduce --help` says which
@@ -149,7 +185,7 @@ pub enum DataCommand {
 
 #[derive(Debug, Args)]
 pub struct DataSet {
-    /// digits, mnist, fashion_mnist, cifar10, cifar100 or image_folder
+    #[arg(help = format!("A CSV file, or a data set: {}", data::names()))]
     pub name: String,
     /// The folder to look in
     #[arg(long, value_name = "DIR")]

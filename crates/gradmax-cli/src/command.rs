@@ -3,7 +3,9 @@
 pub mod compare;
 mod compare_at;
 pub mod data;
+pub mod evaluate;
 pub mod inspect;
+pub mod predict;
 pub mod report;
 pub mod reproduce;
 pub mod resume;

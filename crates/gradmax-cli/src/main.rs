@@ -21,6 +21,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Resume(resume) => command::resume::resume(resume),
         Command::Inspect(inspect) => command::inspect::inspect(inspect),
         Command::Report(report) => command::report::report(report),
+        Command::Evaluate(evaluate) => command::evaluate::evaluate(evaluate),
+        Command::Predict(predict) => command::predict::predict(predict),
         Command::Reproduce(reproduce) => command::reproduce::reproduce(&reproduce),
         Command::Data(data) => command::data::data(data),
     }

@@ -178,8 +178,8 @@ pub fn path(name: &str, dir: Option<&Path>) -> Result<String> {
     named(name, dir)?.place()
 }
 
-/// The data set of that name in a folder, with every other option as it is by default. A split of EMNIST can be named
-/// with it: `emnist_letters`.
+/// The data set of that name in a folder, or the table in a file, with every other option as it is by default. A split
+/// of EMNIST can be named with it: `emnist_letters`.
 fn named(name: &str, dir: Option<&Path>) -> Result<DataConfig> {
     let text = |text: &str| Value::String(text.into());
     let mut options = Table::new();
@@ -191,11 +191,20 @@ fn named(name: &str, dir: Option<&Path>) -> Result<DataConfig> {
             options.insert("split".into(), text(split));
             "emnist"
         }
+        None if Path::new(name).is_file() => {
+            options.insert("file".into(), text(name));
+            "csv"
+        }
         None => name,
     };
-    DataConfig::new(set, options).map_err(|error| match error.contains("missing field `dir`") {
-        true => misuse(format!("`{name}`: name the folder of images with --dir")),
-        false => misuse(format!("`{name}`: {error}")),
+    DataConfig::new(set, options).map_err(|error| match error.as_str() {
+        error if error.contains("missing field `dir`") => {
+            misuse(format!("`{name}`: name the folder of images with --dir"))
+        }
+        error if error.contains("missing field `file`") => {
+            misuse(format!("`{name}`: name the file itself, as in `gradmax data check table.csv`"))
+        }
+        error => misuse(format!("`{name}`: {error}")),
     })
 }
 
@@ -218,6 +227,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 pub mod fuzzed {
     pub(crate) use super::cifar::fuzzed::{cifar_files, read_cifar};
+    pub(crate) use super::csv::fuzzed::{read_table, tables};
     pub(crate) use super::idx::fuzzed::{idx_files, read_idx};
     pub(crate) use super::image_folder::fuzzed::{images, read_image};
 }

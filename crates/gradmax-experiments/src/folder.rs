@@ -186,10 +186,15 @@ impl RunFolder {
 
     /// The run's configuration.
     pub fn read_experiment(&self) -> Result<Experiment> {
+        self.read_experiment_with(&[])
+    }
+
+    /// The run's configuration, with changes of the form `key=value`.
+    pub fn read_experiment_with(&self, changes: &[String]) -> Result<Experiment> {
         if !self.config().exists() {
             return Err(misuse(format!("{} holds no run: it has no config.toml", self.path.display())));
         }
-        let mut experiment = Experiment::read(&self.config(), &[])?;
+        let mut experiment = Experiment::read(&self.config(), changes)?;
         if self.data().exists() {
             let wrong = || format!("{} is damaged; start a new run", self.data().display());
             let kept = fs::read(self.data()).with_context(wrong)?;

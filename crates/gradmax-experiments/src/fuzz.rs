@@ -1,7 +1,7 @@
 //! Random damage to everything that is read from outside: no reader may panic, hang or take all memory.
 //!
 //! Each target starts from good inputs and damages them for a second, or as long as `GRADMAX_FUZZ_SECONDS` says:
-//! `GRADMAX_FUZZ_SECONDS=600 cargo test --release -p gradmax-cli fuzz -- --nocapture --test-threads 2`.
+//! `GRADMAX_FUZZ_SECONDS=600 cargo test --release -p gradmax-experiments fuzz -- --nocapture --test-threads 2`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -134,6 +134,12 @@ fn fuzz_idx_files() {
 #[test]
 fn fuzz_cifar_archives() {
     fuzz("cifar", &fuzzed::cifar_files(), fuzzed::read_cifar);
+}
+
+#[test]
+fn fuzz_tables() {
+    let file = folder("table").join("table.csv");
+    fuzz("table", &fuzzed::tables(), |input| fuzzed::read_table(&file, input));
 }
 
 #[test]

@@ -25,3 +25,4 @@ pub mod progress;
 pub mod report;
 pub mod statistics;
 pub mod table;
+pub mod trained;

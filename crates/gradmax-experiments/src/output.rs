@@ -9,8 +9,16 @@ use anyhow::Result;
 /// # Errors
 /// If it cannot be written; [`reader_is_gone`] tells whether only because nobody reads on.
 pub fn print_line(text: &str) -> Result<()> {
+    print(&format!("{text}\n"))
+}
+
+/// Prints text as it is.
+///
+/// # Errors
+/// As [`print_line`].
+pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
+    write!(out, "{text}")?;
     Ok(out.flush()?)
 }
 

@@ -229,3 +229,162 @@ impl DataSource for CsvTable {
         Ok(Inputs { names, tensor: Tensor::from_data(TensorData::new(inputs, shape), device) })
     }
 }
+
+/// Good tables, and what reads them, for fuzzing.
+#[cfg(test)]
+pub mod fuzzed {
+    use super::*;
+
+    pub(crate) fn tables() -> Vec<Vec<u8>> {
+        let rows = |rows: &str| rows.repeat(8).into_bytes();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, b"x,y\n1,2\n3,4\n5,7.5\n").unwrap();
+        vec![
+            [b"size,colour,kind\n".to_vec(), rows("1.5,red,a\n2,,b\n-3e2,\"blue, dark\",a\n")].concat(),
+            rows("1,2,0.5\n4,NA,1.25\n7,8,-9\n"),
+            packed.finish().unwrap(),
+        ]
+    }
+
+    /// Reads bytes as a table, by way of a file: found, loaded and asked about again.
+    pub(crate) fn read_table(file: &Path, input: &[u8]) {
+        std::fs::write(file, input).unwrap();
+        let options = toml::Table::from_iter([("file".to_string(), toml::Value::try_from(file).unwrap())]);
+        let table = options.try_into::<CsvTable>().unwrap();
+        if table.load(Seed::new(0), &Device::flex()).is_ok() {
+            table.inputs(file, &Device::flex()).unwrap();
+            table.clone().restore(table.kept().unwrap().unwrap()).unwrap();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gradmax::training::Examples;
+
+    use super::*;
+
+    fn table(name: &str, contents: &str, options: &str) -> CsvTable {
+        let file = std::env::temp_dir().join(format!("gradmax-csv-{name}-{}.csv", std::process::id()));
+        std::fs::write(&file, contents).unwrap();
+        let mut options = options.parse::<toml::Table>().unwrap();
+        options.insert("file".into(), toml::Value::try_from(file).unwrap());
+        options.try_into().unwrap()
+    }
+
+    /// All rows of a table, each with its inputs and its target.
+    fn rows(table: &CsvTable) -> Vec<(Vec<f32>, f32)> {
+        let data = table.encoded(&table.file, None, &Device::flex()).unwrap();
+        let all = (0..data.count()).collect::<Vec<_>>();
+        let batch = data.batch(&all).unwrap();
+        let width = table.shape().unwrap().input[0];
+        let inputs = batch.input.into_data().try_to_vec::<f32>().unwrap();
+        let targets = match batch.target {
+            Target::Values(values) => values.into_data().iter::<f32>().collect::<Vec<_>>(),
+            Target::Classes(classes) => classes.into_data().iter::<f32>().collect(),
+            _ => unreachable!("tables have no other targets"),
+        };
+        inputs.chunks(width).map(<[f32]>::to_vec).zip(targets).collect()
+    }
+
+    /// Every row is a training row: test rows come from another file.
+    const ALL: &str = "test = \"unused.csv\"\n";
+
+    fn error(table: &CsvTable) -> String {
+        format!("{:#}", table.load(Seed::new(0), &Device::flex()).err().unwrap())
+    }
+
+    #[test]
+    fn numbers_are_standardised_and_categories_have_an_input_each() {
+        // Mean 3 and standard deviation 2 of 1, 5; classes in the order of their names.
+        let table = table("kinds", "x,colour,kind\n1,red,b\n5,blue,a\n1,red,b\n5,blue,a\n", ALL);
+        assert_eq!(rows(&table)[..2], [(vec![-1.0, 0.0, 1.0], 1.0), (vec![1.0, 1.0, 0.0], 0.0)]);
+        assert_eq!(table.answers().unwrap(), Answers::Classes(vec!["a".into(), "b".into()]));
+    }
+
+    #[test]
+    fn a_target_of_many_numbers_is_a_value_in_its_own_units() {
+        let contents = (0..40).map(|i| format!("{i},{}\n", 2.5 * f64::from(i))).collect::<String>();
+        let table = table("values", &contents, ALL);
+        let Answers::Values { names, mean, deviation } = table.answers().unwrap() else { panic!("it is a number") };
+        assert_eq!((names, mean), (vec!["column 2".to_string()], 2.5 * 19.5));
+        let (inputs, target) = rows(&table)[7].clone();
+        assert!((f64::from(target) * deviation + mean - 17.5).abs() < 1e-4 && (inputs[0] - target).abs() < 1e-6);
+    }
+
+    #[test]
+    fn missing_numbers_count_as_the_mean_and_are_told() {
+        let table = table("missing", "x,y\n1,a\n,b\n5,a\nNA,b\n", ALL);
+        let expected = [(vec![-1.0, 0.0], 0.0), (vec![0.0, 1.0], 1.0), (vec![1.0, 0.0], 0.0), (vec![0.0, 1.0], 1.0)];
+        assert_eq!(rows(&table), expected);
+    }
+
+    #[test]
+    fn whole_numbers_are_classes_in_their_own_order_where_they_are_few() {
+        let contents = [10, 2, 10, 2, 1].map(|class| format!("{class}.5,{class}\n")).concat();
+        let classes = |options: &str| table("few", &contents, &format!("{ALL}{options}")).answers().unwrap();
+        assert_eq!(classes(""), Answers::Classes(vec!["1".into(), "2".into(), "10".into()]));
+        assert!(matches!(classes("task = \"regression\""), Answers::Values { .. }));
+    }
+
+    #[test]
+    fn columns_are_named_or_numbered_ignored_or_made_categories() {
+        let contents = "id,zip,x,y\n" .to_string() + &"7,100,1,a\n8,200,2,b\n".repeat(3);
+        let options = format!("{ALL}target = 4\nignore = [\"id\"]\ncategories = [2]");
+        let table = table("columns", &contents, &options);
+        assert_eq!(table.shape().unwrap().input, [3, 1, 1]);
+        assert_eq!(rows(&table)[0].0, [1.0, 0.0, -1.0]);
+    }
+
+    #[test]
+    fn about_a_fifth_of_the_rows_is_held_out_and_always_the_same() {
+        let contents = "x,y\n".to_string() + &(0..500).map(|i| format!("{i},{}\n", i % 2)).collect::<String>();
+        let counts = || {
+            let data = table("split", &contents, "").load(Seed::new(7), &Device::flex()).unwrap();
+            [data.train.count(), data.test.count()]
+        };
+        let [train, test] = counts();
+        assert_eq!((train + test, counts()), (500, [train, test]));
+        assert!((70..130).contains(&test), "{test}");
+    }
+
+    #[test]
+    fn what_a_run_keeps_reads_rows_without_the_table() {
+        let mut read = table("kept", "x,colour,kind\n1,red,b\n5,blue,a\n", ALL);
+        let kept = read.kept().unwrap().unwrap();
+        let other = table("other", "colour,x\ngreen,9\n", ALL);
+        read.file = "gone.csv".into();
+        read.restore(kept).unwrap();
+        let inputs = read.inputs(&other.file, &Device::flex()).unwrap();
+        // A colour that no training row has is none of the known ones.
+        assert_eq!(inputs.tensor.into_data().try_to_vec::<f32>().unwrap(), [3.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_wrong_row_is_named_by_file_line_and_column() {
+        let many = "1,a\n2,b\n".repeat(8);
+        for (name, contents, says) in [
+            ("stray", format!("x,y\n{many}three,a\n"), vec!["stray", "line 18", "column `x`", "`three`", "categories"]),
+            ("target", format!("x,y\n{many}3,\n"), vec!["target", "line 18", "column `y`", "missing"]),
+            ("ragged", format!("x,y\n{many}3\n"), vec!["ragged", "line 18", "1 fields", "have 2"]),
+            ("empty", String::new(), vec!["empty", "is empty"]),
+            ("names", "x,x\n1,2\n".into(), vec!["names", "called `x`"]),
+            ("single", "y\na\nb\n".into(), vec!["single", "no column to learn from"]),
+            ("same", "x,y\n1,a\n2,a\n".into(), vec!["same", "`y`", "same in all rows"]),
+            ("rows", "x,y\n".into(), vec!["rows", "no rows"]),
+        ] {
+            let said = error(&table(name, &contents, ALL));
+            assert!(says.iter().all(|part| said.contains(part)), "{name}: {said}");
+        }
+        let bytes = std::env::temp_dir().join(format!("gradmax-csv-latin-bytes-{}.csv", std::process::id()));
+        std::fs::write(&bytes, b"x,y\n1,a\n2,caf\xe9\n").unwrap();
+        let said = error(&CsvTable { file: bytes, ..table("latin", "", ALL) });
+        assert!(said.contains("line 3") && said.contains("UTF-8"), "{said}");
+    }
+
+    #[test]
+    fn identifiers_are_no_categories() {
+        let contents = "name,y\n".to_string() + &(0..80).map(|i| format!("n{i},{}\n", i % 2)).collect::<String>();
+        assert!(error(&table("names", &contents, ALL)).contains("data.ignore"));
+    }
+}

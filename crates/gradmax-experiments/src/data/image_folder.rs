@@ -20,7 +20,7 @@ use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 
 use self::decode::decode;
-use super::source::{AnyExamples, Answers, DataSet, DataShape, DataSource, SharedExamples};
+use super::source::{AnyExamples, Answers, DataSet, DataShape, DataSource, Inputs, SharedExamples};
 use crate::failure::{caught, misuse};
 use crate::output;
 
@@ -100,6 +100,13 @@ impl DataSource for ImageFolder {
     fn locate(&mut self) -> Result<()> {
         self.classes = self.classes.or_else(|| classes(&self.dir).ok());
         Ok(())
+    }
+
+    /// An image, as evaluation looks at it.
+    fn inputs(&self, file: &Path, device: &Device) -> Result<Inputs> {
+        let pixels = decode(file, self.size, None).with_context(|| format!("cannot read the image {}", file.display()))?;
+        let data = TensorData::new(by_channel(&pixels).collect(), [1, 3, self.size, self.size]);
+        Ok(Inputs { names: vec!["1".into()], tensor: Tensor::from_data(data, device) })
     }
 
     fn assumption(&self) -> Option<String> {
@@ -358,8 +365,7 @@ impl FolderExamples {
         for (place, decoded) in images {
             match decoded {
                 Ok(bytes) => {
-                    let channel = |channel: usize| bytes[channel..].iter().step_by(3);
-                    values.extend((0..3).flat_map(channel).map(|byte| f32::from(*byte) / 255.0));
+                    values.extend(by_channel(&bytes));
                     classes.push(self.listing.files[indices[place]].0);
                 }
                 Err(unreadable) if self.skip_damaged => {
@@ -373,6 +379,12 @@ impl FolderExamples {
         let target = Target::classes(classes.into_iter(), &self.device);
         Ok(Batch { input: Tensor::from_data(data, &self.device), target })
     }
+}
+
+/// The values of an image, channel by channel, from its pixels.
+fn by_channel(pixels: &[u8]) -> impl Iterator<Item = f32> {
+    let channel = |channel: usize| pixels[channel..].iter().step_by(3);
+    (0..3).flat_map(channel).map(|byte| f32::from(*byte) / 255.0)
 }
 
 fn threads() -> ThreadPool {

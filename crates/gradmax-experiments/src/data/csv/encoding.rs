@@ -302,11 +302,15 @@ impl Seen {
         }
     }
 
-    fn standard(&self) -> (f64, f64) {
+    /// Mean and standard deviation.
+    fn standard(&self, file: &str) -> Result<(f64, f64)> {
         let (count, mean, squares) = self.moments;
         let deviation = (squares / count.max(1.0)).sqrt();
+        if !mean.is_finite() || !deviation.is_finite() {
+            bail!("{file}: numbers of the column `{}` are too large to be standardised; mend them, or ignore it", self.name);
+        }
         // A column that is the same in all rows tells nothing, and is left at 0.
-        (mean, if deviation > 0.0 { deviation } else { 1.0 })
+        Ok((mean, if deviation > 0.0 { deviation } else { 1.0 }))
     }
 
     /// Checks that a column is of numbers or of text: a stray word among numbers is a mistake, not a category.
@@ -331,7 +335,7 @@ impl Seen {
         }
         let kind = match self.others > 0 || self.is_category {
             false => {
-                let (mean, deviation) = self.standard();
+                let (mean, deviation) = self.standard(file)?;
                 Kind::Number { mean, deviation, misses: self.misses }
             }
             true => Kind::Category { values: self.categories(file)? },
@@ -363,7 +367,7 @@ impl Seen {
                 if let Some((line, text)) = &self.other {
                     bail!("{file}, line {line}, column `{}`: `{text}` is not a number", self.name);
                 }
-                let (mean, deviation) = self.standard();
+                let (mean, deviation) = self.standard(file)?;
                 TargetKind::Number { mean, deviation }
             }
             Task::Classification => {

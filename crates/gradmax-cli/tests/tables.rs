@@ -1,0 +1,99 @@
+//! From a table to a network in use: trained on a CSV file, scored, and asked about rows of another one.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{folder, gradmax, succeed, text};
+
+/// Flowers of two kinds, with a colour that some rows lack, and what each weighs.
+fn flowers(target: impl Fn(u32) -> String) -> String {
+    let row = |i: u32| {
+        let colour = ["white", "yellow", ""][i as usize % 3];
+        format!("{}.5,{colour},{}\n", i % 10 + 3 * (i % 2), target(i))
+    };
+    "length,colour,kind\n".to_string() + &(0..90).map(row).collect::<String>()
+}
+
+fn config(folder: &Path, table: &str) -> String {
+    fs::write(folder.join("flowers.csv"), table).unwrap();
+    let file = folder.join("flowers.toml");
+    let text = "[data]\nname = \"csv\"\nfile = \"flowers.csv\"\n\n[network]\nname = \"mlp\"\nhidden = [2]\n\n\
+                [optimizer]\nname = \"adam\"\nlearning_rate = 0.02\n\n[training]\nsteps = 300\n\n\
+                [growth]\nstart = 100\nevery = 100\ntimes = 2\ncount = 2\n";
+    fs::write(&file, text).unwrap();
+    file.to_str().unwrap().into()
+}
+
+fn trained(name: &str, table: &str) -> (std::path::PathBuf, String) {
+    let folder = folder(name);
+    let run = folder.join("run").to_str().unwrap().to_string();
+    succeed(&["train", &config(&folder, table), "--out", &run, "--quiet"]);
+    (folder, run)
+}
+
+#[test]
+fn a_network_for_classes_is_used_after_its_table_is_gone() {
+    let (folder, run) = trained("table-classes", &flowers(|i| if i % 2 == 0 { "lily" } else { "rose" }.into()));
+    let scores = succeed(&["evaluate", &run, "--json"]);
+    let scores: serde_json::Value = serde_json::from_str(&scores).unwrap();
+    let confusion = scores["confusion"].as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap());
+    assert_eq!(confusion.map(|count| count.as_u64().unwrap()).sum::<u64>(), scores["examples"].as_u64().unwrap());
+    assert!(succeed(&["evaluate", &run]).contains("| lily "));
+
+    fs::rename(folder.join("flowers.csv"), folder.join("moved.csv")).unwrap();
+    let new = folder.join("new.csv");
+    // Other columns, in another order, are no obstacle.
+    fs::write(&new, "remark,colour,length\nx,white,3.5\ny,,4.5\n").unwrap();
+    let new = new.to_str().unwrap();
+    let printed = succeed(&["predict", &run, new]);
+    let lines = printed.lines().collect::<Vec<_>>();
+    assert_eq!((lines[0], lines.len()), ("file,row,class,probability", 3));
+    for line in succeed(&["predict", &run, new, "--json"]).lines() {
+        let answer: serde_json::Value = serde_json::from_str(line).unwrap();
+        let of = |class: &str| answer["probabilities"][class].as_f64().unwrap();
+        assert!((of("lily") + of("rose") - 1.0).abs() < 1e-6, "{line}");
+        assert_eq!(answer["probability"].as_f64().unwrap(), of("lily").max(of("rose")));
+    }
+    assert!(succeed(&["inspect", &run]).contains("hidden1"));
+    // The data is needed to score, and is found where it is now.
+    let gone = gradmax(&["evaluate", &run]);
+    assert!(text(&gone.stderr).contains("flowers.csv") && gone.status.code() == Some(1));
+    let moved = format!("data.file={}", folder.join("moved.csv").display());
+    let again: serde_json::Value =
+        serde_json::from_str(&succeed(&["evaluate", &run, "--json", "--set", &moved])).unwrap();
+    assert_eq!(again, scores);
+}
+
+#[test]
+fn a_network_for_values_answers_in_their_units() {
+    let (folder, run) = trained("table-values", &flowers(|i| format!("{}.5", 1000 + 100 * (i % 10 + 3 * (i % 2)))));
+    let out = folder.join("answers.csv");
+    let table = folder.join("flowers.csv");
+    succeed(&["predict", &run, table.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    let mut answers = csv::Reader::from_path(out).unwrap();
+    assert_eq!(answers.headers().unwrap().iter().collect::<Vec<_>>(), ["file", "row", "kind"]);
+    let values = answers.records().map(|row| row.unwrap()[2].parse::<f64>().unwrap()).collect::<Vec<_>>();
+    assert!(values.len() == 90 && values.iter().all(|value| (700.0..2500.0).contains(value)), "{values:?}");
+    assert!(succeed(&["evaluate", &run]).contains("variance explained"));
+}
+
+#[test]
+fn a_table_is_checked_and_what_does_not_fit_is_told() {
+    let (folder, run) = trained("table-check", &flowers(|i| if i % 2 == 0 { "lily" } else { "rose" }.into()));
+    let table = folder.join("flowers.csv");
+    let said = succeed(&["data", "check", table.to_str().unwrap()]);
+    assert!(
+        said.contains("1 columns of numbers and 1 of categories") && said.contains("2 classes of `kind`"),
+        "{said}"
+    );
+    let other = folder.join("other.csv");
+    fs::write(&other, "length\n1.5\nlong\n").unwrap();
+    let other = other.to_str().unwrap();
+    let refused = gradmax(&["predict", &run, other]);
+    assert!(text(&refused.stderr).contains("no column `colour`") && refused.status.code() == Some(2));
+    fs::write(other, "length,colour\n1.5,white\nlong,white\n").unwrap();
+    let wrong = gradmax(&["predict", &run, other]);
+    assert!(text(&wrong.stderr).contains("line 3, column `length`: `long`") && wrong.status.code() == Some(1));
+}

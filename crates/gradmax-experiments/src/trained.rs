@@ -1,0 +1,231 @@
+//! The network of a run in use: what it answers on new inputs, and how well it does on examples.
+
+use anyhow::{Result, bail};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, activation};
+use gradmax::Seed;
+use gradmax::networks::Architecture;
+use gradmax::site::Growable;
+use gradmax::training::{Examples, Target, checkpoint};
+use serde::Serialize;
+
+use crate::config::Experiment;
+use crate::data::{Answers, AnyExamples, Inputs};
+use crate::device;
+use crate::experiment::{Networks, task, widened};
+use crate::folder::RunFolder;
+use crate::network::Network;
+
+/// A network as a run has left it, in evaluation mode.
+pub struct Trained {
+    network: Network,
+    device: Device,
+    /// What its outputs mean.
+    answers: Answers,
+    /// Examples that it looks at together.
+    part: usize,
+}
+
+/// What a network answers on one example.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// A class, and the probability of each.
+    Class {
+        /// The most probable class.
+        class: String,
+        /// Its probability.
+        probability: f64,
+        /// Those of all classes, in the classes' order.
+        probabilities: Vec<f64>,
+    },
+    /// Values.
+    Values {
+        /// The values, in the outputs' order.
+        values: Vec<f64>,
+    },
+}
+
+/// How well a network does on examples.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scores {
+    /// Number of examples.
+    pub examples: usize,
+    /// The mean loss, as training counts it.
+    pub loss: f64,
+    /// What else there is to say, by what is learned.
+    #[serde(flatten)]
+    pub of: ScoresOf,
+}
+
+/// Scores by what is learned.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ScoresOf {
+    /// Of classes.
+    Classes {
+        /// The share of examples whose most probable class is right.
+        accuracy: f64,
+        /// The names of the classes.
+        classes: Vec<String>,
+        /// For each class, how many of its examples were given each class: a row a class.
+        confusion: Vec<Vec<usize>>,
+    },
+    /// Of values, each output by itself.
+    Values {
+        /// The root of the mean squared error, in the values' own units.
+        root_mean_squared_error: Vec<f64>,
+        /// The share of the values' variance that is explained; none where they do not vary.
+        explained_variance: Vec<Option<f64>>,
+    },
+}
+
+impl Trained {
+    /// The network of a run's checkpoint, and the run's configuration with changes of the form `key=value`.
+    ///
+    /// # Errors
+    /// If the folder holds no run, or no checkpoint yet.
+    pub fn of(folder: &RunFolder, changes: &[String]) -> Result<(Self, Experiment)> {
+        let experiment = folder.read_experiment_with(changes)?;
+        if !folder.has_checkpoint() {
+            bail!("{} has no checkpoint yet; let the run go on first", folder.path().display());
+        }
+        let device = device::named(&experiment.device)?;
+        let progress = checkpoint::load_progress(&folder.checkpoint())?;
+        let shape = widened(&Networks::of(&experiment)?.seed, &progress, &folder.checkpoint())?;
+        let network = shape.init(Seed::new(0), &device)?;
+        let run = checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init(&device))?;
+        let (answers, part) = (experiment.data.answers()?, experiment.training.evaluation_batch);
+        let trained = Self { network: run.network.valid(), device: device.inner(), answers, part };
+        Ok((trained, experiment))
+    }
+
+    /// What the outputs mean.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// The device that inputs must lie on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The answers on these inputs, in their order.
+    pub fn predict(&self, inputs: &Inputs) -> Vec<Answer> {
+        let count = inputs.names.len();
+        let parts = (0..count).step_by(self.part.max(1));
+        let of_part = |first: usize| {
+            let part = inputs.tensor.clone().narrow(0, first, self.part.min(count - first));
+            self.answered(self.network.forward(part))
+        };
+        parts.flat_map(of_part).collect()
+    }
+
+    fn answered(&self, output: Tensor<2>) -> Vec<Answer> {
+        match &self.answers {
+            Answers::Classes(classes) => {
+                let rows = rows(activation::softmax(output, 1));
+                rows.into_iter().map(|probabilities| most_probable(classes, probabilities)).collect()
+            }
+            Answers::Values { mean, deviation, .. } => {
+                let values = |row: Vec<f64>| row.into_iter().map(|value| value * deviation + mean).collect();
+                rows(output).into_iter().map(|row| Answer::Values { values: values(row) }).collect()
+            }
+        }
+    }
+
+    /// How well it does on examples, of an experiment whose task is to be scored.
+    ///
+    /// # Errors
+    /// If examples cannot be read, or there are none.
+    pub fn evaluate(&self, experiment: &Experiment, data: &crate::data::DataSet, test: bool) -> Result<Scores> {
+        let examples: &AnyExamples = if test { &data.test } else { &data.train };
+        let task = task(experiment, data);
+        let loss = gradmax::training::evaluate(&self.network, &task, &**examples, self.part)?.loss;
+        let mut tally = Tally::new(&self.answers);
+        let indices = (0..examples.count()).collect::<Vec<_>>();
+        for part in indices.chunks(self.part.max(1)) {
+            let batch = Examples::batch(&**examples, part)?;
+            tally.add(&rows(self.network.forward(batch.input)), &batch.target);
+        }
+        Ok(Scores { examples: tally.examples, loss, of: tally.scores(&self.answers) })
+    }
+}
+
+fn most_probable(classes: &[String], probabilities: Vec<f64>) -> Answer {
+    let best = argmax(&probabilities);
+    let class = classes.get(best).cloned().unwrap_or_else(|| best.to_string());
+    Answer::Class { class, probability: probabilities[best], probabilities }
+}
+
+/// The first of the largest entries.
+fn argmax(row: &[f64]) -> usize {
+    (0..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best })
+}
+
+/// The rows of a tensor, on the host.
+fn rows(tensor: Tensor<2>) -> Vec<Vec<f64>> {
+    let [_, columns] = tensor.dims();
+    let entries = tensor.into_data().iter::<f64>().collect::<Vec<_>>();
+    entries.chunks(columns.max(1)).map(<[f64]>::to_vec).collect()
+}
+
+/// Sums over examples.
+struct Tally {
+    examples: usize,
+    confusion: Vec<Vec<usize>>,
+    /// For each output: squared errors, targets, and squared targets.
+    sums: Vec<[f64; 3]>,
+}
+
+impl Tally {
+    fn new(answers: &Answers) -> Self {
+        let (classes, values) = match answers {
+            Answers::Classes(classes) => (classes.len(), 0),
+            Answers::Values { names, .. } => (0, names.len()),
+        };
+        Self { examples: 0, confusion: vec![vec![0; classes]; classes], sums: vec![[0.0; 3]; values] }
+    }
+
+    fn add(&mut self, outputs: &[Vec<f64>], target: &Target) {
+        self.examples += outputs.len();
+        match target {
+            Target::Classes(classes) => {
+                let classes = classes.clone().into_data().iter::<i64>().collect::<Vec<_>>();
+                for (output, class) in outputs.iter().zip(classes) {
+                    self.confusion[class as usize][argmax(output)] += 1;
+                }
+            }
+            Target::Values(values) => {
+                for (output, values) in outputs.iter().zip(rows(values.clone())) {
+                    for ((output, value), sums) in output.iter().zip(values).zip(&mut self.sums) {
+                        let added = [(output - value).powi(2), value, value * value];
+                        sums.iter_mut().zip(added).for_each(|(sum, added)| *sum += added);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn scores(self, answers: &Answers) -> ScoresOf {
+        let count = self.examples.max(1) as f64;
+        match answers {
+            Answers::Classes(classes) => {
+                let right = (0..classes.len()).map(|class| self.confusion[class][class]).sum::<usize>();
+                let accuracy = right as f64 / count;
+                ScoresOf::Classes { accuracy, classes: classes.clone(), confusion: self.confusion }
+            }
+            Answers::Values { deviation, .. } => {
+                // Targets are standardised, so that the difference of these sums keeps its digits.
+                let variance = |[_, sum, squares]: [f64; 3]| squares / count - (sum / count).powi(2);
+                let error = |[error, ..]: [f64; 3]| error / count;
+                let explained = |sums| (variance(sums) > 1e-12).then(|| 1.0 - error(sums) / variance(sums));
+                ScoresOf::Values {
+                    root_mean_squared_error: self.sums.iter().map(|sums| error(*sums).sqrt() * deviation).collect(),
+                    explained_variance: self.sums.iter().map(|sums| explained(*sums)).collect(),
+                }
+            }
+        }
+    }
+}
