@@ -30,6 +30,8 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Say what a run's network answers on the rows of tables, or on images
     Predict(Predict),
+    /// Write a run's network for other programs
+    Export(Export),
     /// Do the paper's experiments again: its figures and tables, each with a verdict
     Reproduce(Reproduce),
     /// Look for data sets and check them
@@ -159,6 +161,26 @@ pub struct Predict {
     /// The file to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The folder of a run
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// What to write
+    #[arg(long, value_enum)]
+    pub format: Format,
+    /// The file to write [default: network.onnx in the run's folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// A format that networks can be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// An ONNX model
+    Onnx,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ pub mod compare;
 mod compare_at;
 pub mod data;
 pub mod evaluate;
+pub mod export;
 pub mod inspect;
 pub mod predict;
 pub mod report;

@@ -23,6 +23,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Report(report) => command::report::report(report),
         Command::Evaluate(evaluate) => command::evaluate::evaluate(evaluate),
         Command::Predict(predict) => command::predict::predict(predict),
+        Command::Export(export) => command::export::export(&export),
         Command::Reproduce(reproduce) => command::reproduce::reproduce(&reproduce),
         Command::Data(data) => command::data::data(data),
     }

@@ -17,6 +17,7 @@ pub mod identity;
 pub mod interrupt;
 pub mod method;
 pub mod network;
+pub mod onnx;
 pub mod optimizer;
 pub mod output;
 pub mod policy;

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use gradmax::modules::NormKind;
 use gradmax::networks::{
     Architecture, ConvNet, ConvNetConfig, Described, Downsampling, HiddenPath, LayerSummary, Mlp, MlpConfig,
-    MobileNetV1Config, Stage, Strides, VggConfig, WideResNet, WideResNetConfig,
+    MobileNetV1Config, NetworkGraph, Stage, Strides, VggConfig, WideResNet, WideResNetConfig,
 };
 use gradmax::site::{Activation, Growable, Probe, Site, SiteWidth};
 use gradmax::{Error, Seed};
@@ -266,5 +266,9 @@ impl Growable for Network {
 impl Described for Network {
     fn layers(&self) -> Vec<LayerSummary> {
         on_each!(self, Self, network => network.layers())
+    }
+
+    fn graph(&self) -> NetworkGraph {
+        on_each!(self, Self, network => network.graph())
     }
 }

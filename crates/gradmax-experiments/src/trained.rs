@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use gradmax::Seed;
-use gradmax::networks::Architecture;
+use gradmax::networks::{Architecture, Described, NetworkGraph};
 use gradmax::site::Growable;
 use gradmax::training::{Examples, Target, checkpoint};
 use serde::Serialize;
@@ -19,6 +19,8 @@ use crate::network::Network;
 /// A network as a run has left it, in evaluation mode.
 pub struct Trained {
     network: Network,
+    /// The width of every site.
+    widths: Vec<(String, usize)>,
     device: Device,
     /// What its outputs mean.
     answers: Answers,
@@ -96,8 +98,19 @@ impl Trained {
         let network = shape.init(Seed::new(0), &device)?;
         let run = checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init(&device))?;
         let (answers, part) = (experiment.data.answers()?, experiment.training.evaluation_batch);
-        let trained = Self { network: run.network.valid(), device: device.inner(), answers, part };
+        let widths = run.progress.sites.into_iter().map(|site| (site.site, site.width)).collect();
+        let trained = Self { network: run.network.valid(), widths, device: device.inner(), answers, part };
         Ok((trained, experiment))
+    }
+
+    /// The network's operations, with their weights.
+    pub fn graph(&self) -> NetworkGraph {
+        self.network.graph()
+    }
+
+    /// The width of every site.
+    pub fn widths(&self) -> &[(String, usize)] {
+        &self.widths
     }
 
     /// What the outputs mean.

@@ -2,6 +2,7 @@
 
 mod conv_net;
 mod draw;
+pub(crate) mod graph;
 mod mlp;
 mod mobilenet;
 pub(crate) mod summary;
@@ -9,6 +10,7 @@ mod vgg;
 mod wide_resnet;
 
 pub use self::conv_net::{ConvNet, ConvNetConfig, Stage};
+pub use self::graph::{Array, GraphNode, NetworkGraph, Operation, Value};
 pub use self::mlp::{HiddenPath, Mlp, MlpConfig};
 pub use self::mobilenet::{MobileNetV1Config, Strides};
 pub use self::summary::{Described, LayerSummary};

@@ -11,6 +11,7 @@ use flexconv::{convolve, dense};
 
 pub use self::config::{ConvNetConfig, Stage};
 use crate::modules::{DepthwiseConv2d, Dropout, Norm};
+use crate::networks::graph::{GraphBuilder, NetworkGraph, Operation, Value};
 use crate::networks::summary::{Described, LayerSummary, Walk, flops_of};
 use crate::site::activation::Activation;
 use crate::site::between::BetweenLayer;
@@ -231,5 +232,36 @@ impl Described for ConvNet {
             }
         }
         walk.finish()
+    }
+
+    fn graph(&self) -> NetworkGraph {
+        let mut graph = GraphBuilder::new(&self.input);
+        let (mut value, mut is_maps) = (Value::Input, true);
+        let mut names = self.names.iter();
+        let mut name = || names.next().expect("every layer has a name").clone();
+        for step in &self.layers {
+            value = match step {
+                Step::Conv(index) => graph.conv(&name(), &self.convs[*index], value),
+                Step::Dense(index) => graph.dense(&name(), &self.denses[*index], value),
+                Step::Depthwise(index) => {
+                    graph.depthwise(&format!("depthwise{}", index + 1), &self.depthwise[*index], value)
+                }
+                Step::Norm(index) => graph.norm(&format!("norm{}", index + 1), &self.norms[*index], value),
+                Step::Activation(activation) => graph.activation(*activation, value),
+                Step::MaxPool(size) => graph.plain("max_pool", Operation::MaxPool { size: *size }, &[value]),
+                Step::AveragePool(size) => {
+                    graph.plain("average_pool", Operation::AveragePool { size: *size }, &[value])
+                }
+                Step::GlobalAverage => graph.plain("global_average", Operation::GlobalAverage, &[value]),
+                Step::Flatten => graph.plain("flatten", Operation::Flatten, &[value]),
+                // It drops nothing in evaluation mode.
+                Step::Dropout(_) => value,
+            };
+            is_maps &= !matches!(step, Step::Dense(_) | Step::GlobalAverage | Step::Flatten);
+        }
+        if is_maps {
+            graph.plain("global_average", Operation::GlobalAverage, &[value]);
+        }
+        graph.finish()
     }
 }

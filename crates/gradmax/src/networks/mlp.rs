@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::draw::glorot_dense;
 use super::{Architecture, seed_width};
 use crate::error::Error;
+use crate::networks::graph::{GraphBuilder, NetworkGraph, Operation, Value};
 use crate::networks::summary::{Described, LayerSummary, Walk, flops_of};
 use crate::seed::Seed;
 use crate::site::activation::Activation;
@@ -236,6 +237,26 @@ impl Described for Mlp {
             walk.dense(&format!("path{}.consumer", index + 1), &path.consumer);
         }
         walk.finish()
+    }
+
+    fn graph(&self) -> NetworkGraph {
+        let mut graph = GraphBuilder::new(&[self.layers[0].weight.dims()[0]]);
+        // What each layer reads: the input, then the neurons of the layers before.
+        let mut read = vec![Value::Input];
+        for (index, layer) in self.layers.iter().enumerate() {
+            let mut sum = graph.dense(&format!("dense{}", index + 1), layer, read[index]);
+            let here = self.paths.iter().enumerate().filter(|(_, path)| path.ends[1] == index + 1 && path.width() > 0);
+            for (number, path) in here {
+                let name = path_name(number);
+                let neurons = graph.dense(&format!("{name}.producer"), &path.producer, read[path.ends[0]]);
+                let neurons = graph.activation(self.activation, neurons);
+                let added = graph.dense(&format!("{name}.consumer"), &path.consumer, neurons);
+                sum = graph.plain("add", Operation::Add, &[sum, added]);
+            }
+            let is_last = index + 1 == self.layers.len();
+            read.push(if is_last { sum } else { graph.activation(self.activation, sum) });
+        }
+        graph.finish()
     }
 }
 

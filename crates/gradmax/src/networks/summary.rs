@@ -6,6 +6,7 @@ use burn::nn::conv::Conv2d;
 use serde::Serialize;
 
 use crate::modules::{DepthwiseConv2d, Norm};
+use crate::networks::graph::NetworkGraph;
 use crate::site::declaration::Site;
 use crate::site::growable::Growable;
 
@@ -13,6 +14,9 @@ use crate::site::growable::Growable;
 pub trait Described: Growable {
     /// Its layers with parameters, in the order of the forward pass.
     fn layers(&self) -> Vec<LayerSummary>;
+
+    /// Its operations in evaluation mode, with their weights; layers that are not there yet are left out.
+    fn graph(&self) -> NetworkGraph;
 }
 
 /// A layer in numbers.

@@ -11,6 +11,7 @@ use super::draw::{Geometry, he_conv, he_dense};
 use super::{Architecture, part_of, seed_width};
 use crate::error::Error;
 use crate::modules::{Norm, NormKind};
+use crate::networks::graph::{GraphBuilder, NetworkGraph, Operation, Value};
 use crate::networks::summary::{Described, LayerSummary, Walk, flops_of};
 use crate::seed::Seed;
 use crate::site::activation::Activation;
@@ -418,5 +419,42 @@ impl Described for WideResNet {
         walk.global_average();
         walk.dense("output", &self.output);
         walk.finish()
+    }
+
+    fn graph(&self) -> NetworkGraph {
+        let mut graph = GraphBuilder::new(&self.input);
+        let mut maps = graph.conv("stem", &self.stem, Value::Input);
+        for (name, block) in self.blocks() {
+            maps = block.in_graph(&mut graph, &name, maps);
+        }
+        let normed = graph.norm("norm", &self.norm, maps);
+        let active = graph.activation(Activation::Relu, normed);
+        let averaged = graph.plain("global_average", Operation::GlobalAverage, &[active]);
+        graph.dense("output", &self.output, averaged);
+        graph.finish()
+    }
+}
+
+impl Block {
+    /// Adds the block's operations to a graph.
+    fn in_graph(&self, graph: &mut GraphBuilder, name: &str, maps: Value) -> Value {
+        let named = |layer: &str| format!("{name}.{layer}");
+        let projects = |graph: &mut GraphBuilder| match &self.shortcut {
+            Some(shortcut) => graph.conv(&named("shortcut"), shortcut, maps),
+            None => maps,
+        };
+        if self.conv1.weight.dims()[0] == 0 {
+            return projects(graph);
+        }
+        let read = graph.norm(&named("norm1"), &self.norm1, maps);
+        let read = graph.activation(Activation::Relu, read);
+        let mut neurons = graph.conv(&named("conv1"), &self.conv1, read);
+        if let Some(norm) = &self.norm2 {
+            neurons = graph.norm(&named("norm2"), norm, neurons);
+        }
+        let neurons = graph.activation(Activation::Relu, neurons);
+        let residual = graph.conv(&named("conv2"), &self.conv2, neurons);
+        let shortcut = projects(graph);
+        graph.plain("add", Operation::Add, &[residual, shortcut])
     }
 }
