@@ -16,6 +16,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a configuration for your own data, after a look at it
+    Init(Init),
     /// Train one network, growing it as the configuration says
     Train(Train),
     /// Train with several methods on the same data and seeds, and compare them
@@ -53,6 +55,19 @@ pub struct Configured {
     /// Show no progress
     #[arg(long)]
     pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// A CSV file, or a folder of images with train/CLASS/*.jpg and test/CLASS/*.jpg
+    #[arg(value_name = "DATA")]
+    pub data: PathBuf,
+    /// The column of a table that is to be learned [default: the last one]
+    #[arg(long, value_name = "COLUMN")]
+    pub target: Option<String>,
+    /// The file to write [default: the data's name with .toml, in the current folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

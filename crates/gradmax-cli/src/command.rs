@@ -5,6 +5,7 @@ mod compare_at;
 pub mod data;
 pub mod evaluate;
 pub mod export;
+pub mod init;
 pub mod inspect;
 pub mod predict;
 pub mod report;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
+        Command::Init(init) => command::init::init(&init),
         Command::Train(train) => command::train::train(train),
         Command::Compare(compare) => command::compare::compare(compare),
         Command::Resume(resume) => command::resume::resume(resume),

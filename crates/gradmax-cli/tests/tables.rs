@@ -97,3 +97,20 @@ fn a_table_is_checked_and_what_does_not_fit_is_told() {
     let wrong = gradmax(&["predict", &run, other]);
     assert!(text(&wrong.stderr).contains("line 3, column `length`: `long`") && wrong.status.code() == Some(1));
 }
+
+#[test]
+fn a_first_configuration_trains_and_is_not_overwritten() {
+    let folder = folder("table-first");
+    let table = folder.join("flowers.csv");
+    fs::write(&table, flowers(|i| if i % 2 == 0 { "lily" } else { "rose" }.into())).unwrap();
+    let (table, out) = (table.to_str().unwrap(), folder.join("first.toml"));
+    let init = ["init", table, "--target", "kind", "--out", out.to_str().unwrap()];
+    succeed(&init);
+    let written = fs::read_to_string(&out).unwrap();
+    let again = gradmax(&init);
+    assert!(text(&again.stderr).contains("is there already") && again.status.code() == Some(2));
+    assert_eq!(fs::read_to_string(&out).unwrap(), written);
+    let run = folder.join("run").to_str().unwrap().to_string();
+    succeed(&["train", out.to_str().unwrap(), "--out", &run, "--quiet"]);
+    assert_eq!(fs::read_to_string(folder.join("run/growth.jsonl")).unwrap().lines().count(), 5);
+}

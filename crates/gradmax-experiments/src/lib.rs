@@ -24,6 +24,7 @@ pub mod policy;
 pub mod program;
 pub mod progress;
 pub mod report;
+pub mod starter;
 pub mod statistics;
 pub mod table;
 pub mod trained;

@@ -390,7 +390,8 @@ fn short(value: f64) -> String {
         false => text,
     };
     match magnitude {
-        0.0 => "0".into(),
+        // Ticks are sums of steps, so that 0 can come out as what rounding leaves.
+        m if m < 1e-15 => "0".into(),
         m if m < 1e-3 => format!("{value:.0e}"),
         m if m < 1e4 => trimmed(significant(value)),
         m if m < 1e6 => trimmed(format!("{:.1}", value / 1e3)) + "k",
