@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::images::Size;
 use super::source::{Answers, DataSet, DataShape, DataSource};
-use super::teacher::{default_examples, examples_of};
+use super::teacher::{self, default_examples, examples_of};
 use crate::network::NetworkConfig;
 
 /// Targets from a random network that reads maps; a teacher a seed.
@@ -47,10 +47,6 @@ impl DataSource for ConvTeacherStudent {
     }
 
     fn answers(&self) -> Result<Answers> {
-        Ok(Answers::Values {
-            names: (1..=self.outputs).map(|output| format!("output {output}")).collect(),
-            mean: 0.0,
-            deviation: 1.0,
-        })
+        Ok(teacher::answers(self.outputs))
     }
 }

@@ -8,7 +8,7 @@ use gradmax::site::Activation;
 use serde::{Deserialize, Serialize};
 
 use super::source::{Answers, DataSet, DataShape, DataSource};
-use super::teacher::{default_examples, examples_of};
+use super::teacher::{self, default_examples, examples_of};
 use crate::network::Shape;
 
 /// Targets from a random two-layer network of sizes `inputs`:`hidden`:`outputs`; a teacher a seed.
@@ -49,10 +49,6 @@ impl DataSource for TeacherStudent {
     }
 
     fn answers(&self) -> Result<Answers> {
-        Ok(Answers::Values {
-            names: (1..=self.outputs).map(|output| format!("output {output}")).collect(),
-            mean: 0.0,
-            deviation: 1.0,
-        })
+        Ok(teacher::answers(self.outputs))
     }
 }
