@@ -47,7 +47,7 @@ fn for_table(file: &Path, target: Option<&str>, out: &Path) -> Result<String> {
         Answers::Classes(_) => "classification",
         Answers::Values { .. } => "regression",
     };
-    let train = source.load(0, &Device::default())?.train.count();
+    let train = source.examples();
     let batch = (train / 20).next_power_of_two().clamp(8, 128);
     let a_epoch = train.div_ceil(batch);
     let epochs = STEPS.div_ceil(a_epoch).clamp(2, 200);

@@ -1,12 +1,12 @@
 //! The network of a run in use: what it answers on new inputs, and how well it does on examples.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use gradmax::Seed;
 use gradmax::networks::{Architecture, Described, NetworkGraph};
 use gradmax::site::Growable;
-use gradmax::training::{Examples, Target, checkpoint};
+use gradmax::training::{Evaluation, Target, Task, checkpoint, each_batch};
 use serde::Serialize;
 
 use crate::config::Experiment;
@@ -154,13 +154,16 @@ impl Trained {
     pub fn evaluate(&self, experiment: &Experiment, data: &crate::data::DataSet, test: bool) -> Result<Scores> {
         let examples: &AnyExamples = if test { &data.test } else { &data.train };
         let task = task(experiment, data);
-        let loss = gradmax::training::evaluate(&self.network, &task, &**examples, self.part)?.loss;
-        let mut tally = Tally::new(&self.answers);
+        let (mut sums, mut tally) = (gradmax::training::Tally::default(), Tally::new(&self.answers));
         let indices = (0..examples.count()).collect::<Vec<_>>();
-        for part in indices.chunks(self.part.max(1)) {
-            let batch = Examples::batch(&**examples, part)?;
-            tally.add(&rows(self.network.forward(batch.input)), &batch.target);
-        }
+        each_batch(&**examples, &indices, self.part, |batch| {
+            if task.examples(&batch.target) > 0 {
+                let output = self.network.forward(batch.input);
+                sums = sums + task.tally(&output, &batch.target);
+                tally.add(&rows(output), &batch.target);
+            }
+        })?;
+        let Evaluation { loss, .. } = Evaluation::of(sums).context("there are no examples to evaluate on")?;
         Ok(Scores { examples: tally.examples, loss, of: tally.scores(&self.answers) })
     }
 }

@@ -14,7 +14,7 @@ pub(crate) mod task;
 pub(crate) mod trainer;
 
 pub use self::data::{Batch, Examples, InMemory, Rows};
-pub use self::evaluation::{Evaluation, evaluate};
+pub use self::evaluation::{Evaluation, each_batch, evaluate};
 pub use self::gradients::{Decayed, WeightDecay};
 pub use self::learning_rate::{Decay, LearningRate};
 pub use self::observer::{Observer, ObserverError, Row, Split};

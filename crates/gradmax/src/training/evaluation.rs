@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::site::growable::Growable;
 use crate::sums::{Alone, Sums};
-use crate::training::data::Examples;
+use crate::training::data::{Batch, Examples};
 use crate::training::task::{Tally, Task};
 
 /// Mean loss, and score where the task has one.
@@ -42,17 +42,33 @@ pub(crate) fn evaluate_on<N: Growable, T: Task<Output = N::Output>>(
     let network = network.valid();
     let indices = (0..examples.count()).collect::<Vec<_>>();
     let mut tally = Tally::default();
-    let mut parts = sums.own(&indices).chunks(part.max(1)).peekable();
+    each_batch(examples, sums.own(&indices), part, |batch| {
+        if task.examples(&batch.target) > 0 {
+            tally = tally + task.tally(&network.forward(batch.input), &batch.target);
+        }
+    })?;
+    Evaluation::of(tally.over_all(sums)).ok_or_else(|| Error::Examples("there are no examples to evaluate on".into()))
+}
+
+/// Shows these examples in their order, `part` of them at a time. Examples that a set passes over are not in a batch,
+/// which may have none.
+///
+/// # Errors
+/// [`Error::Examples`], if examples cannot be read.
+pub fn each_batch<I: Clone, G: Clone>(
+    examples: &dyn Examples<Input = I, Target = G>,
+    indices: &[usize],
+    part: usize,
+    mut see: impl FnMut(Batch<I, G>),
+) -> Result<(), Error> {
+    let mut parts = indices.chunks(part.max(1)).peekable();
     while let Some(part) = parts.next() {
         examples.announce(part, None);
         // One part ahead: images are decoded while the network computes.
         parts.peek().into_iter().for_each(|next| examples.announce(next, None));
-        let batch = examples.batch(part)?;
-        if task.examples(&batch.target) > 0 {
-            tally = tally + task.tally(&network.forward(batch.input), &batch.target);
-        }
+        see(examples.batch(part)?);
     }
-    Evaluation::of(tally.over_all(sums)).ok_or_else(|| Error::Examples("there are no examples to evaluate on".into()))
+    Ok(())
 }
 
 impl Evaluation {
