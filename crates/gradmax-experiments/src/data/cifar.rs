@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::image_set::{ImageFiles, Set};
 use super::images::{Images, Size};
+use super::source::Half;
 
 /// Channels, height and width of every image.
 pub const SIZE: Size = [3, 32, 32];
@@ -64,13 +65,6 @@ enum CifarSet {
     Cifar100,
     /// With its 20 superclasses.
     Cifar100Coarse,
-}
-
-/// A half of a set.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Half {
-    Train,
-    Test,
 }
 
 impl CifarSet {

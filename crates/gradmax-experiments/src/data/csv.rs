@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::encoding::{Encoding, Scan, Task};
 use self::rows::{Column, Rows};
-use super::source::{Answers, DataSet, DataShape, DataSource, Inputs};
+use super::source::{Answers, DataSet, DataShape, DataSource, Half, Inputs};
 use crate::failure::misuse;
 
 /// A table: which column is learned, and how the others are read.
@@ -74,11 +74,28 @@ fn comma() -> char {
     ','
 }
 
-/// Which part of a table a row belongs to.
-#[derive(Clone, Copy, PartialEq)]
-enum Half {
-    Train,
-    Test,
+/// Rows of a table, as a network reads them.
+#[derive(Default)]
+struct Encoded {
+    inputs: Vec<f32>,
+    targets: Vec<f32>,
+}
+
+impl Encoded {
+    /// Examples of these rows, of which there must be some.
+    fn examples(self, encoding: &Encoding, file: &Path, device: &Device) -> Result<InMemory<Tensor<4>>> {
+        let Self { inputs, targets } = self;
+        if targets.is_empty() {
+            bail!("{} has no rows for testing; raise `data.test`, or name a file there", file.display());
+        }
+        let count = targets.len();
+        let inputs = TensorData::new(inputs, [count, encoding.width(), 1, 1]);
+        let target = match encoding.task() {
+            Task::Classification => Target::classes(targets.into_iter().map(|class| class as u32), device),
+            Task::Regression => Target::Values(Tensor::from_data(TensorData::new(targets, [count, 1]), device)),
+        };
+        Ok(InMemory::new(Tensor::from_data(inputs, device), target))
+    }
 }
 
 impl CsvTable {
@@ -115,31 +132,22 @@ impl CsvTable {
         Ok(self.found.get_or_init(|| Found { encoding, examples }))
     }
 
-    /// Encodes the rows of a half, or of a whole file.
-    fn encoded(&self, file: &Path, half: Option<Half>, device: &Device) -> Result<InMemory<Tensor<4>>> {
+    /// The training and the test rows of a file.
+    fn encoded(&self, file: &Path, half: impl Fn(usize) -> Half) -> Result<[Encoded; 2]> {
         let encoding = &self.found()?.encoding;
         let rows = self.rows(file)?;
         let places = encoding.places(&rows, true)?;
-        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        let [mut train, mut test] = [(); 2].map(|()| Encoded::default());
         rows.each(|row, fields| {
-            if half.is_none_or(|half| half == self.half(row)) {
-                encoding.inputs(fields, &places, &mut inputs)?;
-                targets.push(encoding.target(fields, &places)?);
-            }
+            let encoded = match half(row) {
+                Half::Train => &mut train,
+                Half::Test => &mut test,
+            };
+            encoding.inputs(fields, &places, &mut encoded.inputs)?;
+            encoded.targets.push(encoding.target(fields, &places)?);
             Ok(())
         })?;
-        if targets.is_empty() {
-            bail!("{} has no rows for testing; raise `data.test`, or name a file there", file.display());
-        }
-        let count = targets.len();
-        let inputs = TensorData::new(inputs, [count, encoding.width(), 1, 1]);
-        let target = match encoding.task() {
-            Task::Classification => Target::classes(targets.into_iter().map(|class| class as u32), device),
-            Task::Regression => {
-                Target::Values(Tensor::from_data(TensorData::new(targets, [count, 1]), device))
-            }
-        };
-        Ok(InMemory::new(Tensor::from_data(inputs, device), target))
+        Ok([train, test])
     }
 }
 
@@ -155,12 +163,14 @@ impl DataSource for CsvTable {
     }
 
     fn load(&self, _seed: Seed, device: &Device) -> Result<DataSet> {
-        let train = self.encoded(&self.file, Some(Half::Train), device)?;
-        let test = match &self.test {
-            TestRows::Share(_) => self.encoded(&self.file, Some(Half::Test), device)?,
-            TestRows::File(file) => self.encoded(file, None, device)?,
-        };
-        let task = match self.found()?.encoding.task() {
+        let encoding = &self.found()?.encoding;
+        let ([train, mut test], mut of_test) = (self.encoded(&self.file, |row| self.half(row))?, &self.file);
+        if let TestRows::File(file) = &self.test {
+            ([_, test], of_test) = (self.encoded(file, |_| Half::Test)?, file);
+        }
+        let (train, test) =
+            (train.examples(encoding, &self.file, device)?, test.examples(encoding, of_test, device)?);
+        let task = match encoding.task() {
             Task::Classification => Supervised::Classification,
             Task::Regression => Supervised::Regression,
         };
@@ -274,7 +284,8 @@ mod tests {
 
     /// All rows of a table, each with its inputs and its target.
     fn rows(table: &CsvTable) -> Vec<(Vec<f32>, f32)> {
-        let data = table.encoded(&table.file, None, &Device::flex()).unwrap();
+        let [all, _] = table.encoded(&table.file, |_| Half::Train).unwrap();
+        let data = all.examples(&table.found().unwrap().encoding, &table.file, &Device::flex()).unwrap();
         let all = (0..data.count()).collect::<Vec<_>>();
         let batch = data.batch(&all).unwrap();
         let width = table.shape().unwrap().input[0];

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::image_set::{ImageFiles, Set};
 use super::images::{Images, Size};
+use super::source::Half;
 
 /// Channels, height and width of an image.
 const SIZE: Size = [1, 28, 28];
@@ -76,13 +77,6 @@ pub enum EmnistSplit {
     /// Letters, capitals and small ones together.
     Letters,
     Mnist,
-}
-
-/// A half of a set.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Half {
-    Train,
-    Test,
 }
 
 impl EmnistSplit {

@@ -108,6 +108,13 @@ pub trait DataSource: Debug + Send + Sync {
     }
 }
 
+/// A half of a data set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Half {
+    Train,
+    Test,
+}
+
 /// Numbers that are known before the data is read.
 pub struct DataShape {
     /// Channels, height and width of an example.
