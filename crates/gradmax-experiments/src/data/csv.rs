@@ -42,9 +42,9 @@ pub struct CsvTable {
     /// Whether the first row has names; it is looked at if this is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     header: Option<bool>,
-    /// What stands between two fields.
-    #[serde(default = "comma")]
-    separator: char,
+    /// What stands between two fields; a comma if it is left out, or where the first row has none, what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    separator: Option<char>,
     /// What was found in the file, once it has been looked at.
     #[serde(skip)]
     found: Arc<OnceLock<Found>>,
@@ -68,10 +68,6 @@ struct Found {
 
 fn a_fifth() -> TestRows {
     TestRows::Share(0.2)
-}
-
-fn comma() -> char {
-    ','
 }
 
 /// Rows of a table, as a network reads them.
@@ -183,9 +179,9 @@ impl DataSource for CsvTable {
         {
             return Err(misuse(format!("`data.test` is {share}; it must be a share between 0 and 1, or a file")));
         }
-        match self.separator.is_ascii() {
-            true => Ok(()),
-            false => Err(misuse(format!("`data.separator` is `{}`; it must be an ASCII character", self.separator))),
+        match self.separator.filter(|separator| !separator.is_ascii()) {
+            None => Ok(()),
+            Some(other) => Err(misuse(format!("`data.separator` is `{other}`; it must be an ASCII character"))),
         }
     }
 
@@ -345,6 +341,18 @@ mod tests {
         let table = table("columns", &contents, &options);
         assert_eq!(table.shape().unwrap().input, [3, 1, 1]);
         assert_eq!(rows(&table)[0].0, [1.0, 0.0, -1.0]);
+    }
+
+    #[test]
+    fn fields_are_separated_by_what_the_first_row_has_unless_that_is_a_comma() {
+        for (name, separator) in [("semicolon", ";"), ("tab", "\t"), ("bar", "|")] {
+            let contents = "x,y,kind\n1,2,a\n3,5,b\n".replace(',', separator);
+            assert_eq!(table(name, &contents, ALL).shape().unwrap().input, [2, 1, 1], "{name}");
+        }
+        let quoted = table("quoted", "\"x;y;z\",kind\n1,a\n3,b\n", ALL);
+        assert_eq!(quoted.shape().unwrap().input, [1, 1, 1]);
+        let named = table("named", "x;y,kind\n1;a\n3;b\n", &format!("{ALL}separator = \";\""));
+        assert_eq!(named.shape().unwrap().input, [1, 1, 1]);
     }
 
     #[test]

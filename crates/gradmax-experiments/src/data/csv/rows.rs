@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use csv::{ReaderBuilder, StringRecord};
+use csv::{ByteRecord, ReaderBuilder, StringRecord};
 use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 
@@ -47,12 +47,18 @@ impl<'a> Fields<'a> {
 
 impl Rows {
     /// Opens a file. If it is not said whether the first row has names, it has if none of its fields is a number.
-    pub fn open(path: &Path, separator: char, header: Option<bool>) -> Result<Self> {
+    pub fn open(path: &Path, separator: Option<char>, header: Option<bool>) -> Result<Self> {
         let cannot = || format!("cannot read the table {}", path.display());
         let mut file = BufReader::new(File::open(path).with_context(cannot)?);
         let is_gzip = file.fill_buf().with_context(cannot)?.starts_with(&[0x1f, 0x8b]);
         let bytes: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        let mut reader = ReaderBuilder::new().has_headers(false).delimiter(separator as u8).from_reader(bytes);
+        let mut bytes = BufReader::new(bytes);
+        let separator = match separator {
+            Some(separator) => separator as u8,
+            // What is wrong with the bytes is told where they are read.
+            None => bytes.fill_buf().map_or(b',', separator_of),
+        };
+        let mut reader = of_fields(separator).from_reader(Box::new(bytes) as Box<dyn Read>);
         let mut first = StringRecord::new();
         if !reader.read_record(&mut first).map_err(|error| wrong(path, error))? {
             bail!("{} is empty", path.display());
@@ -108,6 +114,22 @@ impl Rows {
         }
         Ok(())
     }
+}
+
+fn of_fields(separator: u8) -> ReaderBuilder {
+    let mut builder = ReaderBuilder::new();
+    builder.has_headers(false).delimiter(separator);
+    builder
+}
+
+/// What separates the fields of the first row of these bytes: a comma, unless there is none.
+fn separator_of(start: &[u8]) -> u8 {
+    let fields = |separator: &u8| {
+        let mut row = ByteRecord::new();
+        of_fields(*separator).from_reader(start).read_byte_record(&mut row).map_or(0, |_| row.len())
+    };
+    let others = [b';', b'\t', b'|'].into_iter().filter(|separator| fields(separator) > 1);
+    others.max_by_key(fields).filter(|_| fields(&b',') < 2).unwrap_or(b',')
 }
 
 /// What is wrong with the form of a file, and where.
