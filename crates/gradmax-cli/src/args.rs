@@ -22,7 +22,7 @@ pub enum Command {
     Train(Train),
     /// Train with several methods on the same data and seeds, and compare them
     Compare(Compare),
-    /// Go on with a run or a comparison that was stopped
+    /// Go on with a run or a comparison that was stopped, or with a run after its end
     Resume(Resume),
     /// Show layers, sites, widths, parameters and operations, and where growth leads
     Inspect(Inspect),
@@ -115,6 +115,9 @@ pub struct Resume {
     /// The folder of a run or a comparison
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
+    /// Change a value of the run's configuration: --set training.epochs=20 goes on after the end
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// Runs at a time, for a comparison [default: one for each core]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
@@ -148,23 +151,37 @@ pub struct Report {
 
 #[derive(Debug, Args)]
 pub struct Evaluate {
-    /// The folder of a run
+    /// The folder of a run, or of a checkpoint in it
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     /// Change a value of the run's configuration, for example --set data.test=other.csv
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Score the training examples instead of the test examples
-    #[arg(long)]
-    pub train: bool,
+    /// Which of the run's examples to score
+    #[arg(long, value_enum, default_value_t = Examples::Test)]
+    pub split: Examples,
+    /// Score the examples of another table or folder, for which the run's own data is not needed
+    #[arg(long, value_name = "PATH", conflicts_with = "split")]
+    pub data: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
+/// The examples of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Examples {
+    /// Training examples
+    Train,
+    /// Validation examples, if some are held out
+    Validation,
+    /// Test examples
+    Test,
+}
+
 #[derive(Debug, Args)]
 pub struct Predict {
-    /// The folder of a run
+    /// The folder of a run, or of a checkpoint in it
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     /// Tables with the columns that the network reads, or images
@@ -180,7 +197,7 @@ pub struct Predict {
 
 #[derive(Debug, Args)]
 pub struct Export {
-    /// The folder of a run
+    /// The folder of a run, or of a checkpoint in it
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     /// What to write

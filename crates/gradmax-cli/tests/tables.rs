@@ -114,3 +114,82 @@ fn a_first_configuration_trains_and_is_not_overwritten() {
     succeed(&["train", out.to_str().unwrap(), "--out", &run, "--quiet"]);
     assert_eq!(fs::read_to_string(folder.join("run/growth.jsonl")).unwrap().lines().count(), 5);
 }
+
+#[test]
+fn a_run_goes_by_validation_rows_keeps_the_best_network_and_goes_on_after_its_end() {
+    let (folder, run) = {
+        let folder = folder("table-validation");
+        let config = config(&folder, &flowers(|i| if i % 7 < 3 { "lily" } else { "rose" }.into()));
+        let run = folder.join("run").to_str().unwrap().to_string();
+        let options =
+            ["data.validation=0.3", "training.keep=best", "training.evaluate_every=20", "training.average=0.9"];
+        let set = options.iter().flat_map(|option| ["--set", option]).collect::<Vec<_>>();
+        succeed(&[&["train", &config, "--out", &run, "--quiet"], &set[..]].concat());
+        (folder, run)
+    };
+    let summary = || -> serde_json::Value {
+        serde_json::from_slice(&fs::read(Path::new(&run).join("summary.json")).unwrap()).unwrap()
+    };
+    let scores = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&succeed(&[&["evaluate", &run, "--json"], arguments].concat())).unwrap()
+    };
+    let near = |a: &serde_json::Value, b: &serde_json::Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-6;
+    let first = summary();
+    for (split, loss) in
+        [("validation", "final_validation_loss"), ("test", "final_test_loss"), ("train", "final_train_loss")]
+    {
+        assert!(near(&scores(&["--split", split])["loss"], &first[loss]), "{split}: {first}");
+    }
+    let metrics = fs::read_to_string(Path::new(&run).join("metrics.csv")).unwrap();
+    assert_eq!(metrics.lines().filter(|line| line.contains(",test,")).count(), 1, "the test rows are looked at once");
+    assert!(fs::read_to_string(Path::new(&run).join("report.html")).unwrap().contains("Validation score"));
+
+    assert!(succeed(&["resume", &run]).contains("already finished"));
+    let shorter = gradmax(&["resume", &run, "--set", "training.steps=100"]);
+    assert!(text(&shorter.stderr).contains("300 steps already") && shorter.status.code() == Some(2));
+    let another = gradmax(&["resume", &run, "--quiet", "--set", "data.validation=0.1"]);
+    assert!(text(&another.stderr).contains("another run") && another.status.code() == Some(2));
+    assert_eq!(summary(), first, "what is refused changes nothing");
+    succeed(&["resume", &run, "--quiet", "--set", "training.steps=400"]);
+    assert_eq!(summary()["steps"], 400);
+    assert!(fs::read_to_string(Path::new(&run).join("config.toml")).unwrap().contains("steps = 400"));
+
+    // Another table is scored where the run's own is gone; a checkpoint that was copied is used as the run's own.
+    fs::rename(folder.join("flowers.csv"), folder.join("moved.csv")).unwrap();
+    let moved = folder.join("moved.csv");
+    assert_eq!(scores(&["--data", moved.to_str().unwrap()])["examples"], 90);
+    let copy = Path::new(&run).join("kept");
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(Path::new(&run).join("checkpoint")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let predict = |of: &str| succeed(&["predict", of, moved.to_str().unwrap()]);
+    assert_eq!(predict(copy.to_str().unwrap()), predict(&run));
+}
+
+#[test]
+fn options_that_go_by_validation_rows_ask_for_some() {
+    let folder = folder("table-no-validation");
+    let config = config(&folder, &flowers(|i| if i % 2 == 0 { "lily" } else { "rose" }.into()));
+    for (option, says) in [
+        ("training.keep=best", "data.validation"),
+        ("training.patience=3", "data.validation"),
+        ("training.patience=0", "training.patience"),
+        ("training.accumulate=0", "training.accumulate"),
+        ("training.average=1", "training.average"),
+        ("data.validation=1.5", "data.validation"),
+        ("data.validation=true", "validation"),
+        ("data.validation=nowhere.csv", "nowhere.csv"),
+        ("data.validation=0.001", "some of both"),
+    ] {
+        let refused =
+            gradmax(&["train", &config, "--out", folder.join("run").to_str().unwrap(), "--quiet", "--set", option]);
+        assert!(
+            !refused.status.success() && text(&refused.stderr).contains(says),
+            "{option}: {}",
+            text(&refused.stderr)
+        );
+        let _ = fs::remove_dir_all(folder.join("run"));
+    }
+}

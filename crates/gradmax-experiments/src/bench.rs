@@ -8,7 +8,7 @@ use burn::module::Module;
 use gradmax::Seed;
 use gradmax::event::{EventContext, Growth, Look, Part, Planned, Receipt};
 use gradmax::site::Growable;
-use gradmax::training::{Observer, ObserverError, Run, Settings, Supervised, Trainer};
+use gradmax::training::{Keep, Observer, ObserverError, Run, Settings, Supervised, Trainer};
 
 use crate::config::{Experiment, GrowthConfig};
 use crate::data::DataSet;
@@ -62,8 +62,8 @@ impl<'a> Bench<'a> {
 
     /// The run as it is. Clones of a network share running statistics, so this one is a copy that does not.
     pub fn start(&self) -> Run<Network> {
-        let Run { network, optimizer, progress } = &self.run;
-        Run { network: network.valid().train(), optimizer: optimizer.clone(), progress: progress.clone() }
+        let Run { network, optimizer, progress, .. } = &self.run;
+        Run { progress: progress.clone(), ..Run::new(network.valid().train(), optimizer.clone()) }
     }
 
     /// One growth by a method, `repeat` telling its draws apart; the grown run, and the receipt. Repeated so many times
@@ -80,7 +80,7 @@ impl<'a> Bench<'a> {
         };
         let seed = Seed::new(self.experiment.seed).fold("growth").fold("repeat").at(repeat);
         let grower = experiment::grower(name, self.growth, method, seed);
-        let Run { network, optimizer, progress } = self.start();
+        let Run { network, optimizer, progress, .. } = self.start();
         let (step, event) = (progress.step, progress.events);
         let context = EventContext { step, event, training_step, ..EventContext::default() };
         let grow = || grower.grow_looked(&network, &optimizer, &self.plan, context, &self.look);
@@ -89,7 +89,7 @@ impl<'a> Bench<'a> {
         let costs = again.into_iter().chain([receipt.timing.growth]).collect::<Vec<_>>();
         receipt.timing.growth = median(&costs).expect("there is one growth at least");
         receipt.timing.growth_in_steps = training_step.map(|step| receipt.timing.growth / step);
-        Ok((Run { network, optimizer, progress }, receipt))
+        Ok((Run { progress, ..Run::new(network, optimizer) }, receipt))
     }
 
     /// Trains on without growth, and measures the loss after each of these numbers of steps, in increasing order, as
@@ -133,6 +133,9 @@ impl<'a> Bench<'a> {
 pub fn settings(experiment: &Experiment, data: &DataSet) -> Settings {
     Settings {
         log_every: usize::MAX,
+        average: None,
+        patience: None,
+        keep: Keep::Last,
         evaluate_every: None,
         checkpoint_every: None,
         ..experiment::settings(experiment, data.train.count())

@@ -9,7 +9,7 @@ use gradmax::methods::SidePolicy;
 use gradmax::methods::{Placement, Scale};
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::surgery::SecondMoments;
-use gradmax::training::{Decay, GrowthBatch, LearningRate, OnFailure};
+use gradmax::training::{Decay, GrowthBatch, Keep, LearningRate, OnFailure};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -89,9 +89,22 @@ pub struct TrainingConfig {
     /// Steps between two logged training losses.
     #[serde(default = "default_log_every")]
     pub log_every: usize,
-    /// Steps between two evaluations on the test examples; every epoch (or a twentieth of the steps) if left out.
+    /// Parts in which a step's examples are passed through the network, whose gradients add up.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// The decay of a moving average of the weights, which is then evaluated and kept in their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
+    /// Steps between two evaluations on the validation examples, or the test examples if there are none; every epoch (or
+    /// a twentieth of the steps) if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluate_every: Option<usize>,
+    /// Which network is kept: `"last"`, or the `"best"` on the validation examples.
+    #[serde(default)]
+    pub keep: Keep,
+    /// Evaluations on the validation examples without a lower loss after which the run ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// Steps between two checkpoints; a tenth of the steps if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<usize>,
@@ -192,6 +205,10 @@ fn default_evaluation_batch() -> usize {
     1000
 }
 
+fn one() -> usize {
+    1
+}
+
 fn default_log_every() -> usize {
     10
 }
@@ -278,7 +295,7 @@ impl Experiment {
             )));
         }
         self.optimizer.check()?;
-        self.training.check()?;
+        self.training.check(self.data.has_validation())?;
         self.training.learning_rate(self.optimizer.learning_rate(), 1).check()?;
         self.data.check(self.training.batch_size)?;
         if self.seed.checked_add(self.compare.seeds).is_none() {
@@ -315,7 +332,7 @@ impl GrowthConfig {
 }
 
 impl TrainingConfig {
-    fn check(&self) -> Result<()> {
+    fn check(&self, has_validation: bool) -> Result<()> {
         let zero = |name: &str, value: Option<usize>| match value {
             Some(0) => Err(misuse(format!("`training.{name}` is 0; it must be at least 1, or be left out"))),
             _ => Ok(()),
@@ -325,6 +342,20 @@ impl TrainingConfig {
         zero("log_every", Some(self.log_every))?;
         zero("evaluate_every", self.evaluate_every)?;
         zero("checkpoint_every", self.checkpoint_every)?;
+        zero("accumulate", Some(self.accumulate))?;
+        zero("patience", self.patience)?;
+        let by_validation = [("keep = \"best\"", self.keep == Keep::Best), ("patience", self.patience.is_some())];
+        if let Some((option, _)) = by_validation.iter().find(|(_, asked)| *asked && !has_validation) {
+            return Err(misuse(format!(
+                "`training.{option}` goes by validation examples, and there are none; hold some out with \
+                 `data.validation`, for example 0.1"
+            )));
+        }
+        if let Some(decay) = self.average.filter(|decay| !(0.0..1.0).contains(decay)) {
+            return Err(misuse(format!(
+                "`training.average` is {decay}; it must be at least 0 and below 1, usually 0.99 to 0.9999"
+            )));
+        }
         let positive = |name: &str, value: Option<f64>| match value {
             Some(value) if !(value > 0.0 && value.is_finite()) => {
                 Err(misuse(format!("`training.{name}` is {value}; it must be a positive number, or be left out")))

@@ -1,5 +1,6 @@
 //! Data sets by name, a file each; a configuration, and `gradmax data`, find them in one list.
 
+mod held_out;
 mod image_set;
 mod images;
 mod source;
@@ -16,6 +17,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
+use self::held_out::{HeldOut, Validation};
 use self::image_set::ImageSet;
 pub use self::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Inputs, SharedExamples};
 use crate::failure::misuse;
@@ -53,6 +55,9 @@ fn read_options<T: DataSource + Clone + Serialize + DeserializeOwned + 'static>(
     Ok(Box::new(options.try_into::<T>()?))
 }
 
+/// The option of every set that says where validation examples come from.
+const VALIDATION: &str = "validation";
+
 /// A data source of any kind, which can be copied and written out.
 trait Stored: DataSource {
     fn copied(&self) -> Box<dyn Stored>;
@@ -73,16 +78,53 @@ impl<T: DataSource + Clone + Serialize + 'static> Stored for T {
 #[derive(Debug)]
 pub struct DataConfig {
     name: &'static str,
+    /// Where validation examples come from, of any set.
+    validation: Option<Validation>,
     source: Box<dyn Stored>,
 }
 
 impl DataConfig {
     /// The data set of that name, with options.
-    fn new(name: &str, options: Table) -> Result<Self, String> {
+    fn new(name: &str, mut options: Table) -> Result<Self, String> {
         let known = DATA_SETS.iter().find(|known| known.name == name);
         let known = known.ok_or_else(|| format!("there is no data set `{name}`; the data sets are: {}", names()))?;
-        let source = (known.read)(options).map_err(|error| error.message().to_string())?;
-        Ok(Self { name: known.name, source })
+        let validation = options.remove(VALIDATION).map(Value::try_into::<Validation>).transpose();
+        let validation = validation.map_err(|_| "`validation` must be a share, or a file or folder".to_string())?;
+        let mut source = (known.read)(options).map_err(|error| match error.message() {
+            unknown if unknown.starts_with("unknown field") => format!("{unknown}, or `{VALIDATION}`"),
+            other => other.to_string(),
+        })?;
+        if let Some(Validation::Share(share)) = validation {
+            source.leave_out(share);
+        }
+        Ok(Self { name: known.name, validation, source })
+    }
+
+    /// Checks what can be checked without reading the data.
+    ///
+    /// # Errors
+    /// If an option makes no sense, alone or with the batches that are trained on.
+    pub fn check(&self, batch_size: Option<usize>) -> Result<()> {
+        match self.validation {
+            Some(Validation::Share(share)) if !(0.001..1.0).contains(&share) => Err(misuse(format!(
+                "`data.validation` is {share}; it must be a share from 0.001 to below 1, or a file or folder"
+            ))),
+            _ => self.source.check(batch_size),
+        }
+    }
+
+    /// Whether there are validation examples.
+    pub fn has_validation(&self) -> bool {
+        self.validation.is_some()
+    }
+
+    /// Number of training examples, as far as it is known without reading the data.
+    pub fn examples(&self) -> usize {
+        let examples = self.source.examples();
+        match self.validation {
+            Some(Validation::Share(share)) => HeldOut::new(share).split(examples)[0].len(),
+            _ => examples,
+        }
     }
 
     /// Reads or makes the data, for a run of this seed.
@@ -90,7 +132,13 @@ impl DataConfig {
     /// # Errors
     /// If the data is not there, or damaged.
     pub fn load(&self, seed: u64, device: &Device) -> Result<DataSet> {
-        self.source.load(Seed::new(seed), &device.clone().inner())
+        let device = device.clone().inner();
+        let set = self.source.load(Seed::new(seed), &device)?;
+        match &self.validation {
+            None => Ok(set),
+            Some(Validation::Share(share)) => set.holding_out(*share),
+            Some(Validation::Path(path)) => Ok(DataSet { validation: Some(self.source.other(path, &device)?), ..set }),
+        }
     }
 
     /// Makes the folders and files of the data independent of the current folder: they are meant relative to `base`, but
@@ -99,7 +147,11 @@ impl DataConfig {
     /// # Errors
     /// If the current folder cannot be told.
     pub fn resolve(&mut self, base: &Path, typed: impl Fn(&str) -> bool) -> Result<()> {
-        for (option, path) in self.source.paths_mut() {
+        let own = match &mut self.validation {
+            Some(Validation::Path(path)) => Some((VALIDATION, path)),
+            _ => None,
+        };
+        for (option, path) in self.source.paths_mut().into_iter().chain(own) {
             let base = if typed(option) { Path::new("") } else { base };
             *path = absolute(&base.join(&*path))?;
         }
@@ -110,6 +162,9 @@ impl DataConfig {
     fn table(&self) -> Result<Table, toml::ser::Error> {
         let mut table = Table::from_iter([("name".to_string(), Value::String(self.name.into()))]);
         table.extend(self.source.options()?);
+        if let Some(validation) = &self.validation {
+            table.insert(VALIDATION.into(), Value::try_from(validation)?);
+        }
         Ok(table)
     }
 }
@@ -130,7 +185,7 @@ impl DerefMut for DataConfig {
 
 impl Clone for DataConfig {
     fn clone(&self) -> Self {
-        Self { name: self.name, source: self.source.copied() }
+        Self { name: self.name, validation: self.validation.clone(), source: self.source.copied() }
     }
 }
 

@@ -10,7 +10,7 @@ use gradmax::event::Grower;
 use gradmax::methods::GrowthMethod;
 use gradmax::networks::Architecture;
 use gradmax::site::{Growable, SiteWidth, trainable_parameters};
-use gradmax::training::{GrowthSettings, Outcome, Progress, Run, Settings, Supervised, Trainer, checkpoint};
+use gradmax::training::{GrowthSettings, Outcome, Run, Settings, Supervised, Trainer, checkpoint};
 use indicatif::ProgressBar;
 
 use crate::config::{Experiment, GrowthConfig};
@@ -144,6 +144,9 @@ pub fn run(
         .with_observer(Recording::new(folder)?)
         .with_observer(Steps::new(bar))
         .with_stop(stop);
+    if let Some(validation) = &data.validation {
+        trainer = trainer.with_validation(&**validation);
+    }
     if let Some(growth) = growth_settings(experiment, method)? {
         trainer = trainer.with_growth(growth);
     }
@@ -153,15 +156,19 @@ pub fn run(
     let Some(evaluated) = finished else {
         return Ok(Ending::Stopped);
     };
-    let widths = run.progress.sites.iter().map(|site| (site.site.clone(), site.width.into()));
+    let (network, sites) = run.kept();
+    let widths = sites.iter().map(|site| (site.site.clone(), site.width.into()));
     let summary = RunSummary {
         method: experiment.method.clone(),
         seed: experiment.seed,
         steps: run.progress.step,
+        kept_step: evaluated.kept_step,
         final_train_loss: evaluated.train.loss,
+        final_validation_loss: evaluated.validation.map(|validation| validation.loss),
+        final_validation_score: evaluated.validation.and_then(|validation| validation.score),
         final_test_loss: evaluated.test.map(|test| test.loss),
         final_test_score: evaluated.test.and_then(|test| test.score),
-        parameters: trainable_parameters(&run.network),
+        parameters: trainable_parameters(network),
         widths: widths.collect(),
         train_flops: run.progress.training_flops,
         seconds: run.progress.seconds,
@@ -184,9 +191,12 @@ fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &
     let run = match folder.has_checkpoint() {
         false => beginning(experiment)?,
         true => {
-            let config = Networks::of(experiment)?.start(method)?;
-            let progress = checkpoint::load_progress(&folder.checkpoint())?;
-            let network = widened(&config, &progress, &folder.checkpoint())?.init(init_seed(experiment), device)?;
+            let shape = Networks::of(experiment)?.start(method)?;
+            let network = |sites: &[SiteWidth]| {
+                Ok::<_, anyhow::Error>(
+                    widened(&shape, sites, &folder.checkpoint())?.init(init_seed(experiment), device)?,
+                )
+            };
             checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init(device))?
         }
     };
@@ -202,13 +212,13 @@ pub fn beginning(experiment: &Experiment) -> Result<Run<Network>> {
     Ok(Run::new(network, experiment.optimizer.init(&device)))
 }
 
-/// The network of a checkpoint: of this shape, with the widths that its sites have grown to.
+/// The network of a checkpoint: of this shape, with the widths that its sites have come to.
 ///
 /// # Errors
 /// If the checkpoint is of a network with other sites.
-pub fn widened(shape: &Shape, progress: &Progress, checkpoint: &Path) -> Result<Shape> {
+pub fn widened(shape: &Shape, sites: &[SiteWidth], checkpoint: &Path) -> Result<Shape> {
     let names = |sites: &[SiteWidth]| sites.iter().map(|site| site.site.clone()).collect::<Vec<_>>();
-    let (own, other) = (names(&shape.site_widths()), names(&progress.sites));
+    let (own, other) = (names(&shape.site_widths()), names(sites));
     if own != other {
         return Err(misuse(format!(
             "the checkpoint in {} is of a network with {} sites ({}), and the configuration's has {} ({}); change it back",
@@ -219,7 +229,7 @@ pub fn widened(shape: &Shape, progress: &Progress, checkpoint: &Path) -> Result<
             own.join(", ")
         )));
     }
-    Ok(shape.with_site_widths(&progress.sites.iter().map(|site| site.width).collect::<Vec<_>>()))
+    Ok(shape.with_site_widths(&sites.iter().map(|site| site.width).collect::<Vec<_>>()))
 }
 
 fn init_seed(experiment: &Experiment) -> Seed {
@@ -241,6 +251,10 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
         learning_rate: training.learning_rate(experiment.optimizer.learning_rate(), examples),
         weight_decay: experiment.optimizer.weight_decay(),
         clip_gradients: training.clip_gradients,
+        accumulate: training.accumulate,
+        average: training.average,
+        keep: training.keep,
+        patience: training.patience,
         evaluation_batch: training.evaluation_batch,
         log_every: training.log_every,
         evaluate_every: Some(training.evaluate_every.unwrap_or(evaluate_every)),

@@ -55,8 +55,17 @@ pub struct RunSummary {
     pub seed: u64,
     /// Gradient steps.
     pub steps: usize,
+    /// The step that the network is of which was kept: this and what follows says what it does.
+    #[serde(default)]
+    pub kept_step: usize,
     /// Mean loss over all training examples at the end.
     pub final_train_loss: f64,
+    /// Mean loss over all validation examples, if there are any.
+    #[serde(default)]
+    pub final_validation_loss: Option<f64>,
+    /// Share of correct answers on them, where the task has a score.
+    #[serde(default)]
+    pub final_validation_score: Option<f64>,
     /// Mean loss over all test examples at the end.
     pub final_test_loss: Option<f64>,
     /// Share of correct answers on them, where the task has a score.
@@ -129,6 +138,30 @@ impl RunFolder {
             output::say(&format!("going on with a changed configuration: {}", listed(allowed)));
         }
         write_whole(&self.started(), experiment.to_toml()?.as_bytes())
+    }
+
+    /// Takes up a run again with a changed configuration, after its end too.
+    ///
+    /// # Errors
+    /// If it is another run then, or longer already than it is to become.
+    pub fn reopen(&self, experiment: &Experiment) -> Result<()> {
+        let steps = experiment.training.steps(|| experiment.data.examples());
+        if self.has_checkpoint() {
+            let taken = checkpoint::load_progress(&self.checkpoint())?.step;
+            if taken > steps {
+                return Err(misuse(format!(
+                    "the run has taken {taken} steps already, and would have {steps}; make it longer than that"
+                )));
+            }
+        }
+        self.admit(experiment)?;
+        write_whole(&self.config(), experiment.to_toml()?.as_bytes())?;
+        match self.is_finished() {
+            true => {
+                fs::remove_file(self.summary()).with_context(|| format!("cannot remove {}", self.summary().display()))
+            }
+            false => Ok(()),
+        }
     }
 
     /// Keeps other programs from working in the folder for as long as the file is open.

@@ -1,18 +1,20 @@
 //! The network of a run in use: what it answers on new inputs, and how well it does on examples.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use gradmax::Seed;
 use gradmax::networks::{Architecture, Described, NetworkGraph};
-use gradmax::site::Growable;
-use gradmax::training::{Evaluation, Target, Task, checkpoint, each_batch};
+use gradmax::site::{Growable, SiteWidth};
+use gradmax::training::{Evaluation, Supervised, Target, Task, checkpoint, each_batch};
 use serde::Serialize;
 
 use crate::config::Experiment;
 use crate::data::{Answers, AnyExamples, Inputs};
 use crate::device;
-use crate::experiment::{Networks, task, widened};
+use crate::experiment::{Networks, widened};
 use crate::folder::RunFolder;
 use crate::network::Network;
 
@@ -83,23 +85,31 @@ pub enum ScoresOf {
 }
 
 impl Trained {
-    /// The network of a run's checkpoint, and the run's configuration with changes of the form `key=value`.
+    /// The network that a run keeps, by its checkpoint, and the run's configuration with changes of the form
+    /// `key=value`. The folder is the run's, or that of a checkpoint in it.
     ///
     /// # Errors
     /// If the folder holds no run, or no checkpoint yet.
-    pub fn of(folder: &RunFolder, changes: &[String]) -> Result<(Self, Experiment)> {
-        let experiment = folder.read_experiment_with(changes)?;
-        if !folder.has_checkpoint() {
-            bail!("{} has no checkpoint yet; let the run go on first", folder.path().display());
+    pub fn of(folder: &Path, changes: &[String]) -> Result<(Self, Experiment)> {
+        let parent = folder.parent().filter(|run| checkpoint::is_one(folder) && RunFolder::at(*run).config().exists());
+        let (run, checkpoint) = match parent {
+            Some(run) => (RunFolder::at(run), folder.to_path_buf()),
+            None => (RunFolder::at(folder), RunFolder::at(folder).checkpoint()),
+        };
+        let experiment = run.read_experiment_with(changes)?;
+        if !checkpoint::exists(&checkpoint) {
+            bail!("{} has no checkpoint yet; let the run go on first", run.path().display());
         }
         let device = device::named(&experiment.device)?;
-        let progress = checkpoint::load_progress(&folder.checkpoint())?;
-        let shape = widened(&Networks::of(&experiment)?.seed, &progress, &folder.checkpoint())?;
-        let network = shape.init(Seed::new(0), &device)?;
-        let run = checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init(&device))?;
+        let shape = Networks::of(&experiment)?.seed;
+        let network = |sites: &[SiteWidth]| {
+            Ok::<_, anyhow::Error>(widened(&shape, sites, &checkpoint)?.init(Seed::new(0), &device)?)
+        };
+        let run = checkpoint::load(&checkpoint, network, experiment.optimizer.init(&device))?;
+        let (network, sites) = run.kept();
         let (answers, part) = (experiment.data.answers()?, experiment.training.evaluation_batch);
-        let widths = run.progress.sites.into_iter().map(|site| (site.site, site.width)).collect();
-        let trained = Self { network: run.network.valid(), widths, device: device.inner(), answers, part };
+        let widths = sites.iter().map(|site| (site.site.clone(), site.width)).collect();
+        let trained = Self { network: network.valid(), widths, device: device.inner(), answers, part };
         Ok((trained, experiment))
     }
 
@@ -147,13 +157,15 @@ impl Trained {
         }
     }
 
-    /// How well it does on examples, of an experiment whose task is to be scored.
+    /// How well it does on examples.
     ///
     /// # Errors
     /// If examples cannot be read, or there are none.
-    pub fn evaluate(&self, experiment: &Experiment, data: &crate::data::DataSet, test: bool) -> Result<Scores> {
-        let examples: &AnyExamples = if test { &data.test } else { &data.train };
-        let task = task(experiment, data);
+    pub fn evaluate(&self, examples: &AnyExamples) -> Result<Scores> {
+        let task = match &self.answers {
+            Answers::Classes(_) => Supervised::Classification,
+            Answers::Values { .. } => Supervised::Regression,
+        };
         let (mut sums, mut tally) = (gradmax::training::Tally::default(), Tally::new(&self.answers));
         let indices = (0..examples.count()).collect::<Vec<_>>();
         each_batch(&**examples, &indices, self.part, |batch| {

@@ -10,4 +10,4 @@ pub(crate) mod widen;
 pub use self::carry::{Carried, SecondMoments, carry, optimizer_on};
 pub use self::existing::Existing;
 pub use self::new_neurons::{Changes, NewNeurons};
-pub use self::widen::widen;
+pub use self::widen::{Widening, widen};

@@ -1,5 +1,6 @@
 //! A training run: steps, growth, evaluation, observers and checkpoints.
 
+pub(crate) mod average;
 pub mod checkpoint;
 pub(crate) mod data;
 pub(crate) mod evaluation;
@@ -18,8 +19,8 @@ pub use self::evaluation::{Evaluation, each_batch, evaluate};
 pub use self::gradients::{Decayed, WeightDecay};
 pub use self::learning_rate::{Decay, LearningRate};
 pub use self::observer::{Observer, ObserverError, Row, Split};
-pub use self::run::{Outcome, Progress, Run, Summary};
-pub use self::settings::{GrowthBatch, GrowthSettings, OnFailure, Settings};
+pub use self::run::{Outcome, Progress, Run, Summary, Validated};
+pub use self::settings::{GrowthBatch, GrowthSettings, Keep, OnFailure, Settings};
 pub use self::task::*;
 pub use self::trainer::Trainer;
 pub use crate::draws::with_draws;

@@ -10,13 +10,13 @@ use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
-use common::{Images, Keep, Seen, device, weights};
+use common::{Images, Keep, Seen, device, weights, widths_of};
 use gradmax::event::Grower;
 use gradmax::methods::{GrowthMethod, METHODS};
 use gradmax::modules::NormKind;
 use gradmax::networks::{Architecture, ConvNetConfig, Downsampling, MlpConfig, Stage, VggConfig, WideResNetConfig};
 use gradmax::policies::{Amount, Order, Periodic};
-use gradmax::site::{Activation, Growable};
+use gradmax::site::{Activation, Growable, SiteWidth};
 use gradmax::training::{
     Examples, GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Supervised, Target, Trainer, checkpoint,
 };
@@ -163,8 +163,7 @@ fn check<A: Architecture>(
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(what.replace([' ', ','], "-"));
     let mut seen = Seen::default();
     train(Run::new(fresh(), optimizer.clone()), &mut seen, Some(folder.clone()), Some(6)).unwrap();
-    let widths = checkpoint::load_progress(&folder).unwrap().sites.iter().map(|site| site.width).collect::<Vec<_>>();
-    let other = shape.with_site_widths(&widths).init(Seed::new(99), &device()).unwrap();
+    let other = |sites: &[SiteWidth]| shape.with_site_widths(&widths_of(sites)).init(Seed::new(99), &device());
     let resumed = train(checkpoint::load(&folder, other, optimizer.clone()).unwrap(), &mut seen, None, None).unwrap();
     assert!(weights(&resumed.run.network) == weights(&outcome.run.network), "{what}: resumed to other weights");
     assert!(seen.rows == whole.rows && seen.receipts == whole.receipts, "{what}: resumed by another way");

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use burn::optim::SgdConfig;
-use common::{Keep, Seen, device, mlp, normal, weights};
+use common::{Keep, Seen, device, mlp, normal, weights, widths_of};
 use gradmax::event::{Grower, Planned};
 use gradmax::methods::GradMax;
-use gradmax::networks::{Architecture, MlpConfig};
+use gradmax::networks::{Architecture, Mlp, MlpConfig};
 use gradmax::policies::{Observed, POLICIES, Policy, PolicyLook, PolicyState};
-use gradmax::site::{Activation, Growable, trainable_parameters};
+use gradmax::site::{Activation, Growable, SiteWidth, trainable_parameters};
 use gradmax::training::{
     GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Supervised, Target, Trainer, checkpoint,
 };
@@ -76,6 +76,12 @@ fn start() -> Run<gradmax::networks::Mlp> {
     Run::new(mlp(6, &[3, 4], 3, Activation::Tanh, true), SgdConfig::new().init())
 }
 
+/// A network of other weights, for a checkpoint to be read into.
+fn other(sites: &[SiteWidth]) -> Result<Mlp, Error> {
+    let shape = MlpConfig::new(6, &[3, 4], 3, Activation::Tanh).with_site_widths(&widths_of(sites));
+    shape.init(Seed::new(99), &device())
+}
+
 #[test]
 fn a_policy_looks_and_remembers_over_checkpoints() {
     for batch in [GrowthBatch::Training, GrowthBatch::Examples(30), GrowthBatch::All] {
@@ -88,9 +94,6 @@ fn a_policy_looks_and_remembers_over_checkpoints() {
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("policy-{batch:?}").replace(['(', ')'], ""));
         let mut seen = Seen::default();
         train(Box::new(EverySecondLook), batch, start(), &mut seen, Some(folder.clone()), Some(10)).unwrap();
-        let widths = checkpoint::load_progress(&folder).unwrap().sites.iter().map(|at| at.width).collect::<Vec<_>>();
-        let shape = MlpConfig::new(6, &[3, 4], 3, Activation::Tanh).with_site_widths(&widths);
-        let other = shape.init(Seed::new(99), &device()).unwrap();
         let run = checkpoint::load(&folder, other, SgdConfig::new().init()).unwrap();
         let resumed = train(Box::new(EverySecondLook), batch, run, &mut seen, None, None).unwrap();
         assert!(weights(&resumed.run.network) == weights(&outcome.run.network), "{batch:?}");
@@ -163,10 +166,8 @@ fn every_policy_of_the_registry_trains_and_resumes_to_the_same_weights() {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("policy-{}", named.name()));
         let mut seen = Seen::default();
         train(make(), GrowthBatch::Training, start(), &mut seen, Some(folder.clone()), Some(10)).unwrap();
-        let widths = checkpoint::load_progress(&folder).unwrap().sites.iter().map(|at| at.width).collect::<Vec<_>>();
-        let shape = MlpConfig::new(6, &[3, 4], 3, Activation::Tanh).with_site_widths(&widths);
-        let run = checkpoint::load(&folder, shape.init(Seed::new(99), &device()).unwrap(), SgdConfig::new().init());
-        let resumed = train(make(), GrowthBatch::Training, run.unwrap(), &mut seen, None, None).unwrap();
+        let run = checkpoint::load(&folder, other, SgdConfig::new().init()).unwrap();
+        let resumed = train(make(), GrowthBatch::Training, run, &mut seen, None, None).unwrap();
         assert!(weights(&resumed.run.network) == weights(&outcome.run.network), "{}", named.name());
         assert!(seen.rows == whole.rows && seen.receipts == whole.receipts, "{}", named.name());
     }

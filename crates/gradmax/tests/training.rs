@@ -10,13 +10,13 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
-use common::{Images, Keep, Seen, device, normal, values, weights};
+use common::{Images, Keep, Seen, device, normal, values, weights, widths_of};
 use gradmax::event::{Grower, Planned, Receipt};
 use gradmax::methods::{GradMax, GradMaxRectified, GrowthMethod, Random, RandomPositive};
 use gradmax::modules::NormKind;
 use gradmax::networks::{Architecture, Mlp, MlpConfig, WideResNetConfig};
 use gradmax::policies::{Amount, Order, Periodic};
-use gradmax::site::{Activation, Growable};
+use gradmax::site::{Activation, Growable, SiteWidth};
 use gradmax::training::{
     Decay, Decayed, Examples, GrowthBatch, GrowthSettings, InMemory, LearningRate, Observer, ObserverError, OnFailure,
     Run, Settings, Supervised, Target, Task, Trainer, WeightDecay, checkpoint,
@@ -67,6 +67,11 @@ const INITIALIZERS: [Choice; 4] = [
     ("gradmax", || Box::<GradMax>::default()),
     ("gradmax_rectified", || Box::new(GradMaxRectified {})),
 ];
+
+/// A network of other weights, for a checkpoint to be read into.
+fn other(sites: &[SiteWidth]) -> Result<Mlp, Error> {
+    config(&widths_of(sites)).init(Seed::new(99), &device())
+}
 
 #[test]
 fn every_initializer_grows_every_depth_under_every_optimizer() {
@@ -122,11 +127,8 @@ fn a_run_stopped_anywhere_resumes_to_the_same_weights() {
                 let mut seen = Seen::default();
                 let stopped = train(fresh(), &mut seen, Some(folder.clone()), Some(stop));
                 assert!(stopped.finished.is_none());
-                let progress = checkpoint::load_progress(&folder).unwrap();
-                assert_eq!(progress.step, stop);
-                let widths = progress.sites.iter().map(|site| site.width).collect::<Vec<_>>();
-                let network = config(&widths).init(Seed::new(99), &device()).unwrap();
-                let run = checkpoint::load(&folder, network, optimizer()).unwrap();
+                let run = checkpoint::load(&folder, other, optimizer()).unwrap();
+                assert_eq!(run.progress.step, stop);
                 let resumed = train(run, &mut seen, None, None);
                 assert_eq!(weights(&resumed.run.network), weights(&uninterrupted.run.network), "{name} {kind} {stop}");
                 assert_eq!(seen.rows, whole.rows, "{name} {kind} {stop}");
@@ -163,9 +165,7 @@ fn a_residual_network_with_batch_norm_resumes_to_the_same_weights_and_statistics
     for stop in [5, 10, 11, 20, 23] {
         let mut seen = Seen::default();
         train(fresh(), &mut seen, Some(folder(stop)), Some(stop));
-        let progress = checkpoint::load_progress(&folder(stop)).unwrap();
-        let widths = progress.sites.iter().map(|site| site.width).collect::<Vec<_>>();
-        let network = config.with_site_widths(&widths).init(Seed::new(99), &device()).unwrap();
+        let network = |sites: &[SiteWidth]| config.with_site_widths(&widths_of(sites)).init(Seed::new(99), &device());
         let resumed = train(checkpoint::load(&folder(stop), network, sgd()).unwrap(), &mut seen, None, None);
         assert_eq!(weights(&resumed.run.network), weights(&uninterrupted.run.network), "{stop}");
         assert_eq!(seen.rows, whole.rows, "{stop}");
@@ -323,8 +323,7 @@ fn an_example_that_cannot_be_read_ends_the_run_with_a_checkpoint() {
     assert!(step < 6, "an epoch has six batches");
 
     // Mended, it goes on where it ended.
-    let network = config(&[3]).init(Seed::new(9), &device()).unwrap();
-    let run = checkpoint::load(&folder, network, sgd()).unwrap();
+    let run = checkpoint::load(&folder, other, sgd()).unwrap();
     let resumed = Trainer::new(settings(), Supervised::Classification, &data).train(run).unwrap();
     let uninterrupted = Trainer::new(settings(), Supervised::Classification, &data)
         .with_observer(keep(&mut whole))
@@ -343,7 +342,10 @@ fn damaged_and_foreign_checkpoints_are_refused() {
         .unwrap()
         .run;
     let saved = || checkpoint::save(&trained, &folder).unwrap();
-    let load = |network| checkpoint::load(&folder, network, sgd()).map(|_| ()).map_err(|error| error.to_string());
+    let load = |network: Mlp| {
+        let build = |_: &[SiteWidth]| Ok::<_, Error>(network.clone());
+        checkpoint::load(&folder, build, sgd()).map(|_| ()).map_err(|error| error.to_string())
+    };
 
     saved();
     assert_eq!(load(fresh(&[3, 3])), Ok(()));
@@ -369,7 +371,7 @@ fn writing_that_was_cut_off_between_two_renames_loses_nothing() {
     let previous = folder.with_file_name("checkpoint.old");
     let _ = std::fs::remove_dir_all(&previous);
     std::fs::rename(&folder, &previous).unwrap();
-    assert!(checkpoint::load(&folder, network(), sgd()).is_ok());
+    assert!(checkpoint::load(&folder, other, sgd()).is_ok());
     checkpoint::save(&Run::new(network(), sgd()), &folder).unwrap();
     assert!(folder.exists() && !previous.exists());
 }
@@ -467,7 +469,7 @@ fn what_a_cut_off_writing_left_behind_gets_into_no_checkpoint() {
     assert!(!checkpoint::exists(&folder));
     checkpoint::save(&Run::new(config(&[3]).init(Seed::new(1), &device()).unwrap(), sgd()), &folder).unwrap();
     assert!(!folder.join("left_over.bin").exists() && !stale.exists());
-    assert!(checkpoint::load(&folder, config(&[3]).init(Seed::new(2), &device()).unwrap(), sgd()).is_ok());
+    assert!(checkpoint::load(&folder, other, sgd()).is_ok());
 }
 
 #[test]
@@ -539,8 +541,7 @@ fn a_growth_event_that_fails_saves_the_run_and_stops_it_or_is_passed_over() {
     assert!(error.to_string().contains("it does not want to"), "{error}");
     // Saved right before the event, from where it goes on once that is passed over.
     assert_eq!(checkpoint::load_progress(&folder).unwrap().step, 20);
-    let network = config(&[5]).init(Seed::new(9), &device()).unwrap();
-    let saved = checkpoint::load(&folder, network, sgd()).unwrap();
+    let saved = checkpoint::load(&folder, other, sgd()).unwrap();
     let mut resumed = Seen::default();
     let end = train(OnFailure::Skip, saved, &mut resumed).unwrap().run;
     let mut whole = Seen::default();

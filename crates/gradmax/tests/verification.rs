@@ -7,12 +7,12 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
-use common::{Batch, Images, device, everywhere, mlp, values};
+use common::{Batch, Images, device, everywhere, mlp, values, widths_of};
 use gradmax::event::{EventContext, Grower, Part, Pass, Planned, Verification};
 use gradmax::methods::{Firefly, GradMax, GrowthMethod, Need, Net2Wider, Random, Request};
 use gradmax::networks::{Architecture, ConvNetConfig, Mlp, Stage};
 use gradmax::policies::Periodic;
-use gradmax::site::{Activation, Growable, Probe, Site};
+use gradmax::site::{Activation, Growable, Probe, Site, SiteWidth};
 use gradmax::surgery::NewNeurons;
 use gradmax::training::{
     GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Supervised, Trainer, checkpoint, with_draws,
@@ -338,9 +338,8 @@ fn runs_with_dropout_are_reproducible_side_by_side_and_resumed() {
     assert!(beside == alone);
     for stop in [2, 6] {
         train(1, Some(stop), None);
-        let progress = checkpoint::load_progress(&folder).unwrap();
-        let widths = progress.sites.iter().map(|site| site.width).collect::<Vec<_>>();
-        let network = with_dropout().with_site_widths(&widths).init(Seed::new(9), &device()).unwrap();
+        let network =
+            |sites: &[SiteWidth]| with_dropout().with_site_widths(&widths_of(sites)).init(Seed::new(9), &device());
         let run = checkpoint::load(&folder, network, SgdConfig::new().init()).unwrap();
         assert!(train(1, None, Some(run)) == alone, "stopped at {stop}");
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use gradmax::Seed;
 use gradmax::networks::Architecture;
+use gradmax::site::SiteWidth;
 use gradmax::training::{Run, checkpoint};
 use serde::Serialize;
 
@@ -204,10 +205,12 @@ fn caption(bench: &Bench<'_>, folder: &Path) -> String {
 
 fn load(experiment: &Experiment, folder: &Path) -> Result<Run<Network>> {
     let device = device::named(&experiment.device)?;
-    let progress = checkpoint::load_progress(folder)?;
-    let shape = experiment::widened(&Networks::of(experiment)?.seed, &progress, folder)?;
-    let network = shape.init(Seed::new(experiment.seed).fold("init"), &device)?;
-    Ok(checkpoint::load(folder, network, experiment.optimizer.init(&device))?)
+    let shape = Networks::of(experiment)?.seed;
+    let network = |sites: &[SiteWidth]| {
+        let shape = experiment::widened(&shape, sites, folder)?;
+        Ok(shape.init(Seed::new(experiment.seed).fold("init"), &device)?)
+    };
+    checkpoint::load(folder, network, experiment.optimizer.init(&device))
 }
 
 /// The rows of each method, in order.

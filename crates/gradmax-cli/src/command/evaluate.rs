@@ -2,26 +2,48 @@
 
 use anyhow::Result;
 
-use crate::args::Evaluate;
+use gradmax::training::Split;
+
+use crate::args::{Evaluate, Examples};
 use gradmax_experiments::data::Answers;
-use gradmax_experiments::folder::RunFolder;
 use gradmax_experiments::output::print_line;
 use gradmax_experiments::table::{grouped, markdown, significant};
 use gradmax_experiments::trained::{Scores, ScoresOf, Trained};
 
 pub fn evaluate(arguments: Evaluate) -> Result<()> {
-    let (trained, experiment) = Trained::of(&RunFolder::at(&arguments.folder), &arguments.set)?;
-    let data = experiment.data.load(experiment.seed, trained.device())?;
-    let scores = trained.evaluate(&experiment, &data, !arguments.train)?;
+    let (trained, experiment) = Trained::of(&arguments.folder, &arguments.set)?;
+    let scores = match &arguments.data {
+        Some(path) => trained.evaluate(&experiment.data.other(path, trained.device())?)?,
+        None => {
+            let data = experiment.data.load(experiment.seed, trained.device())?;
+            trained.evaluate(data.split(arguments.split.into())?)?
+        }
+    };
+    let which = match (&arguments.data, arguments.split) {
+        (Some(_), _) => "",
+        (None, Examples::Train) => "training ",
+        (None, Examples::Validation) => "validation ",
+        (None, Examples::Test) => "test ",
+    };
     match arguments.json {
         true => print_line(&serde_json::to_string_pretty(&scores)?),
-        false => print_line(&in_words(&scores, trained.answers(), if arguments.train { "training" } else { "test" })),
+        false => print_line(&in_words(&scores, trained.answers(), which)),
     }
 }
 
-fn in_words(scores: &Scores, answers: &Answers, half: &str) -> String {
+impl From<Examples> for Split {
+    fn from(examples: Examples) -> Self {
+        match examples {
+            Examples::Train => Self::Train,
+            Examples::Validation => Self::Validation,
+            Examples::Test => Self::Test,
+        }
+    }
+}
+
+fn in_words(scores: &Scores, answers: &Answers, which: &str) -> String {
     let Scores { examples, loss, of } = scores;
-    let counted = format!("{} {half} examples, loss {}", grouped(*examples as u64), significant(*loss));
+    let counted = format!("{} {which}examples, loss {}", grouped(*examples as u64), significant(*loss));
     match of {
         ScoresOf::Classes { accuracy, classes, confusion } => {
             format!("{counted}, accuracy {:.2} %\n\n{}", 100.0 * accuracy, class_tables(classes, confusion))

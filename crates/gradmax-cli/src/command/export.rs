@@ -5,18 +5,16 @@ use serde_json::json;
 
 use crate::args::{Export, Format};
 use gradmax_experiments::data::Answers;
-use gradmax_experiments::folder::RunFolder;
 use gradmax_experiments::onnx;
 use gradmax_experiments::output::print_line;
 use gradmax_experiments::trained::Trained;
 
 pub fn export(arguments: &Export) -> Result<()> {
-    let folder = RunFolder::at(&arguments.folder);
-    let (trained, experiment) = Trained::of(&folder, &[])?;
+    let (trained, experiment) = Trained::of(&arguments.folder, &[])?;
     let (contents, name) = match arguments.format {
         Format::Onnx => (onnx::model(&trained.graph(), &properties(&trained, &experiment.method)), "network.onnx"),
     };
-    let out = arguments.out.clone().unwrap_or_else(|| folder.path().join(name));
+    let out = arguments.out.clone().unwrap_or_else(|| arguments.folder.join(name));
     std::fs::write(&out, contents).with_context(|| format!("cannot write {}", out.display()))?;
     let widths = trained.widths().iter().map(|(site, width)| format!("{site} {width}")).collect::<Vec<_>>();
     print_line(&format!(

@@ -55,7 +55,7 @@ pub fn inspect(arguments: Inspect) -> Result<()> {
         None => None,
     };
     let now = match &progress {
-        Some(progress) => widened(&networks.seed, progress, &arguments.subject)?,
+        Some(progress) => widened(&networks.seed, &progress.sites, &arguments.subject)?,
         None => networks.start(&method)?,
     };
     let target = target.filter(|target| matches!(method, Method::Grow(_)) && now != *target);

@@ -7,12 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::args::Predict;
 use gradmax_experiments::data::Answers;
-use gradmax_experiments::folder::RunFolder;
 use gradmax_experiments::output::print;
 use gradmax_experiments::trained::{Answer, Trained};
 
 pub fn predict(arguments: Predict) -> Result<()> {
-    let (trained, experiment) = Trained::of(&RunFolder::at(&arguments.folder), &[])?;
+    let (trained, experiment) = Trained::of(&arguments.folder, &[])?;
     let mut lines = Vec::new();
     if !arguments.json {
         lines.push(csv_line(header(trained.answers()))?);

@@ -15,13 +15,20 @@ pub fn resume(arguments: Resume) -> Result<()> {
         return Err(misuse(format!("there is no folder {}", folder.display())));
     }
     if compare::is_comparison(folder) {
+        if !arguments.set.is_empty() {
+            return Err(misuse("--set changes one run; name the folder of a run, or compare anew"));
+        }
         return compare::go_on(folder, arguments.jobs, arguments.quiet);
     }
     let folder = RunFolder::at(folder);
-    let experiment = folder.read_experiment()?;
-    if let Some(summary) = folder.read_summary()? {
-        return print_line(&format!("already finished: {}", report::sentence(&summary)));
+    let experiment = folder.read_experiment_with(&arguments.set)?;
+    if let Some(summary) = folder.read_summary()?.filter(|_| arguments.set.is_empty()) {
+        let how = "to go on, raise its length with --set training.epochs=N, or training.steps";
+        return print_line(&format!("already finished: {}\n{how}", report::sentence(&summary)));
     }
-    folder.admit(&experiment)?;
+    match arguments.set.is_empty() {
+        true => folder.admit(&experiment)?,
+        false => folder.reopen(&experiment)?,
+    }
     train::go(&experiment, &folder, arguments.quiet)
 }

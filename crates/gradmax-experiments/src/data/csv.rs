@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use self::encoding::{Encoding, Scan, Task};
 use self::rows::{Column, Rows};
-use super::source::{Answers, DataSet, DataShape, DataSource, Half, Inputs};
+use super::held_out::HeldOut;
+use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Half, Inputs};
 use crate::failure::misuse;
 
 /// A table: which column is learned, and how the others are read.
@@ -45,6 +46,9 @@ pub struct CsvTable {
     /// What stands between two fields; a comma if it is left out, or where the first row has none, what it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     separator: Option<char>,
+    /// The share of training rows that is for validation, from which no statistics are taken.
+    #[serde(skip)]
+    held_out: f64,
     /// What was found in the file, once it has been looked at.
     #[serde(skip)]
     found: Arc<OnceLock<Found>>,
@@ -62,7 +66,7 @@ enum TestRows {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Found {
     encoding: Encoding,
-    /// Rows for training.
+    /// Rows for training and validation.
     examples: usize,
 }
 
@@ -82,7 +86,7 @@ impl Encoded {
     fn examples(self, encoding: &Encoding, file: &Path, device: &Device) -> Result<InMemory<Tensor<4>>> {
         let Self { inputs, targets } = self;
         if targets.is_empty() {
-            bail!("{} has no rows for testing; raise `data.test`, or name a file there", file.display());
+            bail!("{} has no rows to score; raise the share, or name another file", file.display());
         }
         let count = targets.len();
         let inputs = TensorData::new(inputs, [count, encoding.width(), 1, 1]);
@@ -115,10 +119,11 @@ impl CsvTable {
         }
         let rows = self.rows(&self.file)?;
         let mut scan = Scan::new(&rows, self.target.as_ref(), [&self.ignore, &self.categories])?;
-        let mut examples = 0;
+        let (mut examples, mut held_out) = (0, HeldOut::new(self.held_out));
         rows.each(|row, fields| {
-            let is_training = self.half(row) == Half::Train;
-            examples += usize::from(is_training);
+            let is_test = self.half(row) == Half::Test;
+            let is_training = !is_test && !held_out.contains(examples);
+            examples += usize::from(!is_test);
             scan.see(fields, is_training)
         })?;
         if examples == 0 {
@@ -160,17 +165,17 @@ impl DataSource for CsvTable {
 
     fn load(&self, _seed: Seed, device: &Device) -> Result<DataSet> {
         let encoding = &self.found()?.encoding;
-        let ([train, mut test], mut of_test) = (self.encoded(&self.file, |row| self.half(row))?, &self.file);
-        if let TestRows::File(file) = &self.test {
-            ([_, test], of_test) = (self.encoded(file, |_| Half::Test)?, file);
-        }
-        let (train, test) =
-            (train.examples(encoding, &self.file, device)?, test.examples(encoding, of_test, device)?);
+        let [train, test] = self.encoded(&self.file, |row| self.half(row))?;
+        let train = train.examples(encoding, &self.file, device)?;
+        let test = match &self.test {
+            TestRows::File(file) => self.other(file, device)?,
+            TestRows::Share(_) => Box::new(test.examples(encoding, &self.file, device)?),
+        };
         let task = match encoding.task() {
             Task::Classification => Supervised::Classification,
             Task::Regression => Supervised::Regression,
         };
-        Ok(DataSet { train: Box::new(train), test: Box::new(test), task })
+        Ok(DataSet::new(Box::new(train), test, task))
     }
 
     fn check(&self, _batch_size: Option<usize>) -> Result<()> {
@@ -191,6 +196,15 @@ impl DataSource for CsvTable {
             paths.push(("test", file));
         }
         paths
+    }
+
+    fn leave_out(&mut self, share: f64) {
+        self.held_out = share;
+    }
+
+    fn other(&self, file: &Path, device: &Device) -> Result<AnyExamples> {
+        let [_, rows] = self.encoded(file, |_| Half::Test)?;
+        Ok(Box::new(rows.examples(&self.found()?.encoding, file, device)?))
     }
 
     fn place(&self) -> Result<String> {

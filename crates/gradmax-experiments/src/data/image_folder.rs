@@ -72,7 +72,7 @@ impl DataSource for ImageFolder {
         }
         let folder =
             |listing| Box::new(FolderExamples::new(listing, self.size, self.skip_damaged, device)) as AnyExamples;
-        Ok(DataSet { train: folder(train), test: folder(test), task: Supervised::Classification })
+        Ok(DataSet::new(folder(train), folder(test), Supervised::Classification))
     }
 
     fn check(&self, batch_size: Option<usize>) -> Result<()> {
@@ -86,6 +86,12 @@ impl DataSource for ImageFolder {
             Some(_) => Ok(()),
             None => Err(misuse("folders of images are read in batches; set `training.batch_size`")),
         }
+    }
+
+    fn other(&self, dir: &Path, device: &Device) -> Result<AnyExamples> {
+        let (listing, train) = (Listing::read(dir)?, training_images(&self.dir)?);
+        check_classes(&train, &listing)?;
+        Ok(Box::new(FolderExamples::new(listing, self.size, self.skip_damaged, device)))
     }
 
     fn paths_mut(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
@@ -226,19 +232,25 @@ fn names(folder: &Path, folders: bool) -> Result<Vec<OsString>> {
 /// Training and test images of a folder, with the same classes.
 fn listings(dir: &Path) -> Result<[Listing; 2]> {
     let (train, test) = (training_images(dir)?, half(dir, &["val", "valid", "validation", "test"])?);
-    if train.classes != test.classes {
-        let lacks = |a: &Listing, b: &Listing| a.classes.iter().find(|class| !b.classes.contains(class)).cloned();
-        let (class, other) = match lacks(&train, &test) {
-            Some(class) => (class, &test),
-            None => (lacks(&test, &train).unwrap_or_default(), &train),
-        };
-        bail!(
-            "{} has no class folder `{}`; both halves need the same classes",
-            other.root.display(),
-            class.to_string_lossy()
-        );
-    }
+    check_classes(&train, &test)?;
     Ok([train, test])
+}
+
+/// Checks that two listings have the same classes.
+fn check_classes(train: &Listing, test: &Listing) -> Result<()> {
+    if train.classes == test.classes {
+        return Ok(());
+    }
+    let lacks = |a: &Listing, b: &Listing| a.classes.iter().find(|class| !b.classes.contains(class)).cloned();
+    let (class, other) = match lacks(train, test) {
+        Some(class) => (class, test),
+        None => (lacks(test, train).unwrap_or_default(), train),
+    };
+    bail!(
+        "{} has no class folder `{}`; both halves need the same classes",
+        other.root.display(),
+        class.to_string_lossy()
+    );
 }
 
 /// Training images of a folder.

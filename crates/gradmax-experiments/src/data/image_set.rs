@@ -151,7 +151,7 @@ impl<S: Set> DataSource for ImageSet<S> {
         let examples = |images| {
             Box::new(ImageExamples::new(images, files.white(), self.size(), augmentation, device)) as AnyExamples
         };
-        Ok(DataSet { train: examples(train), test: examples(test), task: Supervised::Classification })
+        Ok(DataSet::new(examples(train), examples(test), Supervised::Classification))
     }
 
     fn check(&self, _batch_size: Option<usize>) -> Result<()> {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use gradmax::Seed;
-use gradmax::training::{Examples, InMemory, Supervised, Target};
+use gradmax::training::{Examples, InMemory, Split, Supervised, Target};
 
+use super::held_out::{HeldOut, Subset};
 use super::images::Size;
 use crate::failure::misuse;
 
@@ -39,6 +40,18 @@ pub trait DataSource: Debug + Send + Sync {
     /// Whether every seed has data of its own.
     fn depends_on_seed(&self) -> bool {
         false
+    }
+
+    /// Takes notice that a share of the training examples is held out for validation, so that what is found in the
+    /// data is found in the others only.
+    fn leave_out(&mut self, _share: f64) {}
+
+    /// Examples of a file or folder that is like that of the test examples.
+    ///
+    /// # Errors
+    /// If there is no such data, or it is damaged.
+    fn other(&self, _path: &Path, _device: &Device) -> Result<AnyExamples> {
+        Err(misuse("this data set cannot be read from another file or folder; name a share, for example 0.1"))
     }
 
     /// The folders and files that the options name, with the names of these options.
@@ -147,10 +160,12 @@ pub struct Inputs {
     pub tensor: Tensor<4>,
 }
 
-/// Training and test examples on a device.
+/// Training, validation and test examples on a device.
 pub struct DataSet {
     /// Training examples.
     pub train: AnyExamples,
+    /// Validation examples, if some are held out.
+    pub validation: Option<AnyExamples>,
     /// Test examples.
     pub test: AnyExamples,
     /// What is to be learned.
@@ -158,15 +173,53 @@ pub struct DataSet {
 }
 
 impl DataSet {
+    /// Training and test examples.
+    pub fn new(train: AnyExamples, test: AnyExamples, task: Supervised) -> Self {
+        Self { train, validation: None, test, task }
+    }
+
+    /// The same set, of whose training examples a share is held out for validation.
+    pub(super) fn holding_out(self, share: f64) -> Result<Self> {
+        let [kept, held] = HeldOut::new(share).split(self.train.count());
+        if kept.is_empty() || held.is_empty() {
+            return Err(misuse(format!(
+                "`data.validation` is {share}, which leaves {} of {} training examples and holds out {}; there must be \
+                 some of both",
+                kept.len(),
+                self.train.count(),
+                held.len()
+            )));
+        }
+        let validation = Subset { examples: self.train.for_one_run(), indices: held };
+        let train = Subset { examples: self.train, indices: kept };
+        Ok(Self { train: Box::new(train), validation: Some(Box::new(validation)), ..self })
+    }
+
+    /// The examples of a split.
+    ///
+    /// # Errors
+    /// If there are no validation examples.
+    pub fn split(&self, split: Split) -> Result<&AnyExamples> {
+        match split {
+            Split::Train => Ok(&self.train),
+            Split::Validation => self.validation.as_ref().ok_or_else(|| {
+                misuse("there are no validation examples; hold some out with `data.validation`, for example 0.1")
+            }),
+            Split::Test => Ok(&self.test),
+        }
+    }
+
     /// The same examples for another run, side by side with this one: with nothing that the two would take from each
     /// other.
     pub fn for_one_run(&self) -> Self {
-        Self { train: self.train.for_one_run(), test: self.test.for_one_run(), task: self.task }
+        let validation = self.validation.as_ref().map(|validation| validation.for_one_run());
+        Self { train: self.train.for_one_run(), validation, test: self.test.for_one_run(), task: self.task }
     }
 
     /// Images that were passed over so far, each with the reason.
     pub fn passed_over(&self) -> Vec<String> {
-        [self.train.passed_over(), self.test.passed_over()].concat()
+        let sets = [Some(&self.train), self.validation.as_ref(), Some(&self.test)];
+        sets.into_iter().flatten().flat_map(|examples| examples.passed_over()).collect()
     }
 }
 

@@ -45,7 +45,7 @@ pub fn examples_of(
         InMemory::new(inputs.clone(), Target::Values(teacher.forward(inputs)))
     };
     let (train, test) = (Box::new(examples("train", train)), Box::new(examples("test", test)));
-    Ok(DataSet { train, test, task: Supervised::Regression })
+    Ok(DataSet::new(train, test, Supervised::Regression))
 }
 
 /// Examples of a teacher, for training and for testing, if a configuration says nothing of them.

@@ -67,7 +67,7 @@ impl DataSource for TwoSpirals {
 
     fn load(&self, _seed: Seed, device: &Device) -> Result<DataSet> {
         let (train, test) = (self.examples(self.points, 0.0, device), self.examples(self.points - 1, 0.5, device));
-        Ok(DataSet { train: Box::new(train), test: Box::new(test), task: Supervised::Classification })
+        Ok(DataSet::new(Box::new(train), Box::new(test), Supervised::Classification))
     }
 
     fn check(&self, _batch_size: Option<usize>) -> Result<()> {

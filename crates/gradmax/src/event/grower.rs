@@ -19,6 +19,7 @@ use crate::methods::method::GrowthMethod;
 use crate::methods::placement::Placement;
 use crate::seed::Seed;
 use crate::site::declaration::{Site, site_named};
+use crate::site::extension::Extension;
 use crate::site::growable::device_of;
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::probe::Probe;
@@ -27,7 +28,7 @@ use crate::sums::{SharedSums, Sums, alone};
 use crate::surgery::addition::Addition;
 use crate::surgery::carry::{Carried, SecondMoments, carry_by, paths_of};
 use crate::surgery::index_map::IndexMaps;
-use crate::surgery::widen::{shift, widen_by, widen_gradients};
+use crate::surgery::widen::{Widening, shift, widen_by, widen_gradients};
 
 /// Grows networks with one growth method.
 pub struct Grower {
@@ -55,6 +56,8 @@ pub struct Growth<N: Growable> {
     pub training_pass: Option<TrainingPass<N::Output>>,
     /// What was done.
     pub receipt: Receipt,
+    /// What was done to the parameters, for averages of them.
+    pub widening: Widening,
 }
 
 impl Grower {
@@ -261,7 +264,8 @@ impl Grower {
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
         let extensions = additions.iter().flat_map(Addition::all).cloned().collect::<Vec<_>>();
         let maps = IndexMaps::of(&extensions);
-        let (grown, training_pass) = widened(network, taken, &chosen, &maps, context)?;
+        let shifts = chosen.iter().flat_map(Chosen::changes).collect::<Vec<_>>();
+        let (grown, training_pass) = widened(network, taken, &chosen, (&shifts, &maps), context)?;
         let widen = clock.lap();
 
         let Carried { optimizer, reset, unknown_fields } = carry_by(optimizer.clone(), &maps, self.second_moments)?;
@@ -283,7 +287,8 @@ impl Grower {
             timing: timing(laps, context, training_pass.is_some()),
             ..receipt(context.event, &what, &verified, [network, &grown])
         };
-        Ok(Growth { network: grown, optimizer, training_pass, receipt })
+        drop(maps);
+        Ok(Growth { network: grown, optimizer, training_pass, receipt, widening: Widening { shifts, extensions } })
     }
 
     fn choosing(&self, event: usize) -> Choosing<'_> {
@@ -327,7 +332,7 @@ fn widened<N: Growable>(
     network: &N,
     taken: &Taken<N>,
     chosen: &[Chosen],
-    maps: &IndexMaps<'_>,
+    (shifts, maps): (&[Extension], &IndexMaps<'_>),
     context: EventContext,
 ) -> Result<Widened<N>, Error> {
     // A training step may go on from this pass only if the grown network's own pass would give the same gradients.
@@ -338,8 +343,7 @@ fn widened<N: Growable>(
     };
     // A pass that training goes on from counts in the running statistics; any other does not.
     let counted = if pass.is_some() { &taken.looking } else { network };
-    let shifts = chosen.iter().flat_map(Chosen::changes).collect::<Vec<_>>();
-    let grown = widen_by(shift(independent(counted), &shifts), maps)?;
+    let grown = widen_by(shift(independent(counted), shifts), maps)?;
     let pass = pass.map(|pass| widen_pass(pass, &grown, chosen));
     Ok((grown, pass))
 }

@@ -62,6 +62,8 @@ pub struct Observed<'a> {
     pub sites: &'a [SiteWidth],
     /// The last training loss that was logged, if there was one.
     pub loss: Option<f64>,
+    /// The last loss on the validation examples, if there are any.
+    pub validation_loss: Option<f64>,
     /// Floating-point operations spent on training steps.
     pub training_flops: u64,
 }
@@ -69,7 +71,7 @@ pub struct Observed<'a> {
 impl<'a> Observed<'a> {
     /// What is known before gradient step `step` of `steps`, after `events` growth events.
     pub fn new(step: usize, steps: usize, events: usize, sites: &'a [SiteWidth]) -> Self {
-        Self { step, steps, events, sites, loss: None, training_flops: 0 }
+        Self { step, steps, events, sites, loss: None, validation_loss: None, training_flops: 0 }
     }
 }
 

@@ -19,9 +19,30 @@ pub fn widen<M: Module>(module: M, extensions: &[Extension]) -> Result<M, Error>
     widen_by(module, &IndexMaps::of(extensions))
 }
 
+/// What an event does to a network's parameters, for other modules that have the same parameters: averages of its
+/// weights.
+#[derive(Debug, Clone, Default)]
+pub struct Widening {
+    /// What is added to entries that were there before.
+    pub(crate) shifts: Vec<Extension>,
+    /// New entries.
+    pub(crate) extensions: Vec<Extension>,
+}
+
+impl Widening {
+    /// The module with the same changes and the same new entries; ids stay as they are. Clones of a module share
+    /// running statistics, which change in all of them; `valid()` gives a copy with its own.
+    ///
+    /// # Errors
+    /// As [`widen`].
+    pub fn apply<M: Module>(&self, module: M) -> Result<M, Error> {
+        widen(shift(module, &self.shifts), &self.extensions)
+    }
+}
+
 /// As [`widen`], by index maps that are made already.
 pub(crate) fn widen_by<M: Module>(module: M, maps: &IndexMaps<'_>) -> Result<M, Error> {
-    let mut widening = Widening { maps, path: Vec::new(), done: BTreeSet::new(), error: None };
+    let mut widening = Inserting { maps, path: Vec::new(), done: BTreeSet::new(), error: None };
     let module = module.map(&mut widening);
     if let Some(error) = widening.error {
         return Err(error);
@@ -60,7 +81,7 @@ impl ModuleMapper for Shifting<'_> {
             return param;
         };
         param.map(|old| {
-            let tracked = old.is_require_grad();
+            let (tracked, autodiff) = (old.is_require_grad(), old.is_autodiff());
             let old = old.inner();
             let (device, dtype) = (old.device(), old.dtype());
             let shifted = shifts.iter().fold(old, |tensor, shift| {
@@ -70,19 +91,22 @@ impl ModuleMapper for Shifting<'_> {
                 let entries = tensor.clone().slice(ranges.clone()) + values;
                 tensor.slice_assign(ranges, entries)
             });
-            shifted.autodiff().set_require_grad(tracked)
+            match autodiff {
+                true => shifted.autodiff().set_require_grad(tracked),
+                false => shifted,
+            }
         })
     }
 }
 
-struct Widening<'a> {
+struct Inserting<'a> {
     maps: &'a IndexMaps<'a>,
     path: Vec<String>,
     done: BTreeSet<ParamId>,
     error: Option<Error>,
 }
 
-impl ModuleMapper for Widening<'_> {
+impl ModuleMapper for Inserting<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_string());
     }

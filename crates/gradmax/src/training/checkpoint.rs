@@ -13,11 +13,14 @@ use crate::error::Error;
 use crate::matrix::values;
 use crate::panics::caught;
 use crate::site::growable::Growable;
+use crate::site::width::SiteWidth;
 use crate::surgery::carry::is_finite;
 use crate::training::run::{Progress, Run};
 
 const PROGRESS: &str = "progress.json";
 const NETWORK: &str = "network.bpk";
+const AVERAGE: &str = "average.bpk";
+const BEST: &str = "best.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 
 /// Writes a run to a folder: under a temporary name, synced, then renamed. A folder that was there is replaced only
@@ -28,18 +31,23 @@ const OPTIMIZER: &str = "optimizer.bpk";
 /// was there before is still there, or beside it under `<name>.old`, where [`load`] finds it.
 pub fn save<N: Growable>(run: &Run<N>, folder: &Path) -> Result<(), Error> {
     let step = run.progress.step;
-    if !weights_are_finite(&run.network) {
+    if [Some(&run.network), run.average.as_ref()].into_iter().flatten().any(|network| !weights_are_finite(network)) {
         return Err(Error::WeightsNotFinite { what: "weights or running statistics", step });
     }
     let failed = |reason: String| Error::Checkpoint { path: folder.to_path_buf(), reason };
     // Running statistics hold back their last update until a network is taken to evaluation mode.
-    let network = run.network.valid().into_record().into_bytes().map_err(|error| failed(error.to_string()))?;
+    let recorded = |network: &N| network.valid().into_record().into_bytes().map_err(|error| failed(error.to_string()));
+    let network = recorded(&run.network)?;
+    let others = [(AVERAGE, &run.average), (BEST, &run.best)];
+    let others = others.iter().filter_map(|(name, network)| Some((*name, network.as_ref()?)));
+    let others = others.map(|(name, network)| Ok((name, recorded(network)?))).collect::<Result<Vec<_>, Error>>()?;
     let optimizer = run.optimizer.into_bytes().map_err(|error| failed(error.to_string()))?;
     if !is_finite(optimizer.clone())? {
         return Err(Error::WeightsNotFinite { what: "the optimizer's state", step });
     }
     let progress = serde_json::to_vec_pretty(&run.progress).map_err(|error| failed(error.to_string()))?;
-    let files: [(&str, &[u8]); 3] = [(PROGRESS, &progress), (NETWORK, &network), (OPTIMIZER, &optimizer)];
+    let mut files: Vec<(&str, &[u8])> = vec![(PROGRESS, &progress), (NETWORK, &network), (OPTIMIZER, &optimizer)];
+    files.extend(others.iter().map(|(name, bytes)| (*name, &**bytes)));
     replace(folder, &files).map_err(|error| failed(format!("cannot be written: {error}; the one before is kept")))
 }
 
@@ -61,6 +69,11 @@ pub fn exists(folder: &Path) -> bool {
     complete(folder).exists()
 }
 
+/// Whether a folder is a checkpoint.
+pub fn is_one(folder: &Path) -> bool {
+    folder.join(PROGRESS).exists()
+}
+
 /// Reads how far a checkpoint is, for the widths that its network has to be built with.
 ///
 /// # Errors
@@ -72,41 +85,56 @@ pub fn load_progress(folder: &Path) -> Result<Progress, Error> {
         .map_err(|error| Error::Checkpoint { path, reason: format!("is damaged or cut short: {error}") })
 }
 
-/// Reads a checkpoint into a network with the checkpoint's widths and an optimizer of the same kind, which is best made
-/// by [`optimizer_on`](crate::surgery::optimizer_on).
+/// Reads a checkpoint. `network` builds a network whose sites have these widths, in which the weights do not matter; the
+/// optimizer is one of the same kind, best made by [`optimizer_on`](crate::surgery::optimizer_on).
 ///
 /// # Errors
-/// [`Error::Checkpoint`], if files are missing, damaged, or of another network.
-pub fn load<N: Growable>(folder: &Path, network: N, optimizer: ModuleOptimizer) -> Result<Run<N>, Error> {
+/// [`Error::Checkpoint`], if files are missing, damaged, or of another network; those of building a network.
+pub fn load<N: Growable, E: From<Error>>(
+    folder: &Path,
+    network: impl Fn(&[SiteWidth]) -> Result<N, E>,
+    optimizer: ModuleOptimizer,
+) -> Result<Run<N>, E> {
     let progress = load_progress(folder)?;
     let folder = complete(folder);
-    let read = |name: &str| {
-        let path = folder.join(name);
-        let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
-        Ok::<_, Error>((Bytes::from_bytes_vec(bytes), path))
+    let read = |name: &str, sites: &[SiteWidth]| Ok::<_, E>(read_network(&folder.join(name), network(sites)?)?);
+    let last = read(NETWORK, &progress.sites)?;
+    let average = folder.join(AVERAGE).exists().then(|| read(AVERAGE, &progress.sites)).transpose()?;
+    let best = match &progress.best {
+        Some(best) if folder.join(BEST).exists() => Some(read(BEST, &best.sites)?),
+        _ => None,
     };
-    let damaged = |path: &Path, error: String| Error::Checkpoint {
-        path: path.to_path_buf(),
-        reason: format!("is damaged or cut short: {error}"),
-    };
+    let optimizer = read_optimizer(&folder.join(OPTIMIZER), optimizer)?;
+    // Neither of the others is trained.
+    let [average, best] = [average, best].map(|network| network.map(|network| network.valid()));
+    Ok(Run { network: last, average, best, optimizer, progress })
+}
 
-    // Burn checks most of a record, and panics over the rest.
-    let (bytes, path) = read(NETWORK)?;
-    let loaded = caught(|| {
-        let record = ModuleRecord::from_bytes(bytes).map_err(|error| damaged(&path, error.to_string()))?;
+fn read_network<N: Growable>(path: &Path, network: N) -> Result<N, Error> {
+    whole(path, |bytes| {
+        let record = ModuleRecord::from_bytes(bytes).map_err(|error| damaged(path, error.to_string()))?;
         network.try_load_record(record).map_err(|error| Error::Checkpoint {
-            path: path.clone(),
+            path: path.to_path_buf(),
             reason: format!("is of another network than the configuration describes: {error}"),
         })
-    });
-    let network = loaded.unwrap_or_else(|said| Err(damaged(&path, said)))?;
-    let (bytes, path) = read(OPTIMIZER)?;
-    let loaded = caught(|| {
-        let record = OptimizerRecord::from_bytes(bytes).map_err(|error| damaged(&path, error.to_string()))?;
+    })
+}
+
+fn read_optimizer(path: &Path, optimizer: ModuleOptimizer) -> Result<ModuleOptimizer, Error> {
+    whole(path, |bytes| {
+        let record = OptimizerRecord::from_bytes(bytes).map_err(|error| damaged(path, error.to_string()))?;
         Ok(optimizer.load_record(record))
-    });
-    let optimizer = loaded.unwrap_or_else(|said| Err(damaged(&path, said)))?;
-    Ok(Run { network, optimizer, progress })
+    })
+}
+
+/// What a file holds. Burn checks most of a record, and panics over the rest.
+fn whole<T>(path: &Path, parse: impl FnOnce(Bytes) -> Result<T, Error>) -> Result<T, Error> {
+    let bytes = Bytes::from_bytes_vec(fs::read(path).map_err(|error| unreadable(path, &error))?);
+    caught(|| parse(bytes)).unwrap_or_else(|said| Err(damaged(path, said)))
+}
+
+fn damaged(path: &Path, error: String) -> Error {
+    Error::Checkpoint { path: path.to_path_buf(), reason: format!("is damaged or cut short: {error}") }
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {

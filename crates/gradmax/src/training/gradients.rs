@@ -121,6 +121,34 @@ impl ModuleMapper for Reducing {
     }
 }
 
+/// Gradients, with more of them added, which count with a weight.
+pub(crate) fn added<M: Module>(
+    module: &M,
+    sum: GradientsParams,
+    more: GradientsParams,
+    weight: f64,
+) -> GradientsParams {
+    let mut adding = Summing { sum, more, weight };
+    module.visit(&mut adding);
+    adding.sum
+}
+
+struct Summing {
+    sum: GradientsParams,
+    more: GradientsParams,
+    weight: f64,
+}
+
+impl ModuleVisitor for Summing {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(more) = self.more.remove::<D>(param.id) {
+            let more = more.mul_scalar(self.weight);
+            let sum = self.sum.remove::<D>(param.id).map_or(more.clone(), |sum| sum + more);
+            self.sum.register(param.id, sum);
+        }
+    }
+}
+
 /// Scales all gradients together, so that their norm is at most `largest`.
 pub(crate) fn clipped<M: Module>(module: &M, gradients: GradientsParams, largest: f64) -> GradientsParams {
     let norm = gradient_norm(module, &gradients);

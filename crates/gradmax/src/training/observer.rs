@@ -65,6 +65,8 @@ pub struct Row {
 pub enum Split {
     /// The step's batch; in the row after the last step, all training examples.
     Train,
+    /// All validation examples.
+    Validation,
     /// All test examples.
     Test,
 }

@@ -21,6 +21,9 @@ pub(crate) struct Ongoing<N: Growable> {
     steps_since_growth: usize,
 }
 
+/// The receipt of an event, and the pass that a training step can go on from.
+pub(crate) type Grew<N> = (Receipt, Option<TrainingPass<<N as Growable>::Output>>);
+
 /// Steps that the median of a training step's time is taken over.
 const RECENT_STEPS: usize = 100;
 
@@ -48,8 +51,9 @@ impl<N: Growable> Ongoing<N> {
     }
 
     /// Goes on with the grown network; returns the receipt, and the pass that a training step can go on from.
-    pub(crate) fn grew(&mut self, grown: Growth<N>, started: Instant) -> (Receipt, Option<TrainingPass<N::Output>>) {
-        let Growth { network, optimizer, training_pass, receipt } = grown;
+    pub(crate) fn grew(&mut self, grown: Growth<N>, started: Instant) -> Result<Grew<N>, Error> {
+        let Growth { network, optimizer, training_pass, receipt, widening } = grown;
+        self.run.average = self.run.average.take().map(|average| widening.apply(average)).transpose()?;
         (self.run.network, self.run.optimizer, self.steps_since_growth) = (network, optimizer, 0);
         let progress = &mut self.run.progress;
         progress.events += 1;
@@ -57,7 +61,7 @@ impl<N: Growable> Ongoing<N> {
             progress.sites.iter_mut().filter(|at| at.site == site.site).for_each(|at| at.width = site.width);
         }
         progress.growth_seconds += started.elapsed().as_secs_f64();
-        (receipt, training_pass)
+        Ok((receipt, training_pass))
     }
 
     /// Adds the time since the last call to the run's.

@@ -17,6 +17,8 @@ pub(crate) struct Order {
     permutations: Vec<(usize, Vec<usize>)>,
     /// Each machine takes a part of every batch.
     sums: SharedSums,
+    /// Parts in which a batch is read.
+    parts: usize,
 }
 
 /// Batches that are announced ahead of the step at hand.
@@ -26,7 +28,7 @@ impl Order {
     /// The order of a number of examples; without a batch size, every batch is all of them, in order.
     pub(crate) fn new(examples: usize, batch_size: Option<usize>, seed: Seed) -> Self {
         let size = batch_size.unwrap_or(examples).min(examples).max(1);
-        Self { examples, size, seed, permutations: Vec::new(), sums: alone() }
+        Self { examples, size, seed, permutations: Vec::new(), sums: alone(), parts: 1 }
     }
 
     /// The same order, of whose batches each machine takes a part.
@@ -34,20 +36,34 @@ impl Order {
         Self { sums: sums.clone(), ..self }
     }
 
-    /// The batch of a step, and a word to the examples about those of the next steps; the last one of an epoch may be
-    /// smaller.
+    /// The same order, whose batches come in so many parts.
+    pub(crate) fn in_parts(self, parts: usize) -> Self {
+        Self { parts, ..self }
+    }
+
+    /// The batch of a step, in its parts, and a word to the examples about those of the next steps; the last one of an
+    /// epoch may be smaller.
     pub(crate) fn batch<I: Clone, T: Clone>(
         &mut self,
         examples: &dyn Examples<Input = I, Target = T>,
         step: usize,
         steps: usize,
-    ) -> Result<Batch<I, T>, Error> {
+    ) -> Result<Vec<Batch<I, T>>, Error> {
         for upcoming in step..(step + 1 + AHEAD).min(steps) {
             let seed = Some(self.augmentation(upcoming));
-            examples.announce(self.indices(upcoming), seed);
+            self.parts(upcoming).for_each(|part| examples.announce(part, seed));
         }
         let seed = self.augmentation(step);
-        examples.augmented(self.indices(step), seed)
+        self.parts(step).map(|part| examples.augmented(part, seed)).collect()
+    }
+
+    /// The indices of a step's examples, in parts that are as large as each other but for one.
+    fn parts(&mut self, step: usize) -> impl Iterator<Item = &[usize]> {
+        let parts = self.parts;
+        let indices = self.indices(step);
+        (0..parts)
+            .map(move |part| &indices[part * indices.len() / parts..(part + 1) * indices.len() / parts])
+            .filter(|part| !part.is_empty())
     }
 
     /// The indices of a step's examples.

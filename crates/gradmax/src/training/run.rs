@@ -13,6 +13,10 @@ use crate::training::evaluation::Evaluation;
 pub struct Run<N> {
     /// The network.
     pub network: N,
+    /// The average of its weights over the steps so far, if one is taken.
+    pub average: Option<N>,
+    /// The network that did best on the validation examples, if that is to be kept.
+    pub best: Option<N>,
     /// The optimizer, with its state.
     pub optimizer: ModuleOptimizer,
     /// How far the run is.
@@ -39,16 +43,37 @@ pub struct Progress {
     /// The last training loss that was logged.
     #[serde(default)]
     pub loss: Option<f64>,
+    /// The last evaluation on the validation examples.
+    #[serde(default)]
+    pub validated: Option<Validated>,
+    /// The one with the least loss.
+    #[serde(default)]
+    pub best: Option<Validated>,
+    /// Evaluations on the validation examples since then.
+    #[serde(default)]
+    pub waited: usize,
     /// What the policy remembers.
     #[serde(default)]
     pub policy: PolicyState,
+}
+
+/// An evaluation on the validation examples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Validated {
+    /// Gradient steps taken before.
+    pub step: usize,
+    /// Loss and score.
+    pub evaluation: Evaluation,
+    /// Every site as it was.
+    pub sites: Vec<SiteWidth>,
 }
 
 impl Progress {
     /// What a policy can observe of a run of so many steps.
     pub(crate) fn observed(&self, steps: usize) -> Observed<'_> {
         let Self { step, events, loss, training_flops, .. } = *self;
-        Observed { loss, training_flops, ..Observed::new(step, steps, events, &self.sites) }
+        let validation_loss = self.validated.as_ref().map(|validated| validated.evaluation.loss);
+        Observed { loss, validation_loss, training_flops, ..Observed::new(step, steps, events, &self.sites) }
     }
 }
 
@@ -60,7 +85,20 @@ impl<N: Growable> Run<N> {
             SiteWidth { site: site.name, seed: width, width }
         });
         let progress = Progress { sites: sites.collect(), ..Progress::default() };
-        Self { network, optimizer, progress }
+        Self { network, average: None, best: None, optimizer, progress }
+    }
+
+    /// The network as it is evaluated: the average if one is taken.
+    pub fn averaged(&self) -> &N {
+        self.average.as_ref().unwrap_or(&self.network)
+    }
+
+    /// The network that is kept, with the widths of its sites: the best one if that is to be kept, else the last.
+    pub fn kept(&self) -> (&N, &[SiteWidth]) {
+        match (&self.best, &self.progress.best) {
+            (Some(network), Some(validated)) => (network, &validated.sites),
+            _ => (self.averaged(), &self.progress.sites),
+        }
     }
 }
 
@@ -75,10 +113,14 @@ pub struct Outcome<N> {
 /// The final evaluation of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Loss over all training examples.
+    /// Loss over all training examples, of the network that is kept.
     pub train: Evaluation,
+    /// Loss and score over all validation examples, if there are any.
+    pub validation: Option<Evaluation>,
     /// Loss and score over all test examples, if there are any.
     pub test: Option<Evaluation>,
+    /// The step that the network is of.
+    pub kept_step: usize,
     /// Median seconds of a training step; of those since the last resume.
     pub step_seconds_median: f64,
 }

@@ -23,8 +23,18 @@ pub struct Settings {
     pub clip_gradients: Option<f64>,
     /// Steps between two logged training losses.
     pub log_every: usize,
-    /// Steps between two evaluations on the test examples; none for only one at the end.
+    /// Parts in which a step's examples are passed through the network, one after another, whose gradients add up: a
+    /// bound on memory. But for batch norm, which sees each part by itself, it changes results by rounding only.
+    pub accumulate: usize,
+    /// The decay of an exponential moving average of the weights, which is then evaluated and kept in their place.
+    pub average: Option<f64>,
+    /// Steps between two evaluations on the validation examples, or on the test examples if there are none; none for
+    /// only one at the end.
     pub evaluate_every: Option<usize>,
+    /// Evaluations on the validation examples without a lower loss after which the run ends.
+    pub patience: Option<usize>,
+    /// Which network the run keeps.
+    pub keep: Keep,
     /// Steps between two checkpoints; none for only one at the end.
     pub checkpoint_every: Option<usize>,
     /// Examples that are evaluated together, and the most that a growth batch passes at once: a bound on memory.
@@ -43,12 +53,27 @@ impl Settings {
             weight_decay: None,
             clip_gradients: None,
             log_every: 10,
+            accumulate: 1,
+            average: None,
             evaluate_every: None,
+            patience: None,
+            keep: Keep::Last,
             checkpoint_every: None,
             evaluation_batch: 1000,
             seed: Seed::new(0),
         }
     }
+}
+
+/// The network that a run keeps: the one that is evaluated at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// That of the last step.
+    #[default]
+    Last,
+    /// The one with the least loss on the validation examples.
+    Best,
 }
 
 /// When and how a run grows.

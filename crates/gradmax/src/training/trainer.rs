@@ -17,14 +17,15 @@ use crate::site::growable::{Growable, trainable_parameters, training_flops};
 use crate::site::output::Output;
 use crate::site::probe::Probe;
 use crate::sums::{SharedSums, Sums, alone};
+use crate::training::average::averaged;
 use crate::training::data::{Batch, Examples};
 use crate::training::evaluation::{Evaluation, evaluate_on};
-use crate::training::gradients::clipped;
+use crate::training::gradients::{added, clipped};
 use crate::training::observer::{Observer, Row, Split};
 use crate::training::ongoing::Ongoing;
 use crate::training::order::Order;
-use crate::training::run::{Outcome, Run, Summary};
-use crate::training::settings::{GrowthBatch, GrowthSettings, OnFailure, Settings};
+use crate::training::run::{Outcome, Progress, Run, Summary, Validated};
+use crate::training::settings::{GrowthBatch, GrowthSettings, Keep, OnFailure, Settings};
 use crate::training::task::Task;
 
 /// Trains a network, growing it when its policy says so.
@@ -65,6 +66,7 @@ pub struct Trainer<'a, N: Growable, T: Task<Output = N::Output>> {
     settings: Settings,
     task: T,
     train: &'a dyn Examples<Input = N::Input, Target = T::Target>,
+    validation: Option<&'a dyn Examples<Input = N::Input, Target = T::Target>>,
     test: Option<&'a dyn Examples<Input = N::Input, Target = T::Target>>,
     growth: Option<GrowthSettings>,
     observers: Vec<Box<dyn Observer<N> + 'a>>,
@@ -75,10 +77,19 @@ pub struct Trainer<'a, N: Growable, T: Task<Output = N::Output>> {
 }
 
 impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
-    /// A trainer without growth, test examples or observers.
+    /// A trainer without growth, validation or test examples, or observers.
     pub fn new(settings: Settings, task: T, train: &'a dyn Examples<Input = N::Input, Target = T::Target>) -> Self {
-        let (test, growth, observers, stop) = (None, None, Vec::new(), None);
-        Self { settings, task, train, test, growth, observers, stop, checks_classes: false, sums: alone() }
+        let (validation, test, growth, observers, stop) = (None, None, None, Vec::new(), None);
+        let (checks_classes, sums) = (false, alone());
+        Self { settings, task, train, validation, test, growth, observers, stop, checks_classes, sums }
+    }
+
+    /// Adds examples to look at during training: policies see the loss on them, and it says which network is kept and
+    /// when to stop early. Test examples are then evaluated on at the end only.
+    #[must_use]
+    pub fn with_validation(mut self, validation: &'a dyn Examples<Input = N::Input, Target = T::Target>) -> Self {
+        self.validation = Some(validation);
+        self
     }
 
     /// Adds examples to evaluate on.
@@ -127,17 +138,22 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             |growth: GrowthSettings| GrowthSettings { grower: growth.grower.with_sums(self.sums.clone()), ..growth };
         self.growth = self.growth.take().map(share);
         self.checks_classes = self.check_classes(&run.network)?;
-        let mut ongoing = Ongoing::new(run);
-        let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed).shared(&self.sums);
+        let mut ongoing = Ongoing::new(self.prepared(run));
+        let mut order = self.order();
         while ongoing.run.progress.step < self.settings.steps {
             if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 self.checkpoint(&mut ongoing)?;
                 return Ok(Outcome { run: ongoing.run, finished: None });
             }
+            self.evaluate_if_due(&mut ongoing, &order)?;
+            if self.is_out_of_patience(&ongoing.run.progress) {
+                break;
+            }
             // From the step's number alone, so that a resumed run drops the same neurons.
             let draws = self.settings.seed.fold("draws").at(ongoing.run.progress.step as u64);
             ongoing = with_draws(draws, || self.step(ongoing, &mut order))?;
         }
+        self.validate(&mut ongoing, &order)?;
         // Before the last rows: a run that is killed while it evaluates writes them anew when it is resumed.
         self.checkpoint(&mut ongoing)?;
         let summary = self.finish(&mut ongoing, &order)?;
@@ -145,14 +161,42 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         Ok(Outcome { run: ongoing.run, finished: Some(summary) })
     }
 
+    /// The run with what the settings ask it to keep, and nothing else.
+    fn prepared(&self, run: Run<N>) -> Run<N> {
+        let average = self.settings.average.map(|_| run.average.unwrap_or_else(|| run.network.valid()));
+        Run { average, best: run.best.filter(|_| self.settings.keep == Keep::Best), ..run }
+    }
+
+    fn order(&self) -> Order {
+        let order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
+        order.shared(&self.sums).in_parts(self.settings.accumulate)
+    }
+
     fn check(&self, run: &Run<N>) -> Result<(), Error> {
         let bad = |option, remedy| Err(Error::BadOption { option, value: "0".into(), remedy });
+        let without_validation = |option, value| {
+            Err(Error::BadOption { option, value, remedy: "there are no validation examples to go by" })
+        };
         self.settings.learning_rate.check()?;
         match self.settings {
             _ if self.train.count() == 0 => bad("examples", "there is nothing to train on"),
             _ if self.test.is_some_and(|test| test.count() == 0) => {
                 bad("test examples", "there is nothing to evaluate on; leave the test set out")
             }
+            _ if self.validation.is_some_and(|validation| validation.count() == 0) => {
+                bad("validation examples", "there is nothing to evaluate on; leave the validation set out")
+            }
+            Settings { keep: Keep::Best, .. } if self.validation.is_none() => without_validation("keep", "best".into()),
+            Settings { patience: Some(patience), .. } if self.validation.is_none() => {
+                without_validation("patience", patience.to_string())
+            }
+            Settings { patience: Some(0), .. } => bad("patience", "leave it out to train to the last step"),
+            Settings { accumulate: 0, .. } => bad("accumulate", "a batch has at least one part"),
+            Settings { average: Some(decay), .. } if !(0.0..1.0).contains(&decay) => Err(Error::BadOption {
+                option: "average",
+                value: decay.to_string(),
+                remedy: "the decay is at least 0 and below 1, usually 0.99 to 0.9999",
+            }),
             Settings { batch_size: Some(0), .. } => bad("batch_size", "a batch needs at least one example"),
             Settings { evaluation_batch: 0, .. } => {
                 bad("evaluation_batch", "evaluation looks at one example at least at a time")
@@ -185,7 +229,8 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             return Ok(false);
         }
         let output = network.valid().forward(batch.input);
-        for (set, examples) in [("training", Some(self.train)), ("test", self.test)] {
+        let sets = [("training", Some(self.train)), ("validation", self.validation), ("test", self.test)];
+        for (set, examples) in sets {
             if let Some(largest) = examples.and_then(Examples::largest_class) {
                 self.task.check(set, &output, &batch.target, Some(largest))?;
             }
@@ -195,16 +240,15 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
 
     fn step(&mut self, mut ongoing: Ongoing<N>, order: &mut Order) -> Result<Ongoing<N>, Error> {
         let step = ongoing.run.progress.step;
-        if self.settings.evaluate_every.is_some_and(|every| step.is_multiple_of(every)) {
-            self.evaluate_test(&mut ongoing, order)?;
-        }
-        let batch = match order.batch(self.train, step, self.settings.steps) {
+        let mut batch = match order.batch(self.train, step, self.settings.steps) {
             Ok(batch) => batch,
             Err(unreadable) => return self.saved(ongoing, unreadable),
         };
-        if self.task.examples(&batch.target) == 0 {
+        batch.retain(|part| self.task.examples(&part.target) > 0);
+        if batch.is_empty() {
             return self.saved(ongoing, Error::Examples("a batch has no examples that can be read".into()));
         }
+        let logs = step.is_multiple_of(self.settings.log_every);
         let grown = match self.grow_if_due(&mut ongoing, order, &batch) {
             Ok(grown) => grown,
             // Such a loss comes from weights that are not worth saving.
@@ -213,17 +257,18 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         };
 
         let (started, whole) = (Instant::now(), grown.is_none());
-        let TrainingPass { output, loss, gradients } = match grown {
-            Some(training_pass) => training_pass,
-            None => self.training_pass(&ongoing.run.network, &batch)?,
+        let (measured, gradients) = match grown {
+            Some(pass) => (self.measured(&pass, &batch[0].target, logs), pass.gradients),
+            None => self.training_passes(&ongoing.run.network, &batch, logs)?,
         };
         let pass_seconds = started.elapsed().as_secs_f64();
-        if step.is_multiple_of(self.settings.log_every) {
+        if logs {
             let norm = gradient_norm(&ongoing.run.network, &gradients);
-            self.log_training(&mut ongoing, order, &batch.target, (&output, loss, norm))?;
+            self.log_training(&mut ongoing, order, self.units(&batch), measured, norm)?;
         }
-        let examples = self.sums.number(self.task.examples(&batch.target) as f64) as u64;
-        let Run { network, mut optimizer, mut progress } = ongoing.run;
+        let examples = batch.iter().map(|part| self.task.examples(&part.target)).sum::<usize>();
+        let examples = self.sums.number(examples as f64) as u64;
+        let Run { network, average, best, mut optimizer, mut progress } = ongoing.run;
         progress.training_flops += training_flops(&network) * examples;
         let rate = self.settings.learning_rate.at(step, self.settings.steps);
         let gradients = self.regularised(&network, gradients);
@@ -232,8 +277,12 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             None => network,
         };
         let network = optimizer.step(rate, network, gradients);
+        let average = match (average, self.settings.average) {
+            (Some(average), Some(decay)) => Some(averaged(average, &network, decay, step)),
+            (average, _) => average,
+        };
         progress.step += 1;
-        ongoing.run = Run { network, optimizer, progress };
+        ongoing.run = Run { network, average, best, optimizer, progress };
         if whole {
             ongoing.took(started, pass_seconds);
         }
@@ -245,22 +294,58 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         &mut self,
         ongoing: &mut Ongoing<N>,
         order: &Order,
-        target: &T::Target,
-        (output, loss, gradient_norm): (&N::Output, Tensor<1>, f64),
+        units: usize,
+        Measured { loss, correct }: Measured,
+        gradient_norm: f64,
     ) -> Result<(), Error> {
-        let units = self.task.units(target);
         let loss = self.sums.number(loss.into_scalar::<f64>() * self.share(units));
         check_finite(loss, ongoing.run.progress.step)?;
-        let correct = self.task.correct(output, target);
         let score = correct.map(|correct| self.sums.number(correct) / self.sums.number(units as f64));
         ongoing.run.progress.loss = Some(loss);
-        self.row(ongoing, order, Split::Train, Evaluation { loss, score }, Some(gradient_norm))
+        let network = ongoing.run.network.clone();
+        self.row(ongoing, order, (Split::Train, &network), Evaluation { loss, score }, Some(gradient_norm))
+    }
+
+    /// Scored units of this machine's part of a batch.
+    fn units(&self, batch: &[Batch<N::Input, T::Target>]) -> usize {
+        batch.iter().map(|part| self.task.units(&part.target)).sum()
     }
 
     /// Saves the run as it is, so that it goes on from here once what went wrong is mended, and returns the error.
     fn saved(&mut self, mut ongoing: Ongoing<N>, error: Error) -> Result<Ongoing<N>, Error> {
         self.checkpoint(&mut ongoing)?;
         Err(error)
+    }
+
+    /// Passes over all parts of a batch: the mean loss, and its gradients.
+    fn training_passes(
+        &self,
+        network: &N,
+        batch: &[Batch<N::Input, T::Target>],
+        logs: bool,
+    ) -> Result<(Measured, GradientsParams), Error> {
+        let units = self.units(batch);
+        let mut sum: Option<(Measured, GradientsParams)> = None;
+        for part in batch {
+            let pass = self.training_pass(network, part)?;
+            let measured = self.measured(&pass, &part.target, logs);
+            let share = self.task.units(&part.target) as f64 / units as f64;
+            sum = Some(match sum {
+                None if batch.len() == 1 => (measured, pass.gradients),
+                None => (measured.weighted(share), added(network, GradientsParams::new(), pass.gradients, share)),
+                Some((so_far, gradients)) => {
+                    (so_far.plus(measured.weighted(share)), added(network, gradients, pass.gradients, share))
+                }
+            });
+        }
+        let (measured, gradients) = sum.expect("a batch has examples");
+        Ok((measured, self.sums.gradients(network, gradients, self.share(units))))
+    }
+
+    /// The loss of a pass over these targets, and if it is to be logged the number of right answers.
+    fn measured(&self, pass: &TrainingPass<N::Output>, target: &T::Target, logs: bool) -> Measured {
+        let correct = if logs { self.task.correct(&pass.output, target) } else { None };
+        Measured { loss: pass.loss.clone(), correct }
     }
 
     fn training_pass(&self, network: &N, batch: &Batch<N::Input, T::Target>) -> Result<TrainingPass<N::Output>, Error> {
@@ -271,7 +356,6 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         }
         let loss = self.task.training_loss(&output, &batch.target);
         let gradients = GradientsParams::from_grads(loss.backward(), network);
-        let gradients = self.sums.gradients(network, gradients, self.share(self.task.units(&batch.target)));
         Ok(TrainingPass { output: output.inner(), loss: loss.inner(), gradients })
     }
 
@@ -304,7 +388,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         &mut self,
         ongoing: &mut Ongoing<N>,
         order: &Order,
-        batch: &Batch<N::Input, T::Target>,
+        batch: &[Batch<N::Input, T::Target>],
     ) -> Result<Option<TrainingPass<N::Output>>, Error> {
         let Some(growth) = &self.growth else {
             return Ok(None);
@@ -319,7 +403,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             GrowthBatch::All if order.is_whole() && !self.train.augments() => GrowthBatch::Training,
             other => other,
         };
-        let context = ongoing.event_context(which == GrowthBatch::Training);
+        let context = ongoing.event_context(which == GrowthBatch::Training && batch.len() == 1);
         let parts = self.growth_batch(which, batch, context.step)?;
         let network = &ongoing.run.network;
         let look = LazyLook::new(network, &parts, growth.grower.evidence_memory(), &self.sums);
@@ -334,7 +418,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         // The parts borrow the batch's tensors, which can be as large as the network's activations.
         drop(parts);
         let (receipt, training_pass) = match grown {
-            Ok(grown) => ongoing.grew(grown, started),
+            Ok(grown) => ongoing.grew(grown, started)?,
             Err(error) if growth.on_failure == OnFailure::Skip && is_of_growth(&error) => {
                 (ongoing.passed_over_growth(context, growth.grower.method(), &error), None)
             }
@@ -354,8 +438,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         N: 'a,
         T: 'a,
     {
-        let mut order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed).shared(&self.sums);
-        let batch = order.batch(self.train, step, self.settings.steps)?;
+        let batch = self.order().batch(self.train, step, self.settings.steps)?;
         self.growth_batch(which, &batch, step)
     }
 
@@ -363,7 +446,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     fn growth_batch<'p>(
         &self,
         which: GrowthBatch,
-        batch: &Batch<N::Input, T::Target>,
+        batch: &[Batch<N::Input, T::Target>],
         step: usize,
     ) -> Result<Vec<Part<'p, N>>, Error>
     where
@@ -374,9 +457,16 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let task = self.task.clone();
         match which {
             GrowthBatch::Training => {
-                let (batch, weight) = (batch.clone(), self.share(task.units(&batch.target)));
-                let part = Part::whole(move |network: &N, probe: &mut dyn Probe| pass(&task, network, &batch, probe));
-                Ok(vec![Part { weight, ..part }])
+                let units = self.units(batch);
+                let share = self.share(units);
+                let part = |part: &Batch<N::Input, T::Target>| {
+                    let weight = share * (task.units(&part.target) as f64 / units as f64);
+                    let (part, task) = (part.clone(), task.clone());
+                    let whole =
+                        Part::whole(move |network: &N, probe: &mut dyn Probe| pass(&task, network, &part, probe));
+                    Part { weight, ..whole }
+                };
+                Ok(batch.iter().map(part).collect())
             }
             GrowthBatch::Examples(count) => {
                 let seed = self.settings.seed.fold("growth batch").at(step as u64);
@@ -435,29 +525,88 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         evaluate_on(network, &self.task, examples, self.settings.evaluation_batch, &*self.sums)
     }
 
-    fn evaluate_test(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Option<Evaluation>, Error> {
-        let Some(test) = self.test else {
-            return Ok(None);
-        };
-        let evaluation = self.evaluated(&ongoing.run.network, test)?;
-        check_finite(evaluation.loss, ongoing.run.progress.step)?;
-        self.row(ongoing, order, Split::Test, evaluation, None)?;
-        Ok(Some(evaluation))
+    /// Evaluates on the validation examples, or on the test examples if there are none, where that is due.
+    fn evaluate_if_due(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<(), Error> {
+        let step = ongoing.run.progress.step;
+        if !self.settings.evaluate_every.is_some_and(|every| step.is_multiple_of(every)) {
+            return Ok(());
+        }
+        match (self.validation, self.test) {
+            (Some(_), _) => self.validate(ongoing, order),
+            (None, Some(test)) => {
+                let network = ongoing.run.averaged().clone();
+                self.evaluate_as(Split::Test, (&network, test), ongoing, order).map(|_| ())
+            }
+            (None, None) => Ok(()),
+        }
     }
 
+    /// Evaluates on the validation examples, if that was not done since the last step, and keeps the network if it is
+    /// the best so far.
+    fn validate(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<(), Error> {
+        let progress = &ongoing.run.progress;
+        let (step, sites) = (progress.step, progress.sites.clone());
+        let Some(validation) = self.validation else {
+            return Ok(());
+        };
+        if progress.validated.as_ref().is_some_and(|validated| validated.step == step) {
+            return Ok(());
+        }
+        // A clone would share running statistics, which go on.
+        let network = ongoing.run.averaged().valid();
+        let evaluation = self.evaluate_as(Split::Validation, (&network, validation), ongoing, order)?;
+        let validated = Validated { step, evaluation, sites };
+        let run = &mut ongoing.run;
+        let is_best = run.progress.best.as_ref().is_none_or(|best| evaluation.loss < best.evaluation.loss);
+        match is_best {
+            true => {
+                (run.progress.best, run.progress.waited) = (Some(validated.clone()), 0);
+                run.best = (self.settings.keep == Keep::Best).then_some(network);
+            }
+            false => run.progress.waited += 1,
+        }
+        run.progress.validated = Some(validated);
+        Ok(())
+    }
+
+    fn is_out_of_patience(&self, progress: &Progress) -> bool {
+        self.settings.patience.is_some_and(|patience| progress.waited >= patience)
+    }
+
+    /// Evaluates a network on examples, and logs the result.
+    fn evaluate_as(
+        &mut self,
+        split: Split,
+        (network, examples): (&N, &dyn Examples<Input = N::Input, Target = T::Target>),
+        ongoing: &mut Ongoing<N>,
+        order: &Order,
+    ) -> Result<Evaluation, Error> {
+        let evaluation = self.evaluated(network, examples)?;
+        check_finite(evaluation.loss, ongoing.run.progress.step)?;
+        self.row(ongoing, order, (split, network), evaluation, None)?;
+        Ok(evaluation)
+    }
+
+    /// Evaluates the network that is kept.
     fn finish(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Summary, Error> {
-        let train = self.evaluated(&ongoing.run.network, self.train)?;
-        check_finite(train.loss, ongoing.run.progress.step)?;
-        self.row(ongoing, order, Split::Train, train, None)?;
-        let test = self.evaluate_test(ongoing, order)?;
-        Ok(Summary { train, test, step_seconds_median: ongoing.step_seconds_median() })
+        let kept = ongoing.run.kept().0.clone();
+        let train = self.evaluate_as(Split::Train, (&kept, self.train), ongoing, order)?;
+        let test = match self.test {
+            Some(test) => Some(self.evaluate_as(Split::Test, (&kept, test), ongoing, order)?),
+            None => None,
+        };
+        let Run { best, progress, .. } = &ongoing.run;
+        let validated = if best.is_some() { &progress.best } else { &progress.validated };
+        let kept_step = validated.as_ref().map_or(progress.step, |validated| validated.step);
+        let validation = validated.as_ref().map(|validated| validated.evaluation);
+        Ok(Summary { train, validation, test, kept_step, step_seconds_median: ongoing.step_seconds_median() })
     }
 
     fn row(
         &mut self,
         ongoing: &mut Ongoing<N>,
         order: &Order,
-        split: Split,
+        (split, network): (Split, &N),
         evaluation: Evaluation,
         gradient_norm: Option<f64>,
     ) -> Result<(), Error> {
@@ -470,7 +619,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             loss: evaluation.loss,
             score: evaluation.score,
             learning_rate: self.settings.learning_rate.at(progress.step, self.settings.steps),
-            parameters: trainable_parameters(&ongoing.run.network),
+            parameters: trainable_parameters(network),
             flops: progress.training_flops,
             gradient_norm,
             seconds: progress.seconds + ongoing.started.elapsed().as_secs_f64(),
@@ -482,6 +631,26 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         ongoing.count_seconds();
         let run = &ongoing.run;
         self.observers.iter_mut().try_for_each(|observer| observer.checkpoint(run).map_err(Error::Observer))
+    }
+}
+
+/// What a pass over a batch says of the network.
+struct Measured {
+    /// The mean loss.
+    loss: Tensor<1>,
+    /// Number of right answers, if it is to be logged and the task has a score.
+    correct: Option<f64>,
+}
+
+impl Measured {
+    /// The loss's share in a larger mean; numbers stay.
+    fn weighted(self, share: f64) -> Self {
+        Self { loss: self.loss.mul_scalar(share), ..self }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        let correct = self.correct.zip(other.correct).map(|(own, other)| own + other);
+        Self { loss: self.loss + other.loss, correct }
     }
 }
 

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use gradmax::event::{Grower, Growth, Pass, Planned, Receipt};
 use gradmax::methods::{GradMax, Placement, SidePolicy};
 use gradmax::networks::{Architecture, Mlp, MlpConfig};
-use gradmax::site::{Activation, Growable, Probe};
+use gradmax::site::{Activation, Growable, Probe, SiteWidth};
 use gradmax::training::{Observer, ObserverError, Row, Run, Supervised, Target, Task, checkpoint};
 use gradmax::{Error, Seed};
 use rand_distr::{Distribution, StandardNormal};
@@ -238,4 +238,9 @@ pub fn check_growth<N: Growable<Input = Tensor<4>, Output = Tensor<2>>>(
         assert_eq!(grown.producer().weight(), site.producer().weight(), "{case}");
     }
     growth.receipt.sites.iter().filter(|site| site.predicted_gradient_norm >= SILENT).count()
+}
+
+/// The widths of sites.
+pub fn widths_of(sites: &[SiteWidth]) -> Vec<usize> {
+    sites.iter().map(|site| site.width).collect()
 }

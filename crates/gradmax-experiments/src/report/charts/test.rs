@@ -1,20 +1,26 @@
-//! The score on test examples, or the loss where there is no score.
+//! The score on validation examples, or test examples if there are none; the loss where there is no score.
 
-use gradmax::training::Split;
+use gradmax::training::{Row, Split};
 
 use super::{Charted, Shown, step};
 
 pub fn chart(shown: &Shown<'_>) -> Option<Charted> {
     let note = shown.marked(&shown.band());
-    let rows = shown.runs.iter().flat_map(|run| &run.rows);
-    match rows.into_iter().any(|row| row.split == Split::Test && row.score.is_some()) {
+    let has = |is: &dyn Fn(&Row) -> bool| shown.runs.iter().flat_map(|run| &run.rows).any(is);
+    let (split, titles, labels) = match has(&|row| row.split == Split::Validation) {
         true => {
-            let series = shown.lines(Split::Test, step, |row| row.score.map(|score| 100.0 * score));
-            Some(Charted { title: "Test score", note, chart: shown.over_steps("test score, %", series, false) })
+            (Split::Validation, ["Validation score", "Validation loss"], ["validation score, %", "validation loss"])
+        }
+        false => (Split::Test, ["Test score", "Test loss"], ["test score, %", "test loss"]),
+    };
+    match has(&|row| row.split == split && row.score.is_some()) {
+        true => {
+            let series = shown.lines(split, step, |row| row.score.map(|score| 100.0 * score));
+            Some(Charted { title: titles[0], note, chart: shown.over_steps(labels[0], series, false) })
         }
         false => {
-            let series = shown.lines(Split::Test, step, |row| Some(row.loss));
-            Some(Charted { title: "Test loss", note, chart: shown.over_steps("test loss", series, true) })
+            let series = shown.lines(split, step, |row| Some(row.loss));
+            Some(Charted { title: titles[1], note, chart: shown.over_steps(labels[1], series, true) })
         }
     }
 }
