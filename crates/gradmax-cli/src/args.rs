@@ -203,9 +203,13 @@ pub struct Export {
     /// What to write
     #[arg(long, value_enum)]
     pub format: Format,
-    /// The file to write [default: network.onnx in the run's folder]
+    /// The file to write [default: network.onnx, .safetensors or .bpk in the run's folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// ONNX: put the data's treatment in, so that the model reads numbers and pixels as they are, and gives probabilities
+    /// or values in their own units
+    #[arg(long)]
+    pub with_data: bool,
 }
 
 /// A format that networks can be written in.
@@ -213,6 +217,10 @@ pub struct Export {
 pub enum Format {
     /// An ONNX model
     Onnx,
+    /// Weights with PyTorch's names and layouts, and the Python that rebuilds the network
+    Safetensors,
+    /// A record of Burn's
+    Burn,
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use gradmax_experiments::config::Experiment;
+use gradmax_experiments::experiment::located;
 
 use crate::args::Configured;
 
@@ -27,8 +28,7 @@ fn configured(arguments: &Configured) -> Result<Experiment> {
         experiment.device = device.clone();
     }
     // A run's configuration says where its data is, so that it can be resumed from any folder.
-    experiment.data.locate()?;
-    Ok(experiment)
+    located(experiment)
 }
 
 /// The configuration's name, for folders.

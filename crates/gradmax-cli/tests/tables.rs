@@ -193,3 +193,48 @@ fn options_that_go_by_validation_rows_ask_for_some() {
         let _ = fs::remove_dir_all(folder.join("run"));
     }
 }
+
+#[test]
+fn a_network_is_taken_away_and_grown_further_from_its_weights() {
+    let (folder, run) = trained("table-weights", &flowers(|i| if i % 2 == 0 { "lily" } else { "rose" }.into()));
+    let weights = folder.join("network.safetensors");
+    let printed = succeed(&["export", &run, "--format", "safetensors", "--out", weights.to_str().unwrap()]);
+    assert!(printed.contains("network.py") && printed.contains("hidden1 6"), "{printed}");
+    let python = fs::read_to_string(folder.join("network.py")).unwrap();
+    assert!(python.lines().count() <= 60 && python.contains("grown to hidden1 6"), "{python}");
+    for format in ["onnx", "burn"] {
+        succeed(&["export", &run, "--format", format]);
+    }
+    succeed(&["export", &run, "--format", "onnx", "--with-data", "--out", folder.join("whole.onnx").to_str().unwrap()]);
+    let refused = gradmax(&["export", &run, "--format", "burn", "--with-data"]);
+    assert!(text(&refused.stderr).contains("--with-data is for ONNX"));
+
+    // Two hidden neurons in the configuration, six in the file: the file's count, and the run keeps them without it.
+    let config = folder.join("flowers.toml").to_str().unwrap().to_string();
+    let from = format!("network.from={}", weights.display());
+    let further = folder.join("further").to_str().unwrap().to_string();
+    succeed(&["train", &config, "--set", &from, "--out", &further, "--quiet"]);
+    fs::remove_file(&weights).unwrap();
+    assert!(succeed(&["inspect", &further]).contains("10"));
+    let kept = fs::read_to_string(Path::new(&further).join("config.toml")).unwrap();
+    assert!(kept.contains("widths = [6]"), "{kept}");
+    succeed(&["evaluate", &further]);
+    succeed(&["resume", &further, "--quiet", "--set", "training.steps=310"]);
+
+    let gone = gradmax(&["train", &config, "--set", &from, "--out", folder.join("gone").to_str().unwrap()]);
+    assert!(text(&gone.stderr).contains("network.safetensors") && !gone.status.success());
+    for (option, says) in [
+        ("network.from=weights.h5", "safetensors"),
+        ("network.widths=[1,2]", "1 sites: hidden1"),
+        ("network.widths=wide", "widths"),
+    ] {
+        let refused = gradmax(&["inspect", &config, "--set", option]);
+        let trained = gradmax(&["train", &config, "--out", folder.join("no").to_str().unwrap(), "--set", option]);
+        assert!(
+            !trained.status.success() && text(&trained.stderr).contains(says),
+            "{option}: {}",
+            text(&trained.stderr)
+        );
+        assert!(!text(&refused.stderr).contains("panicked"));
+    }
+}

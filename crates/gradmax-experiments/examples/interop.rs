@@ -1,45 +1,124 @@
-//! Writes networks of every kind, at irregular widths and with drawn weights, as ONNX models, each with inputs and the
-//! outputs that it gives: what `interop/run.sh` compares with other programs.
+//! Networks of every kind, at irregular widths and with drawn weights, for other programs and back: what
+//! `interop/run.sh` runs.
+//!
+//! `interop export FOLDER` writes each as an ONNX model and as safetensors, with inputs and the outputs that it gives;
+//! `interop import FOLDER` reads what PyTorch has saved of them, compares the outputs, and grows each by half.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::SgdConfig;
 use burn::tensor::{Device, Tensor, TensorData};
 use gradmax::Seed;
+use gradmax::event::{Grower, Pass, Planned};
+use gradmax::methods::GradMax;
 use gradmax::modules::NormKind;
 use gradmax::networks::{
     Architecture, ConvNetConfig, Described, Downsampling, HiddenPath, MlpConfig, MobileNetV1Config, Stage, Strides,
     VggConfig, WideResNetConfig,
 };
-use gradmax::site::{Activation, Growable};
+use gradmax::site::{Activation, Growable, Site};
 use gradmax_experiments::network::{Network, Shape};
 use gradmax_experiments::onnx;
+use gradmax_experiments::pytorch;
+use gradmax_experiments::weights::{Renames, Weights};
 use rand::RngExt;
 
 /// Examples of each network.
 const EXAMPLES: usize = 100;
+/// The largest difference that is rounding, relative to the largest output.
+const TOLERANCE: f32 = 1e-5;
 
 fn main() -> Result<()> {
-    let folder = PathBuf::from(std::env::args().nth(1).context("usage: interop FOLDER")?);
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    let [what, folder] = &arguments[..] else { bail!("usage: interop export|import FOLDER") };
+    let folder = PathBuf::from(folder);
     std::fs::create_dir_all(&folder)?;
     for (name, shape, input) in networks()? {
-        let network = drawn(&shape)?;
-        let count = EXAMPLES * input.iter().product::<usize>();
-        let mut rng = Seed::new(0).fold(name).rng();
-        let values = (0..count).map(|_| rng.random_range(-1.0_f32..1.0)).collect::<Vec<_>>();
-        let shape = [EXAMPLES, input[0], input[1], input[2]];
-        let inputs = Tensor::from_data(TensorData::new(values.clone(), shape), &Device::flex());
-        let outputs = network.forward(inputs).into_data().try_to_vec::<f32>()?;
-        let write = |what: &str, values: &[f32]| {
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
-            std::fs::write(folder.join(format!("{name}.{what}")), bytes)
-        };
-        write("inputs", &values)?;
-        write("outputs", &outputs)?;
-        std::fs::write(folder.join(format!("{name}.onnx")), onnx::model(&network.graph(), &[]))?;
+        match what.as_str() {
+            "export" => export(&folder, name, &shape, input)?,
+            "import" => import(&folder, name, &shape, input)?,
+            other => bail!("{other}: it is export or import"),
+        }
     }
     Ok(())
+}
+
+/// The same inputs whenever they are asked for.
+fn inputs(name: &str, [channels, height, width]: [usize; 3]) -> (Vec<f32>, Tensor<4>) {
+    let mut rng = Seed::new(0).fold(name).rng();
+    let values = (0..EXAMPLES * channels * height * width).map(|_| rng.random_range(-1.0_f32..1.0)).collect::<Vec<_>>();
+    let data = TensorData::new(values.clone(), [EXAMPLES, channels, height, width]);
+    (values, Tensor::from_data(data, &Device::flex()))
+}
+
+fn outputs(network: &Network, inputs: Tensor<4>) -> Result<Vec<f32>> {
+    Ok(network.valid().forward(inputs).into_data().try_to_vec::<f32>()?)
+}
+
+fn export(folder: &Path, name: &str, shape: &Shape, input: [usize; 3]) -> Result<()> {
+    let network = drawn(shape)?;
+    let (values, inputs) = inputs(name, input);
+    let write = |what: &str, bytes: &[u8]| std::fs::write(folder.join(format!("{name}.{what}")), bytes);
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+    write("inputs", &bytes(&values))?;
+    write("outputs", &bytes(&outputs(&network, inputs)?))?;
+    let graph = network.graph();
+    write("onnx", &onnx::model(&graph, None, &[]))?;
+    write("safetensors", &pytorch::exported(&graph, &[]))?;
+    write("py", pytorch::python(&graph, &format!("{name}.safetensors"), name, name).as_bytes())?;
+    Ok(())
+}
+
+/// Reads what PyTorch has saved into a network of other weights, and grows it.
+fn import(folder: &Path, name: &str, shape: &Shape, input: [usize; 3]) -> Result<()> {
+    let weights = Weights::read(&folder.join(format!("{name}.pt")), &Renames::new())?;
+    // The widths are the file's, whatever the network is described with.
+    let sites = shape.site_widths();
+    let other = shape.with_site_widths(&sites.iter().map(|site| site.width.min(1)).collect::<Vec<_>>());
+    let widths = match other.init(Seed::new(7), &Device::flex()) {
+        Ok(other) => weights.widths(&other, &sites),
+        // Groups of channels have a least width.
+        Err(_) => weights.widths(&shape.init(Seed::new(7), &Device::flex())?, &sites),
+    };
+    let network = shape.with_site_widths(&widths).init(Seed::new(8), &Device::flex().autodiff())?;
+    let network = weights.fill(network)?;
+    let expected = std::fs::read(folder.join(format!("{name}.outputs")))?;
+    let expected = expected.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    let expected = expected.collect::<Vec<_>>();
+    let (_, inputs) = inputs(name, input);
+    let imported = difference(&outputs(&network, inputs.clone())?, &expected);
+    ensure!(imported <= TOLERANCE, "{name}: imported outputs differ by {imported:.1e}");
+
+    let grower = Grower::new(GradMax::default());
+    if let Err(refused) = grower.check(&network) {
+        println!("{name:<22} imported, largest relative difference {imported:.1e}; not grown: {refused}");
+        return Ok(());
+    }
+    let plan = network.sites().iter().map(by_half).collect::<Result<Vec<_>>>()?;
+    let added = plan.iter().map(|planned| planned.count).sum::<usize>();
+    let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, |network, probe| {
+        let output = network.forward_probed(inputs.clone(), probe);
+        Pass { loss: output.clone().powi_scalar(2).mean(), output }
+    })?;
+    let grown = difference(&outputs(&growth.network, inputs)?, &expected);
+    ensure!(grown <= TOLERANCE, "{name}: outputs differ by {grown:.1e} after growth");
+    println!("{name:<22} imported, largest relative difference {imported:.1e}; {grown:.1e} with {added} more neurons");
+    Ok(())
+}
+
+/// Half as many neurons again, or as many more than that as the site can take.
+fn by_half(site: &Site) -> Result<Planned> {
+    let half = site.width().div_ceil(2).max(1);
+    let count = (half..=2 * half + 8).find(|count| site.check_growth(*count).is_ok());
+    Ok(Planned { site: site.name.clone(), count: count.context("a site can grow")? })
+}
+
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    let largest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |most: f32, value| most.max(value.abs()));
+    let far = largest(&mut found.iter().zip(expected).map(|(found, expected)| found - expected));
+    far / largest(&mut expected.iter().copied())
 }
 
 /// Every kind of network, each with channels, height and width of its input.

@@ -10,15 +10,16 @@ use gradmax::methods::{Placement, Scale};
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::surgery::SecondMoments;
 use gradmax::training::{Decay, GrowthBatch, Keep, LearningRate, OnFailure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::data::DataConfig;
 use crate::failure::misuse;
 use crate::method::{self, MethodOptions};
-use crate::network::NetworkConfig;
 use crate::optimizer::OptimizerConfig;
 use crate::policy::{self, PolicyOptions};
+use crate::seed_network::SeedNetwork;
 
 /// Everything that is needed to repeat a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ pub struct Experiment {
     /// What to train on.
     pub data: DataConfig,
     /// The seed network.
-    pub network: NetworkConfig,
+    pub network: SeedNetwork,
     /// What steps down the gradient.
     pub optimizer: OptimizerConfig,
     /// How long, and on what batches.
@@ -241,7 +242,10 @@ impl Experiment {
         let mut experiment = Self::parse(&text, &path.display().to_string(), changes)?;
         // A folder in the file is meant from the file on, one of the command line from where that was typed.
         let typed = |option: &str| changes.iter().any(|change| is_about(change, &format!("data.{option}")));
-        experiment.data.resolve(path.parent().unwrap_or(Path::new("")), typed)?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        experiment.data.resolve(base, typed)?;
+        let typed = changes.iter().any(|change| is_about(change, "network.from"));
+        experiment.network.resolve(if typed { Path::new("") } else { base })?;
         Ok(experiment)
     }
 
@@ -447,6 +451,19 @@ fn set(table: &mut Table, change: &str) -> Result<()> {
     }
     at.insert(last.into(), value);
     Ok(())
+}
+
+/// What a section says, for types that read it in pieces; an error names the key.
+pub(crate) fn section<T: DeserializeOwned>(table: &Table) -> Result<T, String> {
+    // From text, since tables do not tell which key an error is about.
+    let text = toml::to_string(table).map_err(|error| error.to_string())?;
+    toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let line = error.span().and_then(|span| text[..span.end].lines().last());
+        match line.and_then(|line| line.split_once('=')).filter(|_| error.message().starts_with("invalid")) {
+            Some((key, _)) => format!("`{}`: {}", key.trim(), error.message()),
+            None => error.message().to_string(),
+        }
+    })
 }
 
 /// A parser's message in one line: position and problem, without the quoted source.

@@ -3,6 +3,7 @@
 mod held_out;
 mod image_set;
 mod images;
+mod scale;
 mod source;
 mod teacher;
 
@@ -19,7 +20,9 @@ use toml::{Table, Value};
 
 use self::held_out::{HeldOut, Validation};
 use self::image_set::ImageSet;
-pub use self::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Inputs, SharedExamples};
+pub use self::scale::Scale;
+pub use self::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Inputs, Quantity, SharedExamples};
+use crate::config::section;
 use crate::failure::misuse;
 
 /// Files of data sets, and the sets in each, with the names that configurations know them by: a line a file.
@@ -46,13 +49,13 @@ data_sets! {
 /// A data set that configurations can name, and what reads its options.
 struct Known {
     name: &'static str,
-    read: fn(Table) -> Result<Box<dyn Stored>, toml::de::Error>,
+    read: fn(Table) -> Result<Box<dyn Stored>, String>,
 }
 
 fn read_options<T: DataSource + Clone + Serialize + DeserializeOwned + 'static>(
     options: Table,
-) -> Result<Box<dyn Stored>, toml::de::Error> {
-    Ok(Box::new(options.try_into::<T>()?))
+) -> Result<Box<dyn Stored>, String> {
+    Ok(Box::new(section::<T>(&options)?))
 }
 
 /// The option of every set that says where validation examples come from.
@@ -90,7 +93,7 @@ impl DataConfig {
         let known = known.ok_or_else(|| format!("there is no data set `{name}`; the data sets are: {}", names()))?;
         let validation = options.remove(VALIDATION).map(Value::try_into::<Validation>).transpose();
         let validation = validation.map_err(|_| "`validation` must be a share, or a file or folder".to_string())?;
-        let mut source = (known.read)(options).map_err(|error| match error.message() {
+        let mut source = (known.read)(options).map_err(|error| match error.as_str() {
             unknown if unknown.starts_with("unknown field") => format!("{unknown}, or `{VALIDATION}`"),
             other => other.to_string(),
         })?;
@@ -264,7 +267,7 @@ fn named(name: &str, dir: Option<&Path>) -> Result<DataConfig> {
 }
 
 /// The path from the root on, without `..` where that can be told.
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub fn absolute(path: &Path) -> Result<PathBuf> {
     if let Ok(real) = std::fs::canonicalize(path) {
         return Ok(real);
     }

@@ -81,13 +81,25 @@ pub fn check(experiment: &Experiment) -> Result<()> {
     {
         network.sites().iter().try_for_each(|site| site.check_growth(amount.of(site.width())))?;
     }
+    let is_target = matches!(method, Method::Big);
     if let Some(growth) = growth_settings(experiment, method)? {
         if network.sites().is_empty() {
             return Err(misuse("the network has no hidden layers, so there is nothing to grow; name at least one"));
         }
         growth.grower.check(&network)?;
     }
-    Ok(())
+    experiment.network.filled(network, is_target).map(|_| ())
+}
+
+/// Writes into a configuration what it takes from files that may be gone later: where the data is, and the widths of a
+/// file of weights.
+pub fn located(mut experiment: Experiment) -> Result<Experiment> {
+    experiment.data.locate()?;
+    if experiment.network.takes_widths() {
+        let (ends, device) = (experiment.data.shape()?, device::named(&experiment.device)?);
+        experiment.network.take_widths(&ends, &device)?;
+    }
+    Ok(experiment)
 }
 
 /// Why a network that is to grow never will, if that is so.
@@ -206,9 +218,10 @@ fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &
 
 /// The run at its first step: the network that its method starts with, and a fresh optimizer.
 pub fn beginning(experiment: &Experiment) -> Result<Run<Network>> {
-    let config = Networks::of(experiment)?.start(&method::named(&experiment.method, &experiment.methods)?)?;
+    let method = method::named(&experiment.method, &experiment.methods)?;
     let device = device::named(&experiment.device)?;
-    let network = config.init(init_seed(experiment), &device)?;
+    let network = Networks::of(experiment)?.start(&method)?.init(init_seed(experiment), &device)?;
+    let network = experiment.network.filled(network, matches!(method, Method::Big))?;
     Ok(Run::new(network, experiment.optimizer.init(&device)))
 }
 

@@ -23,8 +23,12 @@ pub mod output;
 pub mod policy;
 pub mod program;
 pub mod progress;
+pub mod pytorch;
 pub mod report;
+
+pub mod seed_network;
 pub mod starter;
 pub mod statistics;
 pub mod table;
 pub mod trained;
+pub mod weights;

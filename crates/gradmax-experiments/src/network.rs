@@ -239,6 +239,16 @@ pub enum Network {
     WideResNet(WideResNet),
 }
 
+impl Network {
+    /// The weights as a record of the module inside: of an `Mlp`, a `ConvNet` or a `WideResNet`.
+    ///
+    /// # Errors
+    /// If Burn cannot write it.
+    pub fn record(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(on_each!(self, Self, network => network.clone().into_record().into_bytes()?.to_vec()))
+    }
+}
+
 impl Growable for Network {
     type Input = Tensor<4>;
     type Output = Tensor<2>;

@@ -1,5 +1,6 @@
 //! Networks as ONNX models, which other programs run.
 
+use crate::data::{Answers, Scale};
 use gradmax::networks::{Array, GraphNode, NetworkGraph, Operation, Value};
 use gradmax::site::Activation;
 use onnx_rs::ast::{
@@ -15,20 +16,37 @@ const FORMAT: i64 = 9;
 pub const INPUT: &str = "input";
 const OUTPUT: &str = "output";
 
-/// The model of a network, for any number of examples; with entries for its list of properties.
-pub fn model(graph: &NetworkGraph, properties: &[(&str, String)]) -> Vec<u8> {
+/// What is put around a network, so that its model reads data as it is and gives answers.
+pub struct Ends<'a> {
+    /// How each feature or channel is standardised.
+    pub inputs: &'a [Scale],
+    /// What the outputs mean.
+    pub answers: &'a Answers,
+}
+
+/// The model of a network, for any number of examples; with what is to be around it, if anything, and entries for its
+/// list of properties.
+pub fn model(graph: &NetworkGraph, ends: Option<&Ends<'_>>, properties: &[(&str, String)]) -> Vec<u8> {
     let mut parts = Parts::default();
     let mut results: Vec<String> = Vec::new();
+    let input = match ends {
+        Some(ends) => parts.standardised(ends.inputs, graph.input.len()),
+        None => INPUT.into(),
+    };
     for node in &graph.nodes {
         let reads = node.reads.iter().map(|read| match read {
-            Value::Input => INPUT.to_string(),
+            Value::Input => input.clone(),
             Value::Node(index) => results[*index].clone(),
         });
         let result = parts.node(node, reads.collect());
         results.push(result);
     }
+    let last = results.last().cloned().unwrap_or(input);
+    let last = match ends {
+        Some(ends) => parts.answered(ends.answers, last),
+        None => last,
+    };
     // The last result has the name of the output.
-    let last = results.last().cloned().unwrap_or_else(|| INPUT.into());
     parts.operation(OpType::Identity, "network.output", vec![last], vec![OUTPUT.into()], Vec::new());
     parts.encoded(graph, properties)
 }
@@ -93,8 +111,13 @@ impl Parts {
 
     /// A weight, whose name comes back.
     fn weight(&mut self, name: String, array: &Array) -> String {
-        let shape = array.shape.iter().map(|length| *length as i64).collect();
-        let bytes = array.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(name, &array.shape, &array.values)
+    }
+
+    /// Entries of this shape, whose name comes back.
+    fn constant(&mut self, name: String, shape: &[usize], values: &[f32]) -> String {
+        let shape = shape.iter().map(|length| *length as i64).collect();
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.weights.push(Weight { name: name.clone(), shape, values: Entries::Floats(bytes) });
         name
     }
@@ -141,6 +164,33 @@ impl Parts {
         }
     }
 
+    /// The input, of this rank, standardised feature by feature, or channel by channel.
+    fn standardised(&mut self, scales: &[Scale], rank: usize) -> String {
+        // So that factors meet the first axis of an example.
+        let shape = std::iter::once(scales.len()).chain(std::iter::repeat_n(1, rank - 1)).collect::<Vec<_>>();
+        let [means, deviations] = columns(scales);
+        let mean = self.constant("data.mean".into(), &shape, &means);
+        let deviation = self.constant("data.deviation".into(), &shape, &deviations);
+        let centred = self.simple(OpType::Sub, "data.centred", vec![INPUT.into(), mean], Vec::new());
+        self.simple(OpType::Div, "data.standardised", vec![centred, deviation], Vec::new())
+    }
+
+    /// Probabilities of classes, or values in their own units.
+    fn answered(&mut self, answers: &Answers, output: String) -> String {
+        match answers {
+            Answers::Classes(_) => {
+                self.simple(OpType::Softmax, "data.probabilities", vec![output], vec![("axis", Given::Whole(1))])
+            }
+            Answers::Values(quantities) => {
+                let [means, deviations] = columns(&quantities.iter().map(|of| of.scale).collect::<Vec<_>>());
+                let deviation = self.constant("data.output_deviation".into(), &[deviations.len()], &deviations);
+                let mean = self.constant("data.output_mean".into(), &[means.len()], &means);
+                let scaled = self.simple(OpType::Mul, "data.scaled", vec![output, deviation], Vec::new());
+                self.simple(OpType::Add, "data.values", vec![scaled, mean], Vec::new())
+            }
+        }
+    }
+
     fn activation(&mut self, activation: Activation, name: &str, mut reads: Vec<String>) -> String {
         let (kind, attributes) = match activation {
             Activation::Identity => (OpType::Identity, Vec::new()),
@@ -172,22 +222,19 @@ impl Parts {
         epsilon: f64,
     ) -> String {
         let input = reads[0].clone();
-        let ones = Array { shape: vec![groups], values: vec![1.0; groups] };
-        let zeros = Array { shape: vec![groups], values: vec![0.0; groups] };
         let grouped = self.whole(format!("{name}.grouped"), vec![0, groups as i64, -1]);
         reads.push(grouped);
         let grouped = self.simple(OpType::Reshape, &format!("{name}.group"), reads, Vec::new());
-        let scale = self.weight(format!("{name}.ones"), &ones);
-        let shift = self.weight(format!("{name}.zeros"), &zeros);
+        let scale = self.constant(format!("{name}.ones"), &[groups], &vec![1.0; groups]);
+        let shift = self.constant(format!("{name}.zeros"), &[groups], &vec![0.0; groups]);
         let attributes = vec![("epsilon", Given::Number(epsilon as f32))];
         let inside = format!("{name}.inside");
         let normal = self.simple(OpType::InstanceNormalization, &inside, vec![grouped, scale, shift], attributes);
         let shape = self.simple(OpType::Shape, &format!("{name}.shape"), vec![input], Vec::new());
         let back = self.simple(OpType::Reshape, &format!("{name}.back"), vec![normal, shape], Vec::new());
         // For maps, `[channels, 1, 1]`: so that factors meet the second axis.
-        let by_channel = |array: &Array| Array { shape: vec![array.values.len(), 1, 1], values: array.values.clone() };
-        let gamma = self.weight(format!("{name}.weight"), &by_channel(gamma));
-        let beta = self.weight(format!("{name}.bias"), &by_channel(beta));
+        let gamma = self.constant(format!("{name}.weight"), &[gamma.values.len(), 1, 1], &gamma.values);
+        let beta = self.constant(format!("{name}.bias"), &[beta.values.len(), 1, 1], &beta.values);
         let scaled = self.simple(OpType::Mul, &format!("{name}.scaled"), vec![back, gamma], Vec::new());
         self.simple(OpType::Add, name, vec![scaled, beta], Vec::new())
     }
@@ -255,6 +302,12 @@ impl Weight {
     }
 }
 
+/// Means, and deviations.
+fn columns(scales: &[Scale]) -> [Vec<f32>; 2] {
+    let of = |of: fn(&Scale) -> f64| scales.iter().map(|scale| of(scale) as f32).collect();
+    [of(|scale| scale.mean), of(|scale| scale.deviation)]
+}
+
 fn wholes(values: &[usize]) -> Given {
     Given::Wholes(values.iter().map(|value| *value as i64).collect())
 }
@@ -298,7 +351,9 @@ mod tests {
     fn every_name_is_given_once_and_before_it_is_read() {
         let config = WideResNetConfig { norm: NormKind::Group(4), ..WideResNetConfig::new(10, 1, 0.5) };
         let graph = config.init(Seed::new(0), &Device::flex()).unwrap().graph();
-        let bytes = model(&graph, &[("method", "gradmax".into())]);
+        let answers = Answers::Classes(Vec::new());
+        let ends = Ends { inputs: &[Scale::NONE; 3], answers: &answers };
+        let bytes = model(&graph, Some(&ends), &[("method", "gradmax".into())]);
         let model = onnx_rs::parse(&bytes).unwrap();
         let graph = model.graph.unwrap();
         let names = graph.node.iter().map(|node| node.name).collect::<BTreeSet<_>>();

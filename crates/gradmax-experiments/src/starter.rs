@@ -45,7 +45,7 @@ fn for_table(file: &Path, target: Option<&str>, out: &Path) -> Result<String> {
     let (about, answers) = (source.describe()?.replace(char::is_control, " "), source.answers()?);
     let task = match answers {
         Answers::Classes(_) => "classification",
-        Answers::Values { .. } => "regression",
+        Answers::Values(_) => "regression",
     };
     let train = source.examples();
     let batch = (train / 20).next_power_of_two().clamp(8, 128);

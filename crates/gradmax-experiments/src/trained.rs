@@ -118,6 +118,14 @@ impl Trained {
         self.network.graph()
     }
 
+    /// The network as Burn's record of the module inside.
+    ///
+    /// # Errors
+    /// If Burn cannot write it.
+    pub fn record(&self) -> Result<Vec<u8>> {
+        Ok(self.network.record()?)
+    }
+
     /// The width of every site.
     pub fn widths(&self) -> &[(String, usize)] {
         &self.widths
@@ -150,8 +158,10 @@ impl Trained {
                 let rows = rows(activation::softmax(output, 1));
                 rows.into_iter().map(|probabilities| most_probable(classes, probabilities)).collect()
             }
-            Answers::Values { mean, deviation, .. } => {
-                let values = |row: Vec<f64>| row.into_iter().map(|value| value * deviation + mean).collect();
+            Answers::Values(quantities) => {
+                let values = |row: Vec<f64>| {
+                    row.into_iter().zip(quantities).map(|(value, of)| of.scale.restored(value)).collect()
+                };
                 rows(output).into_iter().map(|row| Answer::Values { values: values(row) }).collect()
             }
         }
@@ -164,7 +174,7 @@ impl Trained {
     pub fn evaluate(&self, examples: &AnyExamples) -> Result<Scores> {
         let task = match &self.answers {
             Answers::Classes(_) => Supervised::Classification,
-            Answers::Values { .. } => Supervised::Regression,
+            Answers::Values(_) => Supervised::Regression,
         };
         let (mut sums, mut tally) = (gradmax::training::Tally::default(), Tally::new(&self.answers));
         let indices = (0..examples.count()).collect::<Vec<_>>();
@@ -210,7 +220,7 @@ impl Tally {
     fn new(answers: &Answers) -> Self {
         let (classes, values) = match answers {
             Answers::Classes(classes) => (classes.len(), 0),
-            Answers::Values { names, .. } => (0, names.len()),
+            Answers::Values(quantities) => (0, quantities.len()),
         };
         Self { examples: 0, confusion: vec![vec![0; classes]; classes], sums: vec![[0.0; 3]; values] }
     }
@@ -244,13 +254,15 @@ impl Tally {
                 let accuracy = right as f64 / count;
                 ScoresOf::Classes { accuracy, classes: classes.clone(), confusion: self.confusion }
             }
-            Answers::Values { deviation, .. } => {
+            Answers::Values(quantities) => {
                 // Targets are standardised, so that the difference of these sums keeps its digits.
                 let variance = |[_, sum, squares]: [f64; 3]| squares / count - (sum / count).powi(2);
                 let error = |[error, ..]: [f64; 3]| error / count;
                 let explained = |sums| (variance(sums) > 1e-12).then(|| 1.0 - error(sums) / variance(sums));
+                let errors = self.sums.iter().zip(quantities);
+                let errors = errors.map(|(sums, of)| error(*sums).sqrt() * of.scale.deviation);
                 ScoresOf::Values {
-                    root_mean_squared_error: self.sums.iter().map(|sums| error(*sums).sqrt() * deviation).collect(),
+                    root_mean_squared_error: errors.collect(),
                     explained_variance: self.sums.iter().map(|sums| explained(*sums)).collect(),
                 }
             }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use gradmax::training::Split;
 
 use crate::args::{Evaluate, Examples};
-use gradmax_experiments::data::Answers;
+use gradmax_experiments::data::{Answers, Quantity};
 use gradmax_experiments::output::print_line;
 use gradmax_experiments::table::{grouped, markdown, significant};
 use gradmax_experiments::trained::{Scores, ScoresOf, Trained};
@@ -49,14 +49,14 @@ fn in_words(scores: &Scores, answers: &Answers, which: &str) -> String {
             format!("{counted}, accuracy {:.2} %\n\n{}", 100.0 * accuracy, class_tables(classes, confusion))
         }
         ScoresOf::Values { root_mean_squared_error, explained_variance } => {
-            let Answers::Values { names, .. } = answers else {
+            let Answers::Values(quantities) = answers else {
                 return counted;
             };
-            let row = |(name, (error, explained)): (&String, (&f64, &Option<f64>))| {
+            let row = |(of, (error, explained)): (&Quantity, (&f64, &Option<f64>))| {
                 let explained = explained.map_or("-".into(), |share| format!("{:.2} %", 100.0 * share));
-                vec![name.clone(), significant(*error), explained]
+                vec![of.name.clone(), significant(*error), explained]
             };
-            let rows = names.iter().zip(root_mean_squared_error.iter().zip(explained_variance)).map(row);
+            let rows = quantities.iter().zip(root_mean_squared_error.iter().zip(explained_variance)).map(row);
             let header = ["output", "root mean squared error", "variance explained"];
             format!("{counted}\n\n{}", markdown(&header, &rows.collect::<Vec<_>>()))
         }

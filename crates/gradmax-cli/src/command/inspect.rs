@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::args::Inspect;
 use gradmax_experiments::config::Experiment;
 use gradmax_experiments::device;
-use gradmax_experiments::experiment::{Networks, never_grows, widened};
+use gradmax_experiments::experiment::{Networks, located, never_grows, widened};
 use gradmax_experiments::folder::RunFolder;
 use gradmax_experiments::method::{self, Method};
 use gradmax_experiments::network::Shape;
@@ -45,7 +45,7 @@ pub fn inspect(arguments: Inspect) -> Result<()> {
     let folder = arguments.subject.is_dir().then(|| RunFolder::at(&arguments.subject));
     let experiment = match &folder {
         Some(folder) => folder.read_experiment()?,
-        None => Experiment::read(&arguments.subject, &arguments.set)?,
+        None => located(Experiment::read(&arguments.subject, &arguments.set)?)?,
     };
     let networks = Networks::of(&experiment)?;
     let target = networks.target.clone();

@@ -34,7 +34,7 @@ pub fn predict(arguments: Predict) -> Result<()> {
 fn header(answers: &Answers) -> Vec<String> {
     let columns = match answers {
         Answers::Classes(_) => vec!["class".into(), "probability".into()],
-        Answers::Values { names, .. } => names.clone(),
+        Answers::Values(quantities) => quantities.iter().map(|of| of.name.clone()).collect(),
     };
     ["file".to_string(), "row".into()].into_iter().chain(columns).collect()
 }
@@ -67,10 +67,11 @@ fn object(file: &Path, row: &str, answer: Answer, answers: &Answers) -> Value {
             object.insert("probability".into(), json!(probability));
             object.insert("probabilities".into(), Value::Object(named(classes, probabilities)));
         }
-        (Answer::Values { values }, Answers::Values { names, .. }) => {
-            object.insert("values".into(), Value::Object(named(names, values)));
+        (Answer::Values { values }, Answers::Values(quantities)) => {
+            let names = quantities.iter().map(|of| of.name.clone()).collect::<Vec<_>>();
+            object.insert("values".into(), Value::Object(named(&names, values)));
         }
-        (Answer::Class { .. }, Answers::Values { .. }) | (Answer::Values { .. }, Answers::Classes(_)) => {}
+        (Answer::Class { .. }, Answers::Values(_)) | (Answer::Values { .. }, Answers::Classes(_)) => {}
     }
     Value::Object(object)
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::encoding::{Encoding, Scan, Task};
 use self::rows::{Column, Rows};
 use super::held_out::HeldOut;
+use super::scale::Scale;
 use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Half, Inputs};
 use crate::failure::misuse;
 
@@ -236,6 +237,10 @@ impl DataSource for CsvTable {
         Ok(self.found()?.encoding.answers())
     }
 
+    fn input_scales(&self) -> Result<Option<Vec<Scale>>> {
+        Ok(Some(self.found()?.encoding.scales()))
+    }
+
     fn inputs(&self, file: &Path, device: &Device) -> Result<Inputs> {
         let encoding = &self.found()?.encoding;
         let rows = self.rows(file)?;
@@ -282,6 +287,8 @@ pub mod fuzzed {
 mod tests {
     use gradmax::training::Examples;
 
+    use super::super::source::Quantity;
+
     use super::*;
 
     fn table(name: &str, contents: &str, options: &str) -> CsvTable {
@@ -327,10 +334,11 @@ mod tests {
     fn a_target_of_many_numbers_is_a_value_in_its_own_units() {
         let contents = (0..40).map(|i| format!("{i},{}\n", 2.5 * f64::from(i))).collect::<String>();
         let table = table("values", &contents, ALL);
-        let Answers::Values { names, mean, deviation } = table.answers().unwrap() else { panic!("it is a number") };
-        assert_eq!((names, mean), (vec!["column 2".to_string()], 2.5 * 19.5));
+        let Answers::Values(quantities) = table.answers().unwrap() else { panic!("it is a number") };
+        let Quantity { name, scale } = &quantities[0];
+        assert_eq!((name.as_str(), scale.mean), ("column 2", 2.5 * 19.5));
         let (inputs, target) = rows(&table)[7].clone();
-        assert!((f64::from(target) * deviation + mean - 17.5).abs() < 1e-4 && (inputs[0] - target).abs() < 1e-6);
+        assert!((scale.restored(f64::from(target)) - 17.5).abs() < 1e-4 && (inputs[0] - target).abs() < 1e-6);
     }
 
     #[test]
@@ -345,7 +353,7 @@ mod tests {
         let contents = [10, 2, 10, 2, 1].map(|class| format!("{class}.5,{class}\n")).concat();
         let classes = |options: &str| table("few", &contents, &format!("{ALL}{options}")).answers().unwrap();
         assert_eq!(classes(""), Answers::Classes(vec!["1".into(), "2".into(), "10".into()]));
-        assert!(matches!(classes("task = \"regression\""), Answers::Values { .. }));
+        assert!(matches!(classes("task = \"regression\""), Answers::Values(_)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +20,8 @@ use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 
 use self::decode::decode;
+use super::images::Size;
+use super::scale::Scale;
 use super::source::{AnyExamples, Answers, DataSet, DataShape, DataSource, Inputs, SharedExamples};
 use crate::failure::{caught, misuse};
 use crate::output;
@@ -39,6 +41,9 @@ pub struct ImageFolder {
     /// Whether images that cannot be read are passed over, in place of ending the run.
     #[serde(default)]
     skip_damaged: bool,
+    /// The names of the classes, as the run found them.
+    #[serde(skip)]
+    names: Arc<OnceLock<Vec<String>>>,
 }
 
 fn default_side() -> usize {
@@ -47,6 +52,17 @@ fn default_side() -> usize {
 
 const IMAGENET_CLASSES: usize = 1000;
 const IMAGENET_TRAINING: usize = 1_281_167;
+
+impl ImageFolder {
+    /// The names of the classes: what a run has kept, or those of the class folders.
+    fn class_names(&self) -> Result<Vec<String>> {
+        if let Some(names) = self.names.get() {
+            return Ok(names.clone());
+        }
+        let names = names(&self.dir.join("train"), true)?;
+        Ok(names.iter().map(|name| name.to_string_lossy().into_owned()).collect())
+    }
+}
 
 impl DataSource for ImageFolder {
     /// What the folder says, or ImageNet's sizes if it is not there yet; see [`assumption`](Self::assumption).
@@ -99,8 +115,7 @@ impl DataSource for ImageFolder {
     }
 
     fn answers(&self) -> Result<Answers> {
-        let names = names(&self.dir.join("train"), true)?;
-        Ok(Answers::Classes(names.iter().map(|name| name.to_string_lossy().into_owned()).collect()))
+        self.class_names().map(Answers::Classes)
     }
 
     fn locate(&mut self) -> Result<()> {
@@ -110,9 +125,20 @@ impl DataSource for ImageFolder {
 
     /// An image, as evaluation looks at it.
     fn inputs(&self, file: &Path, device: &Device) -> Result<Inputs> {
-        let pixels = decode(file, self.size, None).with_context(|| format!("cannot read the image {}", file.display()))?;
-        let data = TensorData::new(by_channel(&pixels).collect(), [1, 3, self.size, self.size]);
-        Ok(Inputs { names: vec!["1".into()], tensor: Tensor::from_data(data, device) })
+        image(file, [3, self.size, self.size], device)
+    }
+
+    fn input_scales(&self) -> Result<Option<Vec<Scale>>> {
+        Ok(Some(vec![Scale { mean: 0.0, deviation: 255.0 }; 3]))
+    }
+
+    fn kept(&self) -> Result<Option<serde_json::Value>> {
+        Ok(Some(serde_json::to_value(self.class_names()?)?))
+    }
+
+    fn restore(&mut self, kept: serde_json::Value) -> Result<()> {
+        self.names = Arc::new(OnceLock::from(serde_json::from_value::<Vec<String>>(kept)?));
+        Ok(())
     }
 
     fn assumption(&self) -> Option<String> {
@@ -397,6 +423,22 @@ impl FolderExamples {
 fn by_channel(pixels: &[u8]) -> impl Iterator<Item = f32> {
     let channel = |channel: usize| pixels[channel..].iter().step_by(3);
     (0..3).flat_map(channel).map(|byte| f32::from(*byte) / 255.0)
+}
+
+/// An image as evaluation looks at it: its middle, brought to this size; in grey if there is one channel.
+pub fn image(file: &Path, [channels, height, width]: Size, device: &Device) -> Result<Inputs> {
+    let cannot = || format!("cannot read the image {}", file.display());
+    if height != width {
+        bail!("networks for images that are not square read no others");
+    }
+    let pixels = decode(file, height, None).with_context(cannot)?;
+    let values = match channels {
+        // Luma (ITU-R BT.601).
+        1 => pixels.chunks(3).map(|rgb| (0.299 * f32::from(rgb[0]) + 0.587 * f32::from(rgb[1]) + 0.114 * f32::from(rgb[2])) / 255.0).collect(),
+        _ => by_channel(&pixels).collect::<Vec<_>>(),
+    };
+    let data = TensorData::new(values, [1, channels, height, width]);
+    Ok(Inputs { names: vec!["1".into()], tensor: Tensor::from_data(data, device) })
 }
 
 fn threads() -> ThreadPool {

@@ -12,8 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use toml::Table;
 
 use super::images::{Augmentation, ImageExamples, Images, Size};
-use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource};
-use super::{absolute, cifar};
+use super::scale::Scale;
+use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Inputs};
+use super::{absolute, cifar, image_folder};
+use crate::config::section;
 use crate::failure::misuse;
 
 /// A set of images that is held in memory: which one it is, and how it is looked at.
@@ -57,8 +59,8 @@ impl<'de, S: Set + DeserializeOwned> Deserialize<'de> for ImageSet<S> {
             let known = known.join("`, `");
             return Err(D::Error::custom(format!("unknown field `{unknown}`, expected one of `{known}`")));
         }
-        let set = options.clone().try_into::<S>().map_err(|error| D::Error::custom(error.message()))?;
-        let options = options.try_into().map_err(|error| D::Error::custom(error.message()))?;
+        let set = section::<S>(&options).map_err(D::Error::custom)?;
+        let options = section(&options).map_err(D::Error::custom)?;
         Ok(Self { set, options })
     }
 }
@@ -164,6 +166,21 @@ impl<S: Set> DataSource for ImageSet<S> {
 
     fn answers(&self) -> Result<Answers> {
         Ok(Answers::Classes((0..self.set.files().classes()).map(|class| class.to_string()).collect()))
+    }
+
+    fn input_scales(&self) -> Result<Option<Vec<Scale>>> {
+        let scale = Scale { mean: 0.0, deviation: f64::from(self.set.files().white()) };
+        Ok(Some(vec![scale; self.size()[0]]))
+    }
+
+    fn inputs(&self, file: &Path, device: &Device) -> Result<Inputs> {
+        image_folder::image(file, self.size(), device)
+    }
+
+    fn other(&self, dir: &Path, device: &Device) -> Result<AnyExamples> {
+        let files = self.set.files();
+        let [_, test] = files.read(Some(dir))?;
+        Ok(Box::new(ImageExamples::new(test, files.white(), self.size(), Augmentation::default(), device)))
     }
 
     fn locate(&mut self) -> Result<()> {

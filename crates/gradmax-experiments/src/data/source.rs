@@ -10,6 +10,7 @@ use gradmax::training::{Examples, InMemory, Split, Supervised, Target};
 
 use super::held_out::{HeldOut, Subset};
 use super::images::Size;
+use super::scale::Scale;
 use crate::failure::misuse;
 
 /// A data set with its options, as `[data]` of a configuration names it.
@@ -96,6 +97,14 @@ pub trait DataSource: Debug + Send + Sync {
     /// If the data is needed to tell, and cannot be read.
     fn answers(&self) -> Result<Answers>;
 
+    /// How what a network reads is standardised: each feature, or each channel of images. None if it is read as it is.
+    ///
+    /// # Errors
+    /// As [`answers`](Self::answers).
+    fn input_scales(&self) -> Result<Option<Vec<Scale>>> {
+        Ok(None)
+    }
+
     /// What a network reads of a file that is not part of the data.
     ///
     /// # Errors
@@ -141,15 +150,17 @@ pub struct DataShape {
 pub enum Answers {
     /// The names of the classes, whose probabilities are the softmax of the outputs.
     Classes(Vec<String>),
-    /// Values, as outputs times a deviation, plus a mean.
-    Values {
-        /// Their names.
-        names: Vec<String>,
-        /// What is added.
-        mean: f64,
-        /// What outputs are multiplied by.
-        deviation: f64,
-    },
+    /// Values, each a standardised output.
+    Values(Vec<Quantity>),
+}
+
+/// A value that a network answers with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quantity {
+    /// What it is called.
+    pub name: String,
+    /// How it is standardised.
+    pub scale: Scale,
 }
 
 /// What a network reads, and what each example is called.

@@ -11,17 +11,15 @@ use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::images::Size;
-use super::source::{Answers, DataSet};
+use super::scale::Scale;
+use super::source::{Answers, DataSet, Quantity};
 use crate::failure::misuse;
 use crate::network::{Network, Shape};
 
 /// What the outputs of a teacher mean: values without names, as they are.
 pub fn answers(outputs: usize) -> Answers {
-    Answers::Values {
-        names: (1..=outputs).map(|output| format!("output {output}")).collect(),
-        mean: 0.0,
-        deviation: 1.0,
-    }
+    let quantity = |output| Quantity { name: format!("output {output}"), scale: Scale::NONE };
+    Answers::Values((1..=outputs).map(quantity).collect())
 }
 
 /// Examples that a teacher answers: a network of this shape with weights from `U[-1, 1]` and inputs that are standard

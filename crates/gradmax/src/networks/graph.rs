@@ -1,5 +1,6 @@
 //! A network as a list of operations with their weights, from which other programs can rebuild it.
 
+use burn::module::{Module, ModuleVisitor, Param, ParamId, RunningState};
 use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, PaddingConfig2d};
 use burn::tensor::Tensor;
@@ -36,13 +37,17 @@ pub enum Value {
     Node(usize),
 }
 
-/// Entries in row-major order.
+/// The entries of a parameter or of a running statistic, in row-major order, as PyTorch lays them out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
     /// The shape.
     pub shape: Vec<usize>,
     /// The entries.
     pub values: Vec<f32>,
+    /// The parameter of the network.
+    pub parameter: ParamId,
+    /// Whether the parameter has the two axes the other way round: Burn's dense weights.
+    pub transposed: bool,
 }
 
 /// What a node does with examples, in evaluation mode.
@@ -115,6 +120,32 @@ pub enum Operation {
     Add,
 }
 
+impl NetworkGraph {
+    /// All weights and running statistics, by the names that PyTorch would give them: the node's, and what they are in
+    /// it.
+    pub fn weights(&self) -> Vec<(String, &Array)> {
+        let of_node = self.nodes.iter().flat_map(|node| node.operation.weights().into_iter().map(move |of| (node, of)));
+        of_node.map(|(node, (what, array))| (format!("{}.{what}", node.name), array)).collect()
+    }
+}
+
+impl Operation {
+    /// Weights and running statistics, by PyTorch's names.
+    pub fn weights(&self) -> Vec<(&'static str, &Array)> {
+        match self {
+            Self::Dense { weight, bias } | Self::Conv { weight, bias, .. } => {
+                let bias = bias.as_ref().map(|bias| ("bias", bias));
+                std::iter::once(("weight", weight)).chain(bias).collect()
+            }
+            Self::BatchNorm { gamma, beta, mean, variance, .. } => {
+                vec![("weight", gamma), ("bias", beta), ("running_mean", mean), ("running_var", variance)]
+            }
+            Self::GroupNorm { gamma, beta, .. } => vec![("weight", gamma), ("bias", beta)],
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A graph while it is put together.
 pub(super) struct GraphBuilder {
     graph: NetworkGraph,
@@ -150,8 +181,9 @@ impl GraphBuilder {
     }
 
     pub(super) fn dense(&mut self, name: &str, linear: &Linear, read: Value) -> Value {
-        let weight = array(linear.weight.val().transpose());
-        let bias = linear.bias.as_ref().map(|bias| array(bias.val()));
+        let weight = array(linear.weight.id, linear.weight.val().transpose());
+        let weight = Array { transposed: true, ..weight };
+        let bias = linear.bias.as_ref().map(of_parameter);
         self.add(name, Operation::Dense { weight, bias }, &[read])
     }
 
@@ -161,7 +193,7 @@ impl GraphBuilder {
             // The networks here state their padding.
             PaddingConfig2d::Valid | PaddingConfig2d::Same => [0; 4],
         };
-        let (weight, bias) = (array(conv.weight.val()), conv.bias.as_ref().map(|bias| array(bias.val())));
+        let (weight, bias) = (of_parameter(&conv.weight), conv.bias.as_ref().map(of_parameter));
         let (stride, dilation, groups) = (conv.stride, conv.dilation, conv.groups);
         self.add(name, Operation::Conv { weight, bias, stride, padding, dilation, groups }, &[read])
     }
@@ -169,8 +201,8 @@ impl GraphBuilder {
     pub(super) fn depthwise(&mut self, name: &str, conv: &DepthwiseConv2d, read: Value) -> Value {
         let [vertical, horizontal] = conv.padding;
         let operation = Operation::Conv {
-            weight: array(conv.weight.val()),
-            bias: conv.bias.as_ref().map(|bias| array(bias.val())),
+            weight: of_parameter(&conv.weight),
+            bias: conv.bias.as_ref().map(of_parameter),
             stride: conv.stride,
             padding: [vertical, horizontal, vertical, horizontal],
             dilation: conv.dilation,
@@ -182,16 +214,16 @@ impl GraphBuilder {
     pub(super) fn norm(&mut self, name: &str, norm: &Norm, read: Value) -> Value {
         let operation = match norm {
             Norm::Batch(norm) => Operation::BatchNorm {
-                gamma: array(norm.gamma.val()),
-                beta: array(norm.beta.val()),
-                mean: array(norm.running_mean.value_sync()),
-                variance: array(norm.running_var.value_sync()),
+                gamma: of_parameter(&norm.gamma),
+                beta: of_parameter(&norm.beta),
+                mean: array(id_of(&norm.running_mean), norm.running_mean.value_sync()),
+                variance: array(id_of(&norm.running_var), norm.running_var.value_sync()),
                 epsilon: norm.epsilon,
             },
             Norm::Group(norm) => Operation::GroupNorm {
                 groups: norm.channels() / norm.group_size,
-                gamma: array(norm.gamma.val()),
-                beta: array(norm.beta.val()),
+                gamma: of_parameter(&norm.gamma),
+                beta: of_parameter(&norm.beta),
                 epsilon: norm.epsilon,
             },
         };
@@ -199,7 +231,24 @@ impl GraphBuilder {
     }
 }
 
-fn array<const D: usize>(tensor: Tensor<D>) -> Array {
+/// The id of a running statistic, which it shows to visitors only.
+fn id_of<const D: usize>(state: &RunningState<Tensor<D>>) -> ParamId {
+    struct Id(Option<ParamId>);
+    impl ModuleVisitor for Id {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 = Some(param.id);
+        }
+    }
+    let mut id = Id(None);
+    state.visit(&mut id);
+    id.0.expect("a running statistic is a tensor of floats")
+}
+
+fn of_parameter<const D: usize>(parameter: &Param<Tensor<D>>) -> Array {
+    array(parameter.id, parameter.val())
+}
+
+fn array<const D: usize>(parameter: ParamId, tensor: Tensor<D>) -> Array {
     let shape = tensor.dims().to_vec();
-    Array { shape, values: tensor.into_data().iter::<f32>().collect() }
+    Array { shape, values: tensor.into_data().iter::<f32>().collect(), parameter, transposed: false }
 }

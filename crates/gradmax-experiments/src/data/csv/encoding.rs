@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use super::super::source::Answers;
+use super::super::scale::{Moments, Scale};
+use super::super::source::{Answers, Quantity};
 use super::rows::{Column, Fields, Rows};
 use crate::failure::misuse;
 
@@ -39,7 +40,11 @@ struct Input {
 enum Kind {
     /// A number, less the mean of the training rows and divided by their standard deviation. A missing one counts as
     /// the mean; where training rows miss some, a second input is 1 for those.
-    Number { mean: f64, deviation: f64, misses: bool },
+    Number {
+        #[serde(flatten)]
+        scale: Scale,
+        misses: bool,
+    },
     /// An input for each value that training rows have, which is 1 for that value; all are 0 for others. Missing is a
     /// value if training rows miss some.
     Category { values: Vec<String> },
@@ -58,7 +63,7 @@ enum TargetKind {
     /// Its values, in order; a class is the index of one.
     Classes(Vec<String>),
     /// A number, standardised as inputs are.
-    Number { mean: f64, deviation: f64 },
+    Number(Scale),
 }
 
 /// Where the columns of an encoding lie in a file.
@@ -84,14 +89,14 @@ impl Encoding {
     pub fn outputs(&self) -> usize {
         match &self.target.kind {
             TargetKind::Classes(values) => values.len(),
-            TargetKind::Number { .. } => 1,
+            TargetKind::Number(_) => 1,
         }
     }
 
     pub fn task(&self) -> Task {
         match &self.target.kind {
             TargetKind::Classes(_) => Task::Classification,
-            TargetKind::Number { .. } => Task::Regression,
+            TargetKind::Number(_) => Task::Regression,
         }
     }
 
@@ -99,10 +104,21 @@ impl Encoding {
     pub fn answers(&self) -> Answers {
         match &self.target.kind {
             TargetKind::Classes(values) => Answers::Classes(values.clone()),
-            TargetKind::Number { mean, deviation } => {
-                Answers::Values { names: vec![self.target.column.clone()], mean: *mean, deviation: *deviation }
+            TargetKind::Number(scale) => {
+                Answers::Values(vec![Quantity { name: self.target.column.clone(), scale: *scale }])
             }
         }
+    }
+
+    /// How each input is standardised; those that stand for a category, or for a missing number, are not.
+    pub fn scales(&self) -> Vec<Scale> {
+        let of = |input: &Input| match &input.kind {
+            Kind::Number { scale, misses } => {
+                std::iter::once(*scale).chain(misses.then_some(Scale::NONE)).collect::<Vec<_>>()
+            }
+            Kind::Category { values } => vec![Scale::NONE; values.len()],
+        };
+        self.inputs.iter().flat_map(of).collect()
     }
 
     /// Where its columns lie in a file, which may lack the target if that is not asked for.
@@ -118,9 +134,9 @@ impl Encoding {
         for (input, place) in self.inputs.iter().zip(&places.inputs) {
             let field = fields.get(*place);
             match &input.kind {
-                Kind::Number { mean, deviation, misses } => {
+                Kind::Number { scale, misses } => {
                     let value = field.map(|field| number(field, fields, &input.column)).transpose()?;
-                    into.push(value.map_or(0.0, |value| ((value - mean) / deviation) as f32));
+                    into.push(value.map_or(0.0, |value| scale.standardised(value) as f32));
                     into.extend(misses.then(|| f32::from(u8::from(value.is_none()))));
                 }
                 Kind::Category { values } => {
@@ -137,7 +153,7 @@ impl Encoding {
         let column = &self.target.column;
         let field = known_target(fields, places.target, column)?;
         match &self.target.kind {
-            TargetKind::Number { mean, deviation } => Ok(((number(field, fields, column)? - mean) / deviation) as f32),
+            TargetKind::Number(scale) => Ok(scale.standardised(number(field, fields, column)?) as f32),
             TargetKind::Classes(values) => match values.iter().position(|value| value == field) {
                 Some(class) => Ok(class as f32),
                 None => Err(at(fields, column, format!("no training row has the class `{field}`"))),
@@ -150,7 +166,7 @@ impl Encoding {
         let categories = self.inputs.iter().filter(|input| matches!(input.kind, Kind::Category { .. })).count();
         let learned = match &self.target.kind {
             TargetKind::Classes(values) => format!("{} classes of `{}`", values.len(), self.target.column),
-            TargetKind::Number { .. } => format!("the number `{}`", self.target.column),
+            TargetKind::Number(_) => format!("the number `{}`", self.target.column),
         };
         format!(
             "{} columns of numbers and {categories} of categories make {} inputs, from which {learned} are learned",
@@ -207,9 +223,8 @@ struct Seen {
     other: Option<(u64, String)>,
     /// Whether all numbers are whole.
     whole: bool,
-    /// Of training rows: count, mean and sum of squared distances from it (Welford 1962), so that numbers far from
-    /// zero keep their digits.
-    moments: (f64, f64, f64),
+    /// Of the numbers of training rows.
+    moments: Moments,
     /// Of training rows: whether fields are missing, and the values; none if there are too many.
     misses: bool,
     values: Option<BTreeMap<String, usize>>,
@@ -234,7 +249,7 @@ impl Scan {
             others: 0,
             other: None,
             whole: true,
-            moments: (0.0, 0.0, 0.0),
+            moments: Moments::default(),
             misses: false,
             values: Some(BTreeMap::new()),
         };
@@ -288,11 +303,7 @@ impl Seen {
         }
         self.misses |= field.is_none();
         if let Some(value) = value {
-            let (count, mean, squares) = &mut self.moments;
-            *count += 1.0;
-            let distance = value - *mean;
-            *mean += distance / *count;
-            *squares += distance * (value - *mean);
+            self.moments.see(value);
         }
         if let Some(values) = &mut self.values {
             *values.entry(field.unwrap_or(MISSING).into()).or_default() += 1;
@@ -302,15 +313,12 @@ impl Seen {
         }
     }
 
-    /// Mean and standard deviation.
-    fn standard(&self, file: &str) -> Result<(f64, f64)> {
-        let (count, mean, squares) = self.moments;
-        let deviation = (squares / count.max(1.0)).sqrt();
-        if !mean.is_finite() || !deviation.is_finite() {
-            bail!("{file}: numbers of the column `{}` are too large to be standardised; mend them, or ignore it", self.name);
-        }
-        // A column that is the same in all rows tells nothing, and is left at 0.
-        Ok((mean, if deviation > 0.0 { deviation } else { 1.0 }))
+    /// By mean and standard deviation.
+    fn scale(&self, file: &str) -> Result<Scale> {
+        let name = &self.name;
+        let too_large =
+            || anyhow!("{file}: numbers of the column `{name}` are too large to be standardised; mend them, or ignore it");
+        self.moments.scale().ok_or_else(too_large)
     }
 
     /// Checks that a column is of numbers or of text: a stray word among numbers is a mistake, not a category.
@@ -334,10 +342,7 @@ impl Seen {
             self.check_pure(file)?;
         }
         let kind = match self.others > 0 || self.is_category {
-            false => {
-                let (mean, deviation) = self.standard(file)?;
-                Kind::Number { mean, deviation, misses: self.misses }
-            }
+            false => Kind::Number { scale: self.scale(file)?, misses: self.misses },
             true => Kind::Category { values: self.categories(file)? },
         };
         Ok(Some(Input { column: self.name, kind }))
@@ -367,8 +372,7 @@ impl Seen {
                 if let Some((line, text)) = &self.other {
                     bail!("{file}, line {line}, column `{}`: `{text}` is not a number", self.name);
                 }
-                let (mean, deviation) = self.standard(file)?;
-                TargetKind::Number { mean, deviation }
+                TargetKind::Number(self.scale(file)?)
             }
             Task::Classification => {
                 self.check_pure(file)?;
