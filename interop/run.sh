@@ -22,6 +22,8 @@ echo "Safetensors in PyTorch:"
 "$python" interop/compare_pytorch.py "$out"
 echo "What PyTorch saved, read back and grown:"
 "$built/examples/interop" import "$out"
+echo "A table of pandas', and its ONNX model with the data's treatment in it:"
+"$python" interop/compare_table.py "$out" "$built/gradmax"
 echo "Networks that PyTorch has trained on digits, grown by half:"
 seeds=5
 "$python" interop/digits.py "$out" "$seeds"

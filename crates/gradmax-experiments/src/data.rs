@@ -44,6 +44,7 @@ data_sets! {
     cifar: "cifar10" is ImageSet<cifar::Cifar10>, "cifar100" is ImageSet<cifar::Cifar100>;
     image_folder: "image_folder" is image_folder::ImageFolder;
     csv: "csv" is csv::CsvTable;
+    npy: "npy" is npy::Npy;
 }
 
 /// A data set that configurations can name, and what reads its options.
@@ -288,6 +289,7 @@ pub mod fuzzed {
     pub(crate) use super::csv::fuzzed::{read_table, tables};
     pub(crate) use super::idx::fuzzed::{idx_files, read_idx};
     pub(crate) use super::image_folder::fuzzed::{images, read_image};
+    pub(crate) use super::npy::fuzzed::{archives, read_archive};
 }
 
 #[cfg(test)]
@@ -296,8 +298,8 @@ mod tests {
 
     use super::*;
 
-    /// Options that a set cannot do without.
-    fn needed() -> Table {
+    /// Options that sets cannot do without.
+    fn needed(set: &str) -> Table {
         static TABLE: OnceLock<PathBuf> = OnceLock::new();
         let table = TABLE.get_or_init(|| {
             let table = std::env::temp_dir().join(format!("gradmax-table-{}.csv", std::process::id()));
@@ -309,15 +311,21 @@ mod tests {
             .parse::<Table>()
             .unwrap();
         needed.insert("file".into(), Value::try_from(table).unwrap());
+        if set == "npy" {
+            let archive = std::env::temp_dir().join(format!("gradmax-arrays-{}.npz", std::process::id()));
+            std::fs::write(&archive, &fuzzed::archives()[0]).unwrap();
+            for (option, array) in [("inputs", "x"), ("targets", "y")] {
+                needed.insert(option.into(), Value::String(format!("{}:{array}", archive.display())));
+            }
+        }
         needed
     }
 
     /// A configuration of every data set.
     fn of_every_set() -> Vec<DataConfig> {
-        let needed = needed();
         let with = |known: &Known, options: Table| DataConfig::new(known.name, options);
         let of = |known: &Known| {
-            let mut options = Table::new();
+            let (mut options, needed) = (Table::new(), needed(known.name));
             loop {
                 match with(known, options.clone()) {
                     Ok(config) => return config,

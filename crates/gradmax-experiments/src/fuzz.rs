@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use burn::tensor::Device;
 use gradmax::Seed;
-use gradmax::networks::{Architecture, MlpConfig};
+use gradmax::networks::{Architecture, Described, MlpConfig};
 use gradmax::site::Activation;
 use gradmax::training::{Run, checkpoint};
 use rand::RngExt;
@@ -16,6 +17,7 @@ use rand::rngs::ChaCha8Rng;
 use crate::config::Experiment;
 use crate::data::fuzzed;
 use crate::folder::RunFolder;
+use crate::weights::{Renames, Weights};
 
 /// Runs a reader on damaged inputs, and says how many there were.
 fn fuzz(name: &str, good: &[Vec<u8>], read: impl Fn(&[u8])) {
@@ -140,6 +142,29 @@ fn fuzz_cifar_archives() {
 fn fuzz_tables() {
     let file = folder("table").join("table.csv");
     fuzz("table", &fuzzed::tables(), |input| fuzzed::read_table(&file, input));
+}
+
+#[test]
+fn fuzz_arrays() {
+    let file = folder("arrays").join("arrays.npz");
+    fuzz("arrays", &fuzzed::archives(), |input| fuzzed::read_archive(&file, input));
+}
+
+#[test]
+fn fuzz_weights() {
+    let network = || MlpConfig::new(4, &[3], 2, Activation::Relu).init(Seed::new(0), &Device::flex()).unwrap();
+    let safetensors = crate::pytorch::exported(&network().graph(), &[]);
+    for (ending, good) in [("safetensors", safetensors), ("pt", include_bytes!("../assets/tiny.pt").to_vec())] {
+        let file = folder("weights").join(format!("weights.{ending}"));
+        std::fs::write(&file, &good).unwrap();
+        Weights::read(&file, &Renames::new()).unwrap().fill(network()).unwrap();
+        fuzz(&format!("weights.{ending}"), &[good], |input| {
+            std::fs::write(&file, input).unwrap();
+            if let Ok(weights) = Weights::read(&file, &Renames::new()) {
+                let _ = weights.fill(network());
+            }
+        });
+    }
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl Trained {
     /// # Errors
     /// If Burn cannot write it.
     pub fn record(&self) -> Result<Vec<u8>> {
-        Ok(self.network.record()?)
+        self.network.record()
     }
 
     /// The width of every site.

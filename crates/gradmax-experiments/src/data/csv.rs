@@ -10,14 +10,13 @@ use anyhow::{Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
 use gradmax::Seed;
 use gradmax::training::{InMemory, Supervised, Target};
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use self::encoding::{Encoding, Scan, Task};
+use self::encoding::{Encoding, Scan};
 use self::rows::{Column, Rows};
-use super::held_out::HeldOut;
+use super::held_out::{HeldOut, is_test};
 use super::scale::Scale;
-use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Half, Inputs};
+use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Half, Inputs, Task};
 use crate::failure::misuse;
 
 /// A table: which column is learned, and how the others are read.
@@ -106,9 +105,8 @@ impl CsvTable {
 
     /// The half of the main file that a row belongs to, whatever rows there are beside it.
     fn half(&self, row: usize) -> Half {
-        let drawn = || Seed::new(0).fold("csv split").at(row as u64).rng().random::<f64>();
         match self.test {
-            TestRows::Share(share) if drawn() < share => Half::Test,
+            TestRows::Share(share) if is_test(share, row) => Half::Test,
             _ => Half::Train,
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use burn::tensor::Tensor;
 use gradmax::training::{Batch, Examples, Target};
 use gradmax::{Error, Seed};
+use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,12 @@ impl HeldOut {
         let (held, kept) = (0..count).partition(|index| self.contains(*index));
         [kept, held]
     }
+}
+
+/// Whether an example is held out for testing, of a set that is read from one file: drawn, whatever examples there are
+/// beside it.
+pub fn is_test(share: f64, index: usize) -> bool {
+    Seed::new(0).fold("csv split").at(index as u64).rng().random::<f64>() < share
 }
 
 /// Some of the examples of a set.

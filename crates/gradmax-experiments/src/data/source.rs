@@ -12,6 +12,7 @@ use super::held_out::{HeldOut, Subset};
 use super::images::Size;
 use super::scale::Scale;
 use crate::failure::misuse;
+use serde::{Deserialize, Serialize};
 
 /// A data set with its options, as `[data]` of a configuration names it.
 pub trait DataSource: Debug + Send + Sync {
@@ -143,6 +144,16 @@ pub struct DataShape {
     pub input: Size,
     /// Number of outputs.
     pub outputs: usize,
+}
+
+/// What is learned of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Which of its values it is.
+    Classification,
+    /// Its value.
+    Regression,
 }
 
 /// What the outputs of a network mean.

@@ -6,19 +6,9 @@ use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::super::scale::{Moments, Scale};
-use super::super::source::{Answers, Quantity};
+use super::super::source::{Answers, Quantity, Task};
 use super::rows::{Column, Fields, Rows};
 use crate::failure::misuse;
-
-/// What is learned of the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// Which of its values it is.
-    Classification,
-    /// Its value.
-    Regression,
-}
 
 /// The encoding of every column that is looked at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
