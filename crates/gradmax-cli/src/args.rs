@@ -28,6 +28,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Write report.html from finished or running runs
     Report(Report),
+    /// Show the report of runs in a browser while they go on
+    Watch(Watch),
     /// Score a run's network on the data it was held out from, or on other data
     Evaluate(Evaluate),
     /// Say what a run's network answers on the rows of tables, or on images
@@ -38,13 +40,15 @@ pub enum Command {
     Reproduce(Reproduce),
     /// Look for data sets and check them
     Data(Data),
+    /// Say which experiments come with the program, and which methods, policies, networks and data sets there are
+    List,
 }
 
 /// Where an experiment is described, and what to change in it.
 #[derive(Debug, Args)]
 pub struct Configured {
-    /// The configuration, a TOML file
-    #[arg(value_name = "CONFIG.toml")]
+    /// The configuration: a TOML file, or the name of an experiment that comes with the program (`gradmax list`)
+    #[arg(value_name = "CONFIG")]
     pub config: PathBuf,
     /// Change a value of the configuration, for example --set growth.times=3
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -52,6 +56,9 @@ pub struct Configured {
     /// The device to compute on: flex (CPU), cuda:0, vulkan, webgpu, wgpu, rocm:0, metal
     #[arg(long)]
     pub device: Option<String>,
+    /// Write event files for TensorBoard, into the folder `tensorboard` of each run
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Show no progress
     #[arg(long)]
     pub quiet: bool,
@@ -128,8 +135,8 @@ pub struct Resume {
 
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// A configuration, or the folder of a run
-    #[arg(value_name = "CONFIG.toml|DIR")]
+    /// A configuration, the name of an experiment that comes with the program, or the folder of a run
+    #[arg(value_name = "CONFIG|DIR")]
     pub subject: PathBuf,
     /// Change a value of the configuration
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -147,6 +154,16 @@ pub struct Report {
     /// The file to write [default: report.html in the first folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Folders of runs or comparisons
+    #[arg(value_name = "DIR", required = true)]
+    pub folders: Vec<PathBuf>,
+    /// The port to serve on, for browsers of this machine only; 0 for any that is free
+    #[arg(long, value_name = "N", default_value_t = 8017)]
+    pub port: u16,
 }
 
 #[derive(Debug, Args)]

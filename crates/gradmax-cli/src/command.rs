@@ -7,11 +7,13 @@ pub mod evaluate;
 pub mod export;
 pub mod init;
 pub mod inspect;
+pub mod list;
 pub mod predict;
 pub mod report;
 pub mod reproduce;
 pub mod resume;
 pub mod train;
+pub mod watch;
 
 use std::path::Path;
 
@@ -27,6 +29,7 @@ fn configured(arguments: &Configured) -> Result<Experiment> {
     if let Some(device) = &arguments.device {
         experiment.device = device.clone();
     }
+    experiment.training.tensorboard |= arguments.tensorboard;
     // A run's configuration says where its data is, so that it can be resumed from any folder.
     located(experiment)
 }

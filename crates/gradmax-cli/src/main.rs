@@ -22,10 +22,12 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Resume(resume) => command::resume::resume(resume),
         Command::Inspect(inspect) => command::inspect::inspect(inspect),
         Command::Report(report) => command::report::report(report),
+        Command::Watch(watch) => command::watch::watch(watch),
         Command::Evaluate(evaluate) => command::evaluate::evaluate(evaluate),
         Command::Predict(predict) => command::predict::predict(predict),
         Command::Export(export) => command::export::export(&export),
         Command::Reproduce(reproduce) => command::reproduce::reproduce(&reproduce),
         Command::Data(data) => command::data::data(data),
+        Command::List => command::list::list(),
     }
 }

@@ -20,6 +20,7 @@ use crate::method::{self, MethodOptions};
 use crate::optimizer::OptimizerConfig;
 use crate::policy::{self, PolicyOptions};
 use crate::seed_network::SeedNetwork;
+use crate::shipped;
 
 /// Everything that is needed to repeat a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,6 +107,9 @@ pub struct TrainingConfig {
     /// Evaluations on the validation examples without a lower loss after which the run ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
+    /// Whether event files for TensorBoard are written.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub tensorboard: bool,
     /// Steps between two checkpoints; a tenth of the steps if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<usize>,
@@ -206,6 +210,10 @@ fn default_evaluation_batch() -> usize {
     1000
 }
 
+fn is_off(on: &bool) -> bool {
+    !on
+}
+
 fn one() -> usize {
     1
 }
@@ -235,10 +243,19 @@ fn default_tolerance() -> f64 {
 }
 
 impl Experiment {
-    /// Reads a configuration, with changes of the form `key=value`.
+    /// Reads a configuration from a file, or the one of that name that comes with the program, with changes of the form
+    /// `key=value`.
     pub fn read(path: &Path, changes: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| misuse(format!("cannot read the configuration {}: {error}", path.display())))?;
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => match path.to_str().and_then(shipped::named).filter(|_| !path.exists()) {
+                Some(shipped) => shipped.text.to_string(),
+                None => {
+                    let names = "`gradmax list` has the names of those that come with the program";
+                    return Err(misuse(format!("cannot read the configuration {}: {error}; {names}", path.display())));
+                }
+            },
+        };
         let mut experiment = Self::parse(&text, &path.display().to_string(), changes)?;
         // A folder in the file is meant from the file on, one of the command line from where that was typed.
         let typed = |option: &str| changes.iter().any(|change| is_about(change, &format!("data.{option}")));

@@ -15,7 +15,7 @@ use crate::device;
 use crate::experiment::{self, Ending};
 use crate::failure::{caught, misuse, sentence};
 use crate::folder::RunFolder;
-use crate::progress::Bars;
+use crate::progress::{Bars, RunBar};
 use crate::report;
 
 /// Something to do once: what is done already returns at once.
@@ -170,7 +170,7 @@ impl Job for TrainingRun {
         }
         let data = data.of(&self.experiment)?;
         self.folder.forget_failure();
-        match experiment::run(&self.experiment, &data, &self.folder, bar, stop)? {
+        match experiment::run(&self.experiment, &data, &self.folder, RunBar::one_of_many(bar), stop)? {
             Ending::Stopped => Ok(Done::Stopped),
             Ending::Finished(_) => {
                 report::write(&[self.folder.path().to_path_buf()], &self.folder.report())?;

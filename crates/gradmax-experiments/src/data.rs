@@ -25,31 +25,43 @@ pub use self::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Inp
 use crate::config::section;
 use crate::failure::misuse;
 
-/// Files of data sets, and the sets in each, with the names that configurations know them by: a line a file.
+/// Files of data sets, and the sets in each, with the names that configurations know them by and a line of help: a line
+/// a file.
 macro_rules! data_sets {
-    ($($file:ident: $($name:literal is $kind:ty),+;)+) => {
+    ($($file:ident: $($name:literal is $kind:ty => $about:literal),+;)+) => {
         $(mod $file;)+
 
         /// Every data set.
-        const DATA_SETS: &[Known] = &[$($(Known { name: $name, read: read_options::<$kind> }),+),+];
+        const DATA_SETS: &[Known] =
+            &[$($(Known { name: $name, about: $about, read: read_options::<$kind> }),+),+];
     };
 }
 
 data_sets! {
-    teacher_student: "teacher_student" is teacher_student::TeacherStudent;
-    conv_teacher_student: "conv_teacher_student" is conv_teacher_student::ConvTeacherStudent;
-    two_spirals: "two_spirals" is two_spirals::TwoSpirals;
-    digits: "digits" is ImageSet<digits::Digits>;
-    idx: "mnist" is ImageSet<idx::Mnist>, "fashion_mnist" is ImageSet<idx::FashionMnist>, "emnist" is ImageSet<idx::Emnist>;
-    cifar: "cifar10" is ImageSet<cifar::Cifar10>, "cifar100" is ImageSet<cifar::Cifar100>;
-    image_folder: "image_folder" is image_folder::ImageFolder;
-    csv: "csv" is csv::CsvTable;
-    npy: "npy" is npy::Npy;
+    csv: "csv" is csv::CsvTable => "a table in a file of yours: numbers and categories, for classes or values";
+    npy: "npy" is npy::Npy => "arrays of yours in NumPy's .npy and .npz files";
+    image_folder: "image_folder" is image_folder::ImageFolder => "a folder of yours with train/CLASS/*.jpg and test/CLASS/*.jpg";
+    digits: "digits" is ImageSet<digits::Digits> => "1 797 handwritten digits of 8x8, in the program";
+    idx: "mnist" is ImageSet<idx::Mnist> => "70 000 handwritten digits of 28x28",
+        "fashion_mnist" is ImageSet<idx::FashionMnist> => "70 000 pictures of clothes of 28x28",
+        "emnist" is ImageSet<idx::Emnist> => "handwritten letters and digits of 28x28";
+    cifar: "cifar10" is ImageSet<cifar::Cifar10> => "60 000 photographs of 32x32, of 10 classes",
+        "cifar100" is ImageSet<cifar::Cifar100> => "60 000 photographs of 32x32, of 100 classes";
+    two_spirals: "two_spirals" is two_spirals::TwoSpirals => "which of two interlocked spirals a point lies on";
+    teacher_student: "teacher_student" is teacher_student::TeacherStudent => "the outputs of a random dense network";
+    conv_teacher_student: "conv_teacher_student" is conv_teacher_student::ConvTeacherStudent =>
+        "the outputs of a random convolutional network";
+}
+
+/// Every data set with what it is.
+pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
+    DATA_SETS.iter().map(|known| (known.name, known.about))
 }
 
 /// A data set that configurations can name, and what reads its options.
 struct Known {
     name: &'static str,
+    about: &'static str,
     read: fn(Table) -> Result<Box<dyn Stored>, String>,
 }
 

@@ -9,9 +9,8 @@ use gradmax::Seed;
 use gradmax::event::Grower;
 use gradmax::methods::GrowthMethod;
 use gradmax::networks::Architecture;
-use gradmax::site::{Growable, SiteWidth, trainable_parameters};
+use gradmax::site::{Growable, SiteWidth};
 use gradmax::training::{GrowthSettings, Outcome, Run, Settings, Supervised, Trainer, checkpoint};
-use indicatif::ProgressBar;
 
 use crate::config::{Experiment, GrowthConfig};
 use crate::data::DataSet;
@@ -22,7 +21,8 @@ use crate::method::{self, Method};
 use crate::network::{Network, Shape};
 use crate::output;
 use crate::policy;
-use crate::progress::Steps;
+use crate::progress::{RunBar, Steps};
+use crate::tensorboard::TensorBoard;
 
 /// How a run ended.
 pub enum Ending {
@@ -142,7 +142,7 @@ pub fn run(
     experiment: &Experiment,
     data: &DataSet,
     folder: &RunFolder,
-    bar: ProgressBar,
+    bar: RunBar,
     stop: &AtomicBool,
 ) -> Result<Ending> {
     let device = device::named(&experiment.device)?;
@@ -150,12 +150,15 @@ pub fn run(
     let settings = settings(experiment, data.train.count());
     let _alone = folder.lock()?;
     let run = start(experiment, &method, folder, &device)?;
-    bar.set_length(settings.steps as u64);
+    let steps = Steps::new(bar, settings.steps, &run.progress);
     let mut trainer = Trainer::new(settings, task(experiment, data), &*data.train)
         .with_test(&*data.test)
         .with_observer(Recording::new(folder)?)
-        .with_observer(Steps::new(bar))
+        .with_observer(steps)
         .with_stop(stop);
+    if experiment.training.tensorboard {
+        trainer = trainer.with_observer(TensorBoard::new(&folder.tensorboard(), &run.progress)?);
+    }
     if let Some(validation) = &data.validation {
         trainer = trainer.with_validation(&**validation);
     }
@@ -168,7 +171,7 @@ pub fn run(
     let Some(evaluated) = finished else {
         return Ok(Ending::Stopped);
     };
-    let (network, sites) = run.kept();
+    let (_, sites) = run.kept();
     let widths = sites.iter().map(|site| (site.site.clone(), site.width.into()));
     let summary = RunSummary {
         method: experiment.method.clone(),
@@ -180,7 +183,7 @@ pub fn run(
         final_validation_score: evaluated.validation.and_then(|validation| validation.score),
         final_test_loss: evaluated.test.map(|test| test.loss),
         final_test_score: evaluated.test.and_then(|test| test.score),
-        parameters: trainable_parameters(network),
+        parameters: evaluated.parameters,
         widths: widths.collect(),
         train_flops: run.progress.training_flops,
         seconds: run.progress.seconds,

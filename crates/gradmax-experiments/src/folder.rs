@@ -203,6 +203,17 @@ impl RunFolder {
         self.path.join("checkpoint")
     }
 
+    /// The folder of TensorBoard's event files.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// Whether a program is at work in the folder.
+    pub fn is_running(&self) -> bool {
+        let lock = File::open(self.path.join(".lock"));
+        lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// The report.
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")

@@ -27,8 +27,11 @@ pub mod pytorch;
 pub mod report;
 
 pub mod seed_network;
+pub mod shipped;
 pub mod starter;
 pub mod statistics;
 pub mod table;
+pub mod tensorboard;
 pub mod trained;
+pub mod watch;
 pub mod weights;

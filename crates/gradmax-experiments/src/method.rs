@@ -25,7 +25,10 @@ pub enum Method {
 pub type MethodOptions = BTreeMap<String, Table>;
 
 /// The baselines.
-const BASELINES: [(&str, Method); 2] = [("small", Method::Small), ("big", Method::Big)];
+const BASELINES: [(&str, &str, Method); 2] = [
+    ("small", "the seed network, never grown: a baseline", Method::Small),
+    ("big", "the target network from the start: a baseline", Method::Big),
+];
 
 /// The key by which a variant says which method it is one of.
 const IS: &str = "is";
@@ -44,9 +47,15 @@ pub fn from_options(options: Options) -> Table {
     set.filter_map(|(key, value)| Some((key, Value::try_from(value).ok()?))).collect()
 }
 
+/// Every method with what it is, in order: baselines, then growth methods.
+pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let baselines = BASELINES.iter().map(|(name, about, _)| (*name, *about));
+    baselines.chain(METHODS.iter().map(|method| (method.name(), method.about())))
+}
+
 /// The names of all methods, in order: baselines, then growth methods.
 fn all() -> impl Iterator<Item = &'static str> {
-    BASELINES.iter().map(|(name, _)| *name).chain(METHODS.iter().map(|method| method.name()))
+    list().map(|(name, _)| name)
 }
 
 /// The names of all methods, in one line.
@@ -84,7 +93,7 @@ fn resolved(name: &str, options: &MethodOptions) -> Result<(Method, Table)> {
         )));
     }
     let wrong = |error: String| misuse(format!("the options of the method `{name}`: {error}"));
-    let baseline = BASELINES.into_iter().find(|(known, _)| *known == is).map(|(_, method)| method);
+    let baseline = BASELINES.into_iter().find(|(known, ..)| *known == is).map(|(.., method)| method);
     let (method, mut full) = match (baseline, METHODS.iter().find(|method| method.name() == is)) {
         (Some(baseline), _) => match own.keys().next() {
             Some(key) => return Err(wrong(format!("unknown field `{key}`, a baseline has no options"))),

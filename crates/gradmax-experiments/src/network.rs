@@ -96,6 +96,15 @@ pub enum NetworkConfig {
     },
 }
 
+/// Every kind of network with what it is.
+pub const LIST: [(&str, &str); 5] = [
+    ("mlp", "dense layers; further ones beside them can start without neurons"),
+    ("conv_net", "a stack of convolutions, norms, pools and dense layers, as a list"),
+    ("wide_resnet", "a wide residual network, inside whose blocks and residual streams channels grow"),
+    ("vgg", "VGG11 to VGG19"),
+    ("mobilenet_v1", "MobileNet-v1"),
+];
+
 /// What a stack of stages ends with.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -16,6 +16,11 @@ pub const PERIODIC: &str = "periodic";
 /// The options of policies, by their names, as `[policies.NAME]` gives them.
 pub type PolicyOptions = BTreeMap<String, Table>;
 
+/// Every policy with what it is.
+pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
+    POLICIES.iter().map(|policy| (policy.name(), policy.about()))
+}
+
 /// The names of all policies, in one line.
 pub fn names() -> String {
     POLICIES.iter().map(|policy| policy.name()).collect::<Vec<_>>().join(", ")

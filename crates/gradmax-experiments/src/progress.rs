@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use gradmax::event::Receipt;
 use gradmax::site::Growable;
-use gradmax::training::{Observer, ObserverError, Row, Split};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use gradmax::training::{Observer, ObserverError, Progress, Row, Split};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::output;
+use crate::report::growth_sentence;
 
 /// All bars of the program. Nothing is shown when asked to be quiet; where there is no terminal, a line now and then
 /// takes the place of bars.
@@ -37,7 +38,16 @@ impl Bars {
 
     /// A bar for one run.
     pub fn run(&self, name: &str) -> ProgressBar {
-        self.bar(name, "{prefix:28} {bar:24} {pos}/{len} steps, {eta} left  {msg}")
+        self.bar(name, "{prefix:28} {bar:24} {pos}/{len} steps, {per_sec}, {eta} left  {msg}")
+    }
+
+    /// The bar of the only run, which tells of its growth events as well.
+    pub fn only_run(&self, name: &str) -> RunBar {
+        let tells: fn(&ProgressBar, &str) = match &self.teller {
+            Some(_) => |_, text| output::say(text),
+            None => |bar, text| bar.println(text),
+        };
+        RunBar { bar: self.run(name), tells: (!self.quiet).then_some(tells) }
     }
 
     /// A bar for everything, of so much work; its message says what is done.
@@ -71,7 +81,7 @@ impl Bars {
 
 /// Time until the first line about a run, and between two further ones.
 const FIRST_LINE: Duration = Duration::from_secs(10);
-const NEXT_LINES: Duration = Duration::from_secs(60);
+const NEXT_LINES: Duration = Duration::from_secs(30);
 
 /// Says from time to time how far every bar is; ends when it is dropped.
 struct Teller {
@@ -106,46 +116,95 @@ impl Teller {
 /// How far a bar is, in a line.
 fn line(bar: &ProgressBar) -> String {
     let share = bar.length().filter(|length| *length > 0).map(|length| 100 * bar.position() / length);
-    let parts = [share.map(|share| format!("{share} %")), Some(bar.message()).filter(|message| !message.is_empty())];
+    let speed = Some(bar.per_sec()).filter(|speed| *speed > 0.0).map(|speed| format!("{speed:.1} steps a second"));
+    let left = Some(bar.eta().as_secs()).filter(|seconds| *seconds > 0);
+    let left = left.map(|seconds| format!("{} left", HumanDuration(Duration::from_secs(seconds))));
+    let message = Some(bar.message()).filter(|message| !message.is_empty());
+    let parts = [share.map(|share| format!("{share} %")), message, speed.filter(|_| bar.length().is_some()), left];
     let said = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     format!("{}: {}", bar.prefix(), if said.is_empty() { "started" } else { &said })
 }
 
-/// Moves a bar with the steps of a run.
-pub struct Steps {
+/// The bar of a run, and whether its growth events are told too.
+pub struct RunBar {
     bar: ProgressBar,
-    loss: f64,
-    parameters: usize,
+    tells: Option<fn(&ProgressBar, &str)>,
 }
 
+impl RunBar {
+    /// One of many that are shown: its growth events would be too much to read.
+    pub fn one_of_many(bar: ProgressBar) -> Self {
+        Self { bar, tells: None }
+    }
+
+    /// The bar itself.
+    pub fn bar(&self) -> &ProgressBar {
+        &self.bar
+    }
+}
+
+/// Moves a bar with the steps of a run.
+pub struct Steps {
+    bar: RunBar,
+    loss: Option<f64>,
+    /// The last score, on validation or test examples where these have one.
+    score: Option<f64>,
+    /// The width of every site.
+    widths: Vec<(String, usize)>,
+}
+
+/// Sites whose widths are shown one by one.
+const SITES: usize = 4;
+
 impl Steps {
-    /// An observer that moves a bar.
-    pub fn new(bar: ProgressBar) -> Self {
-        Self { bar, loss: f64::NAN, parameters: 0 }
+    /// An observer that moves a bar, for a run of so many steps that is at this point.
+    pub fn new(bar: RunBar, steps: usize, progress: &Progress) -> Self {
+        bar.bar.set_length(steps as u64);
+        bar.bar.set_position(progress.step as u64);
+        // Speed and time left are those of the steps from here on.
+        bar.bar.reset_eta();
+        let widths = progress.sites.iter().map(|site| (site.site.clone(), site.width)).collect();
+        Self { bar, loss: None, score: None, widths }
     }
 
     fn show(&self) {
-        self.bar.set_message(format!("loss {:.4}, {} parameters", self.loss, self.parameters));
+        let loss = self.loss.map(|loss| format!("loss {loss:.4}"));
+        let score = self.score.map(|score| format!("score {:.1} %", 100.0 * score));
+        let widths = match self.widths.len() {
+            0 => None,
+            count if count > SITES => {
+                let neurons = self.widths.iter().map(|(_, width)| width).sum::<usize>();
+                Some(format!("{neurons} neurons at {count} sites"))
+            }
+            _ => Some(self.widths.iter().map(|(site, width)| format!("{site} {width}")).collect::<Vec<_>>().join(" ")),
+        };
+        self.bar.bar.set_message([loss, score, widths].into_iter().flatten().collect::<Vec<_>>().join(", "));
     }
 }
 
 impl<N: Growable> Observer<N> for Steps {
     fn stepped(&mut self, step: usize) -> Result<(), ObserverError> {
-        self.bar.set_position(step as u64);
+        self.bar.bar.set_position(step as u64);
         Ok(())
     }
 
     fn logged(&mut self, row: &Row) -> Result<(), ObserverError> {
-        if row.split == Split::Train {
-            (self.loss, self.parameters) = (row.loss, row.parameters);
-            self.show();
+        match row.split {
+            Split::Train => self.loss = Some(row.loss),
+            Split::Validation | Split::Test => self.score = row.score,
         }
+        self.show();
         Ok(())
     }
 
     fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
-        self.parameters = receipt.parameters[1];
+        for grown in &receipt.sites {
+            self.widths.iter_mut().filter(|(site, _)| *site == grown.site).for_each(|(_, width)| *width = grown.width);
+        }
         self.show();
+        if let Some(tell) = self.bar.tells {
+            tell(&self.bar.bar, &growth_sentence(receipt));
+        }
         Ok(())
     }
 }
@@ -168,7 +227,12 @@ mod tests {
         bar.set_position(50);
         bar.set_message("loss 0.5000, 96 parameters");
         let waited = Instant::now();
-        while !said.lock().unwrap().iter().any(|line| line == "gradmax seed 0: 25 %, loss 0.5000, 96 parameters") {
+        while !said
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line.starts_with("gradmax seed 0: 25 %, loss 0.5000, 96 parameters"))
+        {
             assert!(waited.elapsed() < Duration::from_secs(20), "{said:?}");
             std::thread::sleep(short);
         }

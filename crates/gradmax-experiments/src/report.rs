@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use gradmax::event::Receipt;
+use gradmax::event::{Receipt, SiteReceipt};
 use gradmax::training::Row;
 
 use crate::config::Experiment;
@@ -39,6 +39,8 @@ pub struct RecordedRun {
     pub summary: Option<RunSummary>,
     /// Why it failed when it was last tried.
     pub failure: Option<String>,
+    /// Whether a program is at work on it.
+    pub running: bool,
 }
 
 impl RecordedRun {
@@ -51,12 +53,32 @@ impl RecordedRun {
             receipts: folder.read_receipts()?,
             summary: folder.read_summary()?,
             failure: folder.read_failure(),
+            running: folder.is_running(),
         })
     }
 }
 
 /// Writes a report of all runs in the folders, each folder once, however it is reached.
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<()> {
+    let (title, runs) = read(folders)?;
+    if runs.is_empty() {
+        let looked = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
+        return Err(misuse(format!("there are no runs in {looked}")));
+    }
+    write_whole(out, page::html(&title, &groups::by_experiment(runs), page::Refresh::Never)?.as_bytes())
+}
+
+/// The same page for a browser that shows it while runs go on, and asks for it again and again.
+///
+/// # Errors
+/// If a run cannot be read.
+pub fn live(folders: &[PathBuf]) -> Result<String> {
+    let (title, runs) = read(folders)?;
+    page::html(&title, &groups::by_experiment(runs), page::Refresh::Often)
+}
+
+/// All runs in the folders, and a title for them.
+fn read(folders: &[PathBuf]) -> Result<(String, Vec<RecordedRun>)> {
     let (mut runs, mut seen) = (Vec::new(), BTreeSet::new());
     for folder in folders {
         let mut found = run_folders(folder);
@@ -68,13 +90,28 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<()> {
             }
         }
     }
-    if runs.is_empty() {
-        let looked = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
-        return Err(misuse(format!("there are no runs in {looked}")));
-    }
     let name = std::fs::canonicalize(&folders[0])?.file_name().map(|name| name.to_string_lossy().into_owned());
-    let page = page::html(&name.unwrap_or_else(|| "gradmax".into()), &groups::by_experiment(runs))?;
-    write_whole(out, page.as_bytes())
+    Ok((name.unwrap_or_else(|| "gradmax".into()), runs))
+}
+
+/// A growth event in one sentence.
+pub fn growth_sentence(receipt: &Receipt) -> String {
+    let step = grouped(receipt.step as u64);
+    if let Some(reason) = &receipt.refused {
+        return format!("step {step}: growth refused: {reason}");
+    }
+    let site = |site: &SiteReceipt| format!("{} {} -> {}", site.site, site.width - site.added, site.width);
+    let sites = match receipt.sites.len() {
+        0..=4 => receipt.sites.iter().map(site).collect::<Vec<_>>().join(", "),
+        count => format!("{} neurons at {count} sites", receipt.sites.iter().map(|site| site.added).sum::<usize>()),
+    };
+    let [_, parameters] = receipt.parameters;
+    let change = match receipt.output_change {
+        None => String::new(),
+        Some(0.0) => ", output unchanged".into(),
+        Some(change) => format!(", output changed by {change:.0e}"),
+    };
+    format!("step {step}: grown: {sites}; {} parameters{change}", grouped(parameters as u64))
 }
 
 /// A run in one sentence.
@@ -85,12 +122,16 @@ pub fn sentence(summary: &RunSummary) -> String {
         (None, Some(loss)) => format!(", test loss {}", significant(loss)),
         (None, None) => String::new(),
     };
+    let kept = match summary.kept_step {
+        step if step == summary.steps || summary.final_validation_loss.is_none() => String::new(),
+        step => format!(" (the network of step {} is kept)", grouped(step as u64)),
+    };
     format!(
-        "{} seed {}: training loss {}{test} after {} steps in {:.1} s; {} parameters ({widths})",
+        "{} seed {}: training loss {}{test} after {} steps{kept} in {:.1} s; {} parameters ({widths})",
         summary.method,
         summary.seed,
         significant(summary.final_train_loss),
-        summary.steps,
+        grouped(summary.steps as u64),
         summary.seconds,
         grouped(summary.parameters as u64)
     )

@@ -14,17 +14,23 @@ pub(crate) type Make<T> = fn(&Options) -> Result<(Box<T>, Options), serde_json::
 /// Something that configurations can name.
 pub struct Named<T: ?Sized + 'static> {
     name: &'static str,
+    about: &'static str,
     make: Make<T>,
 }
 
 impl<T: ?Sized> Named<T> {
-    pub(crate) const fn new(name: &'static str, make: Make<T>) -> Self {
-        Self { name, make }
+    pub(crate) const fn new(name: &'static str, about: &'static str, make: Make<T>) -> Self {
+        Self { name, about, make }
     }
 
     /// The name.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// What it is, in a line.
+    pub fn about(&self) -> &'static str {
+        self.about
     }
 
     /// Makes it with some of its options changed; all its options come back.
@@ -49,12 +55,12 @@ pub(crate) fn changed<T: Serialize + DeserializeOwned>(
     Ok((serde_json::from_value(serde_json::Value::Object(all.clone()))?, all))
 }
 
-/// Files of a room, what they give, and what of it configurations can name: a line each.
+/// Files of a room, what they give, and what of it configurations can name, with a line of help: a line each.
 macro_rules! registry {
     (
         $(#[$doc:meta])*
         $registry:ident: dyn $role:ident
-        $(; $file:ident { $($item:ident),+ } $($name:literal = $value:expr),*)+ $(;)?
+        $(; $file:ident { $($item:ident),+ } $($name:literal = $value:expr => $about:literal),*)+ $(;)?
     ) => {
         $(
             pub(crate) mod $file;
@@ -63,7 +69,7 @@ macro_rules! registry {
 
         $(#[$doc])*
         pub static $registry: &[$crate::registry::Named<dyn $role>] = &[$($(
-            $crate::registry::Named::new($name, |options| {
+            $crate::registry::Named::new($name, $about, |options| {
                 let (value, options) = $crate::registry::changed(&$value, options)?;
                 Ok((Box::new(value), options))
             }),

@@ -97,6 +97,15 @@ fn the_network_with_the_least_validation_loss_is_kept_and_tested_once() {
     assert_eq!((tests.len(), tests[0].step), (1, 120), "test examples are looked at once, at the end");
     assert_eq!(evaluate(kept, &Supervised::Classification, &data(24), 1000).unwrap(), summary.test.unwrap());
     assert_ne!(weights(kept), weights(&run.network));
+    // Two neurons more at steps 10 and 20, of 6 + 1 + 4 parameters each.
+    let parameters = |step: usize| 3 * 11 + 4 + 22 * (usize::from(step > 10) + usize::from(step > 20));
+    for row in seen.rows.iter().filter(|row| row.step < 120) {
+        // Evaluations before an event at the same step are of the network before it.
+        let grown = usize::from(row.split == Split::Train && [10, 20].contains(&row.step));
+        assert_eq!(row.parameters, parameters(row.step) + 22 * grown, "{row:?}");
+    }
+    assert_eq!(summary.parameters, parameters(least.step));
+    assert!(tests.iter().all(|row| row.parameters == summary.parameters));
 }
 
 #[test]

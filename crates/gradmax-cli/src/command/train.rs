@@ -37,8 +37,9 @@ pub fn go(experiment: &Experiment, folder: &RunFolder, quiet: bool) -> Result<()
     let device = gradmax_experiments::device::named(&experiment.device)?;
     let data = experiment.data.load(experiment.seed, &device)?;
     let bars = Bars::new(quiet);
-    let bar = bars.run(&experiment.method);
-    match experiment::run(experiment, &data, folder, bar.clone(), stop)? {
+    let run_bar = bars.only_run(&experiment.method);
+    let bar = run_bar.bar().clone();
+    match experiment::run(experiment, &data, folder, run_bar, stop)? {
         Ending::Stopped => Err(Interrupted::in_folder(folder.path())),
         Ending::Finished(summary) => {
             bar.finish_and_clear();

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
+use gradmax::training::Split;
 
 use super::RecordedRun;
 use super::chart::{BarChart, BarSeries, BarShape, Chart};
@@ -14,12 +15,25 @@ use super::series::{MethodRuns, by_method};
 use crate::config::Experiment;
 use crate::folder::RunSummary;
 use crate::statistics::Mean;
-use crate::table::grouped;
+use crate::table::{grouped, significant};
 
 const STYLE: &str = include_str!("style.css");
 
+/// Whether a browser is to ask for the page again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    /// It is a file.
+    Never,
+    /// It is served while runs go on.
+    Often,
+}
+
+/// Asks for the page again every few seconds, and puts the new one in place of what is shown: what is scrolled to, and
+/// what is opened, stays.
+const REFRESH: &str = include_str!("refresh.js");
+
 /// The whole report: a part for each experiment.
-pub fn html(title: &str, experiments: &[Group]) -> Result<String> {
+pub fn html(title: &str, experiments: &[Group], refresh: Refresh) -> Result<String> {
     let several = experiments.len() > 1;
     let mut body = String::new();
     if several {
@@ -37,7 +51,10 @@ pub fn html(title: &str, experiments: &[Group]) -> Result<String> {
         let name = if several { &group.name } else { title };
         body += &format!("<section id=\"experiment{index}\">\n{}</section>\n", experiment_part(name, group)?);
     }
-    Ok(document(title, &body))
+    if experiments.is_empty() {
+        body += &format!("<h1>{}</h1>\n<p class=\"sub\">No run has started yet.</p>\n", escaped(title));
+    }
+    Ok(document(title, &body, refresh))
 }
 
 fn experiment_part(name: &str, group: &Group) -> Result<String> {
@@ -46,6 +63,7 @@ fn experiment_part(name: &str, group: &Group) -> Result<String> {
     let body = [
         heading(name, &group.runs, &methods),
         legend(methods.iter().map(|group| group.method.as_str()), &palette),
+        under_way(&group.runs),
         results(group, &methods)?,
         charts(
             &Shown { runs: &group.runs, groups: &methods, compare: &group.comparison().unwrap_or_default() },
@@ -92,14 +110,18 @@ pub fn growth_page(
         escaped(caption),
         figures(charted, &palette)?
     );
-    Ok(document(title, &body))
+    Ok(document(title, &body, Refresh::Never))
 }
 
-fn document(title: &str, body: &str) -> String {
+fn document(title: &str, body: &str, refresh: Refresh) -> String {
+    let script = match refresh {
+        Refresh::Never => String::new(),
+        Refresh::Often => format!("<script>\n{REFRESH}</script>\n"),
+    };
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{title} - gradmax</title><style>{STYLE}</style></head>\n<body><main>\n{body}</main></body></html>\n",
+         <title>{title} - gradmax</title><style>{STYLE}</style></head>\n<body><main>\n{body}</main>\n{script}</body></html>\n",
         title = escaped(title)
     )
 }
@@ -114,6 +136,42 @@ fn heading(title: &str, runs: &[RecordedRun], groups: &[MethodRuns<'_>]) -> Stri
     let counted = |count: usize, noun: &str| if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") };
     let what = [counted(groups.len(), "method"), counted(seeds, "seed"), counted(runs.len(), "run")].join(", ");
     format!("<h1>{}</h1>\n<p class=\"sub\">{what}; {state}.</p>\n", escaped(title))
+}
+
+/// Runs at most that are listed as not finished.
+const LISTED: usize = 50;
+
+/// Which runs are not finished, and how far they are.
+fn under_way(runs: &[RecordedRun]) -> String {
+    let open = runs.iter().filter(|run| run.summary.is_none()).collect::<Vec<_>>();
+    if open.is_empty() {
+        return String::new();
+    }
+    let row = |run: &&RecordedRun| {
+        let state = match (&run.failure, run.running) {
+            (_, true) => "running".to_string(),
+            (Some(reason), false) => format!("failed: {reason}"),
+            (None, false) => "stopped".into(),
+        };
+        let last = run.rows.iter().rev().find(|row| row.split == Split::Train);
+        let steps = run.experiment.training.steps(|| run.experiment.data.examples());
+        format!(
+            "<tr><th>{} seed {}</th><td>{}</td><td>{} of {}</td><td>{}</td></tr>",
+            escaped(&run.experiment.method),
+            run.experiment.seed,
+            escaped(&state),
+            grouped(last.map_or(0, |row| row.step) as u64),
+            grouped(steps as u64),
+            last.map_or("-".into(), |row| significant(row.loss))
+        )
+    };
+    let rows = open.iter().take(LISTED).map(row).collect::<String>();
+    let more = open.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!("<p class=\"note\">And {more} more.</p>\n") } else { String::new() };
+    format!(
+        "<h2>Not finished</h2>\n<div class=\"scroll\"><table><thead><tr><th>run</th><th>state</th><th>step</th>\
+         <th>training loss</th></tr></thead><tbody>{rows}</tbody></table></div>\n{more}"
+    )
 }
 
 /// The colours of a page's methods.

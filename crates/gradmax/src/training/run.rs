@@ -66,6 +66,8 @@ pub struct Validated {
     pub evaluation: Evaluation,
     /// Every site as it was.
     pub sites: Vec<SiteWidth>,
+    /// Trainable parameters of the network.
+    pub parameters: usize,
 }
 
 impl Progress {
@@ -121,6 +123,8 @@ pub struct Summary {
     pub test: Option<Evaluation>,
     /// The step that the network is of.
     pub kept_step: usize,
+    /// Its trainable parameters.
+    pub parameters: usize,
     /// Median seconds of a training step; of those since the last resume.
     pub step_seconds_median: f64,
 }

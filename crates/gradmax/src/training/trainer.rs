@@ -302,8 +302,8 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         check_finite(loss, ongoing.run.progress.step)?;
         let score = correct.map(|correct| self.sums.number(correct) / self.sums.number(units as f64));
         ongoing.run.progress.loss = Some(loss);
-        let network = ongoing.run.network.clone();
-        self.row(ongoing, order, (Split::Train, &network), Evaluation { loss, score }, Some(gradient_norm))
+        let parameters = trainable_parameters(&ongoing.run.network);
+        self.row(ongoing, order, (Split::Train, parameters), Evaluation { loss, score }, Some(gradient_norm))
     }
 
     /// Scored units of this machine's part of a batch.
@@ -534,8 +534,9 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         match (self.validation, self.test) {
             (Some(_), _) => self.validate(ongoing, order),
             (None, Some(test)) => {
-                let network = ongoing.run.averaged().clone();
-                self.evaluate_as(Split::Test, (&network, test), ongoing, order).map(|_| ())
+                let (network, parameters) =
+                    (ongoing.run.averaged().clone(), trainable_parameters(&ongoing.run.network));
+                self.evaluate_as((Split::Test, parameters), (&network, test), ongoing, order).map(|_| ())
             }
             (None, None) => Ok(()),
         }
@@ -554,8 +555,10 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         }
         // A clone would share running statistics, which go on.
         let network = ongoing.run.averaged().valid();
-        let evaluation = self.evaluate_as(Split::Validation, (&network, validation), ongoing, order)?;
-        let validated = Validated { step, evaluation, sites };
+        // In evaluation mode nothing counts as trainable.
+        let parameters = trainable_parameters(&ongoing.run.network);
+        let evaluation = self.evaluate_as((Split::Validation, parameters), (&network, validation), ongoing, order)?;
+        let validated = Validated { step, evaluation, sites, parameters };
         let run = &mut ongoing.run;
         let is_best = run.progress.best.as_ref().is_none_or(|best| evaluation.loss < best.evaluation.loss);
         match is_best {
@@ -573,40 +576,43 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         self.settings.patience.is_some_and(|patience| progress.waited >= patience)
     }
 
-    /// Evaluates a network on examples, and logs the result.
+    /// Evaluates a network of so many parameters on examples, and logs the result.
     fn evaluate_as(
         &mut self,
-        split: Split,
+        what: (Split, usize),
         (network, examples): (&N, &dyn Examples<Input = N::Input, Target = T::Target>),
         ongoing: &mut Ongoing<N>,
         order: &Order,
     ) -> Result<Evaluation, Error> {
         let evaluation = self.evaluated(network, examples)?;
         check_finite(evaluation.loss, ongoing.run.progress.step)?;
-        self.row(ongoing, order, (split, network), evaluation, None)?;
+        self.row(ongoing, order, what, evaluation, None)?;
         Ok(evaluation)
     }
 
     /// Evaluates the network that is kept.
     fn finish(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Summary, Error> {
         let kept = ongoing.run.kept().0.clone();
-        let train = self.evaluate_as(Split::Train, (&kept, self.train), ongoing, order)?;
+        let Run { best, progress, network, .. } = &ongoing.run;
+        let validated = if best.is_some() { &progress.best } else { &progress.validated }.clone();
+        let kept_step = validated.as_ref().map_or(progress.step, |validated| validated.step);
+        let parameters =
+            validated.as_ref().map_or_else(|| trainable_parameters(network), |validated| validated.parameters);
+        let validation = validated.map(|validated| validated.evaluation);
+        let train = self.evaluate_as((Split::Train, parameters), (&kept, self.train), ongoing, order)?;
         let test = match self.test {
-            Some(test) => Some(self.evaluate_as(Split::Test, (&kept, test), ongoing, order)?),
+            Some(test) => Some(self.evaluate_as((Split::Test, parameters), (&kept, test), ongoing, order)?),
             None => None,
         };
-        let Run { best, progress, .. } = &ongoing.run;
-        let validated = if best.is_some() { &progress.best } else { &progress.validated };
-        let kept_step = validated.as_ref().map_or(progress.step, |validated| validated.step);
-        let validation = validated.as_ref().map(|validated| validated.evaluation);
-        Ok(Summary { train, validation, test, kept_step, step_seconds_median: ongoing.step_seconds_median() })
+        let step_seconds_median = ongoing.step_seconds_median();
+        Ok(Summary { train, validation, test, kept_step, parameters, step_seconds_median })
     }
 
     fn row(
         &mut self,
         ongoing: &mut Ongoing<N>,
         order: &Order,
-        (split, network): (Split, &N),
+        (split, parameters): (Split, usize),
         evaluation: Evaluation,
         gradient_norm: Option<f64>,
     ) -> Result<(), Error> {
@@ -619,7 +625,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             loss: evaluation.loss,
             score: evaluation.score,
             learning_rate: self.settings.learning_rate.at(progress.step, self.settings.steps),
-            parameters: trainable_parameters(network),
+            parameters,
             flops: progress.training_flops,
             gradient_norm,
             seconds: progress.seconds + ongoing.started.elapsed().as_secs_f64(),
