@@ -8,7 +8,7 @@ use std::time::Duration;
 use gradmax::event::Receipt;
 use gradmax::site::Growable;
 use gradmax::training::{Observer, ObserverError, Progress, Row, Split};
-use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::output;
 use crate::report::growth_sentence;
@@ -38,7 +38,7 @@ impl Bars {
 
     /// A bar for one run.
     pub fn run(&self, name: &str) -> ProgressBar {
-        self.bar(name, "{prefix:28} {bar:24} {pos}/{len} steps, {per_sec}, {eta} left  {msg}")
+        self.bar(name, "{prefix:28} {bar:24} {pos}/{len} steps, {speed}, {eta} left  {msg}")
     }
 
     /// The bar of the only run, which tells of its growth events as well.
@@ -72,7 +72,11 @@ impl Bars {
             Some(teller) => teller.tells_of(ProgressBar::hidden()),
             None => self.all.add(ProgressBar::no_length()),
         };
+        let speed = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            let _ = write!(text, "{:.*} a second", usize::from(state.per_sec() < 10.0), state.per_sec());
+        };
         let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+        let style = style.with_key("speed", speed);
         bar.set_style(style);
         bar.set_prefix(name.to_string());
         bar

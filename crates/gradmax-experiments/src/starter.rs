@@ -12,6 +12,9 @@ use crate::failure::{misuse, quoted};
 
 /// Steps that a first run takes, about.
 const STEPS: usize = 2000;
+/// How to go by validation examples.
+const VALIDATION: &str = "# A share of the training examples by which the best network is kept, with `keep = \"best\"` in [training].\n\
+                          # validation = 0.1\n";
 /// Growth events of a first run.
 const EVENTS: usize = 5;
 
@@ -21,6 +24,13 @@ const EVENTS: usize = 5;
 /// If there is no such data, or it cannot be read.
 pub fn starter(data: &Path, target: Option<&str>, out: &Path) -> Result<String> {
     let text = match (data.is_file(), data.is_dir()) {
+        (true, _) if data.extension().is_some_and(|ending| ending == "npy" || ending == "npz") => {
+            return Err(misuse(format!(
+                "{}: name the arrays of inputs and of targets in a configuration of your own, as docs/data.md shows \
+                 (`name = \"npy\"`); a first one is written for tables and folders of images",
+                data.display()
+            )));
+        }
         (true, _) => for_table(data, target, out)?,
         (_, true) => for_images(data, out)?,
         _ => return Err(misuse(format!("there is no file or folder {}", data.display()))),
@@ -57,7 +67,8 @@ fn for_table(file: &Path, target: Option<&str>, out: &Path) -> Result<String> {
          [data]\n{data}\
          # What is learned of the target: \"classification\" or \"regression\".\ntask = \"{task}\"\n\
          # The share of rows that is held out for testing, or a file.\ntest = 0.2\n\
-         # Columns that tell nothing, such as identifiers.\nignore = []\n\n\
+         # Columns that tell nothing, such as identifiers.\nignore = []\n\
+         {VALIDATION}\n\
          [network]\nname = \"mlp\"\n# Neurons of each hidden layer at the start.\nhidden = [8]\n\n\
          [optimizer]\nname = \"adamw\"\nlearning_rate = 0.003\nweight_decay = 0.01\n\n\
          {}",
@@ -76,7 +87,7 @@ fn for_images(dir: &Path, out: &Path) -> Result<String> {
     Ok(format!(
         "# {images} training images of {} classes.\n\
          {}\n\
-         [data]\n{data}# Height and width that images are brought to.\nsize = 64\n\n\
+         [data]\n{data}# Height and width that images are brought to.\nsize = 64\n{VALIDATION}\n\
          [network]\nname = \"conv_net\"\nnorm = \"batch\"\nlast = \"global_average\"\n\
          # Channels of each layer at the start; a stride of 2 halves the maps.\nstages = [\n\
          {}]\n\n\
