@@ -63,7 +63,7 @@ def follow(browser, folder, gradmax):
         watch.terminate()
         watch.wait()
         opened.page.wait_for_selector("text=gradmax watch has ended", timeout=30_000)
-        print(f"live: followed from step {first} on; says so when the server has ended")
+        print(f"live: followed from {first} on; says so when the server has ended")
     finally:
         for process in (training, watch):
             process.kill()

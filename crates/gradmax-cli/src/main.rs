@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Arguments, Command};
+use gradmax_experiments::ranks::together;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -17,9 +18,9 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Init(init) => command::init::init(&init),
-        Command::Train(train) => command::train::train(train),
-        Command::Compare(compare) => command::compare::compare(compare),
-        Command::Resume(resume) => command::resume::resume(resume),
+        Command::Train(train) => together(|ranks| command::train::train(train, ranks)),
+        Command::Compare(compare) => together(|ranks| command::compare::compare(compare, ranks)),
+        Command::Resume(resume) => together(|ranks| command::resume::resume(resume, ranks)),
         Command::Inspect(inspect) => command::inspect::inspect(inspect),
         Command::Report(report) => command::report::report(report),
         Command::Watch(watch) => command::watch::watch(watch),

@@ -16,6 +16,7 @@ use crate::experiment::{self, Ending};
 use crate::failure::{caught, misuse, sentence};
 use crate::folder::RunFolder;
 use crate::progress::{Bars, RunBar};
+use crate::ranks::Ranks;
 use crate::report;
 
 /// Something to do once: what is done already returns at once.
@@ -84,7 +85,7 @@ fn cores() -> usize {
 }
 
 /// Does all jobs in order, `workers` at a time, until stopped; returns a sentence for each job that failed.
-pub fn work(jobs: &[Box<dyn Job>], workers: usize, bars: &Bars, data: &SharedData, stop: &AtomicBool) -> Vec<String> {
+pub fn work(jobs: &[&dyn Job], workers: usize, bars: &Bars, data: &SharedData, stop: &AtomicBool) -> Vec<String> {
     let overall = bars.all(jobs.iter().map(|job| job.work()).sum());
     let ended = AtomicUsize::new(0);
     let count = |more: usize| {
@@ -170,7 +171,7 @@ impl Job for TrainingRun {
         }
         let data = data.of(&self.experiment)?;
         self.folder.forget_failure();
-        match experiment::run(&self.experiment, &data, &self.folder, RunBar::one_of_many(bar), stop)? {
+        match experiment::run(&self.experiment, &data, &self.folder, RunBar::one_of_many(bar), stop, &Ranks::alone())? {
             Ending::Stopped => Ok(Done::Stopped),
             Ending::Finished(_) => {
                 report::write(&[self.folder.path().to_path_buf()], &self.folder.report())?;

@@ -22,6 +22,7 @@ use crate::network::{Network, Shape};
 use crate::output;
 use crate::policy;
 use crate::progress::{RunBar, Steps};
+use crate::ranks::Ranks;
 use crate::tensorboard::TensorBoard;
 
 /// How a run ended.
@@ -144,19 +145,24 @@ pub fn run(
     folder: &RunFolder,
     bar: RunBar,
     stop: &AtomicBool,
+    ranks: &Ranks,
 ) -> Result<Ending> {
     let device = device::named(&experiment.device)?;
     let method = method::named(&experiment.method, &experiment.methods)?;
     let settings = settings(experiment, data.train.count());
-    let _alone = folder.lock()?;
-    let run = start(experiment, &method, folder, &device)?;
+    let _alone = if ranks.is_first() { Some(folder.lock()?) } else { None };
+    agree(experiment, data, ranks)?;
+    let run = start(experiment, &method, folder, &device, ranks)?;
     let steps = Steps::new(bar, settings.steps, &run.progress);
     let mut trainer = Trainer::new(settings, task(experiment, data), &*data.train)
         .with_test(&*data.test)
-        .with_observer(Recording::new(folder)?)
         .with_observer(steps)
+        .with_sums(ranks.sums())
         .with_stop(stop);
-    if experiment.training.tensorboard {
+    if ranks.is_first() {
+        trainer = trainer.with_observer(Recording::new(folder)?);
+    }
+    if experiment.training.tensorboard && ranks.is_first() {
         trainer = trainer.with_observer(TensorBoard::new(&folder.tensorboard(), &run.progress)?);
     }
     if let Some(validation) = &data.validation {
@@ -190,8 +196,26 @@ pub fn run(
         step_seconds_median: evaluated.step_seconds_median,
         growth_seconds: run.progress.growth_seconds,
     };
-    folder.write_summary(&summary)?;
+    if ranks.is_first() {
+        folder.write_summary(&summary)?;
+    }
     Ok(Ending::Finished(summary))
+}
+
+/// Checks that all ranks run the same program on the same configuration and data.
+fn agree(experiment: &Experiment, data: &DataSet, ranks: &Ranks) -> Result<()> {
+    if ranks.count() == 1 {
+        return Ok(());
+    }
+    ranks.agree("the program's version", env!("CARGO_PKG_VERSION").as_bytes())?;
+    // Where the data lies may differ from machine to machine.
+    let mut portable = experiment.clone();
+    portable.data.paths_mut().into_iter().for_each(|(_, path)| path.clear());
+    ranks.agree("the configuration", portable.to_toml()?.as_bytes())?;
+    let last = data.train.count().saturating_sub(1);
+    let ends = data.train.batch(&[0, last])?;
+    let seen = [data.train.count().to_le_bytes(), data.test.count().to_le_bytes()].concat();
+    ranks.agree("the data", &[&seen, ends.input.into_data().as_bytes()].concat())
 }
 
 fn say_what_was_passed_over(images: &[String]) {
@@ -202,7 +226,13 @@ fn say_what_was_passed_over(images: &[String]) {
 }
 
 /// The run as its checkpoint has it, or at its beginning; the folder's files are cut back to match.
-fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &Device) -> Result<Run<Network>> {
+fn start(
+    experiment: &Experiment,
+    method: &Method,
+    folder: &RunFolder,
+    device: &Device,
+    ranks: &Ranks,
+) -> Result<Run<Network>> {
     let run = match folder.has_checkpoint() {
         false => beginning(experiment)?,
         true => {
@@ -215,7 +245,10 @@ fn start(experiment: &Experiment, method: &Method, folder: &RunFolder, device: &
             checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init(device))?
         }
     };
-    folder.rewind(run.progress.rows, run.progress.events)?;
+    ranks.agree("the run's step", &run.progress.step.to_le_bytes())?;
+    if ranks.is_first() {
+        folder.rewind(run.progress.rows, run.progress.events)?;
+    }
     Ok(run)
 }
 

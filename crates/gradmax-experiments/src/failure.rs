@@ -32,11 +32,16 @@ impl Interrupted {
 
 /// The exit code for an error.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(code(error))
+}
+
+/// The same as a number.
+pub fn code(error: &anyhow::Error) -> u8 {
     let misused = error.chain().any(|cause| cause.is::<Misuse>() || cause.downcast_ref().is_some_and(is_misuse));
     match error.is::<Interrupted>() {
-        true => ExitCode::from(130),
-        false if misused => ExitCode::from(2),
-        false => ExitCode::FAILURE,
+        true => 130,
+        false if misused => 2,
+        false => 1,
     }
 }
 

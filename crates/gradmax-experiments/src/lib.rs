@@ -24,6 +24,7 @@ pub mod policy;
 pub mod program;
 pub mod progress;
 pub mod pytorch;
+pub mod ranks;
 pub mod report;
 
 pub mod seed_network;

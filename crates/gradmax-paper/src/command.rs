@@ -40,7 +40,7 @@ pub fn reproduce(arguments: Reproduce) -> Result<()> {
         let jobs = reproduce::jobs(reproduction.as_ref())?;
         let jobs = jobs.into_iter().filter(|job| !job.is_done()).collect::<Vec<Box<dyn Job>>>();
         bars.say(&format!("{}: {}", artefact.title, left(jobs.len())));
-        failures.extend(crew::work(&jobs, workers, &bars, &data, stop));
+        failures.extend(crew::work(&jobs.iter().map(|job| &**job).collect::<Vec<_>>(), workers, &bars, &data, stop));
         if stop.load(Ordering::Relaxed) {
             let again = format!("{} --out {}", setting.command(&arguments.names.join(" ")), quoted(&setting.root));
             return Err(anyhow::Error::new(Interrupted(again)));

@@ -10,6 +10,10 @@ use crate::registry::registry;
 registry! {
     /// Every policy that configurations can name.
     POLICIES: dyn Policy;
-    periodic { Amount, Order, Periodic } "periodic" = Periodic::default() => "so many neurons at fixed steps, at all sites at once or one after another";
-    spectrum { Spectrum } "spectrum" = Spectrum::default() => "at fixed steps, the neurons whose singular value is near the largest one of all sites";
+    periodic { Amount, Order, Periodic }
+        "periodic" = Periodic::default() =>
+            "so many neurons at fixed steps, at all sites at once or one after another";
+    spectrum { Spectrum }
+        "spectrum" = Spectrum::default() =>
+            "at fixed steps, the neurons whose singular value is near the largest one of all sites";
 }

@@ -18,9 +18,10 @@ use gradmax_experiments::folder::{RunSummary, comparison_file, refuse_run, write
 use gradmax_experiments::interrupt::stop_on_interrupt;
 use gradmax_experiments::output::{print_line, say};
 use gradmax_experiments::progress::Bars;
+use gradmax_experiments::ranks::Ranks;
 use gradmax_experiments::report::{self, comparison};
 
-pub fn compare(arguments: Compare) -> Result<()> {
+pub fn compare(arguments: Compare, ranks: &Ranks) -> Result<()> {
     let mut experiment = configured(&arguments.configured)?;
     if let Some(methods) = arguments.methods {
         experiment.compare.methods = methods;
@@ -38,7 +39,7 @@ pub fn compare(arguments: Compare) -> Result<()> {
         return at.compare(&experiment, arguments.configured.quiet);
     }
     let folder = arguments.out.unwrap_or_else(|| PathBuf::from("runs").join(stem));
-    run_all(&experiment, &folder, arguments.jobs, arguments.configured.quiet)
+    run_all(&experiment, &folder, arguments.jobs, arguments.configured.quiet, ranks)
 }
 
 /// Whether a folder holds a comparison.
@@ -47,16 +48,21 @@ pub fn is_comparison(folder: &Path) -> bool {
 }
 
 /// Goes on with the comparison in a folder.
-pub fn go_on(folder: &Path, jobs: Option<usize>, quiet: bool) -> Result<()> {
-    run_all(&Experiment::read(&comparison_file(folder), &[])?, folder, jobs, quiet)
+pub fn go_on(folder: &Path, jobs: Option<usize>, quiet: bool, ranks: &Ranks) -> Result<()> {
+    run_all(&Experiment::read(&comparison_file(folder), &[])?, folder, jobs, quiet, ranks)
 }
 
-fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: bool) -> Result<()> {
+/// Does all runs that are not done; of several ranks, each takes its share of them.
+fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: bool, ranks: &Ranks) -> Result<()> {
     let workers = crew::workers(jobs)?;
     refuse_run(folder)?;
     let queue = comparison_runs(experiment, folder, None)?;
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    write_whole(&comparison_file(folder), experiment.to_toml()?.as_bytes())?;
+    ranks.wait();
+    if ranks.is_first() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        write_whole(&comparison_file(folder), experiment.to_toml()?.as_bytes())?;
+    }
+    ranks.wait();
 
     for method in &experiment.compare.methods {
         let warning = experiment::never_grows(&Experiment { method: method.clone(), ..experiment.clone() })?;
@@ -71,19 +77,23 @@ fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: b
         // Once, before any run: what is wrong with the data is said once.
         data.of(experiment)?;
     }
-    let failures = crew::work(&queue, workers, &Bars::new(quiet), &data, stop);
+    let own = queue.iter().skip(ranks.rank()).step_by(ranks.count()).map(|job| &**job).collect::<Vec<_>>();
+    let failures = crew::work(&own, workers, &Bars::new(quiet || !ranks.is_first()), &data, stop);
+    ranks.wait();
     if stop.load(Ordering::Relaxed) {
         return Err(Interrupted::in_folder(folder));
     }
     let summaries = comparison_folders(experiment, folder).map(|(_, _, run)| run.read_summary());
     let summaries = summaries.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
-    let failed = failed(&failures, queue.len());
-    if !summaries.is_empty() {
+    let failed = failed(&failures, own.len());
+    if !summaries.is_empty() && ranks.is_first() {
         write_results(experiment, folder, &summaries, failed.as_deref())?;
     }
+    // A rank that fails ends all: not before the first has written the results.
+    ranks.wait();
     match failures.first() {
         None => Ok(()),
-        Some(first) => Err(anyhow!("{} of {} runs failed, the first of them {first}", failures.len(), queue.len())),
+        Some(first) => Err(anyhow!("{} of {} runs failed, the first of them {first}", failures.len(), own.len())),
     }
 }
 

@@ -13,9 +13,10 @@ use gradmax_experiments::folder::RunFolder;
 use gradmax_experiments::interrupt::stop_on_interrupt;
 use gradmax_experiments::output::{print_line, say};
 use gradmax_experiments::progress::Bars;
+use gradmax_experiments::ranks::Ranks;
 use gradmax_experiments::report;
 
-pub fn train(arguments: Train) -> Result<()> {
+pub fn train(arguments: Train, ranks: &Ranks) -> Result<()> {
     let mut experiment = configured(&arguments.configured)?;
     if let Some(seed) = arguments.seed {
         experiment.seed = seed;
@@ -26,21 +27,26 @@ pub fn train(arguments: Train) -> Result<()> {
         PathBuf::from("runs").join(stem(&arguments.configured.config)).join(run)
     });
     let folder = RunFolder::at(folder);
-    folder.create(&experiment)?;
-    experiment::never_grows(&experiment)?.into_iter().for_each(|warning| say(&format!("warning: {warning}")));
-    go(&experiment, &folder, arguments.configured.quiet)
+    if ranks.is_first() {
+        folder.create(&experiment)?;
+        experiment::never_grows(&experiment)?.into_iter().for_each(|warning| say(&format!("warning: {warning}")));
+    }
+    // The others look into the folder once it is there.
+    ranks.wait();
+    go(&experiment, &folder, arguments.configured.quiet, ranks)
 }
 
 /// Runs to the end, from wherever the folder's run is; says how it ended, and writes its report.
-pub fn go(experiment: &Experiment, folder: &RunFolder, quiet: bool) -> Result<()> {
+pub fn go(experiment: &Experiment, folder: &RunFolder, quiet: bool, ranks: &Ranks) -> Result<()> {
     let stop = stop_on_interrupt()?;
     let device = gradmax_experiments::device::named(&experiment.device)?;
     let data = experiment.data.load(experiment.seed, &device)?;
-    let bars = Bars::new(quiet);
+    let bars = Bars::new(quiet || !ranks.is_first());
     let run_bar = bars.only_run(&experiment.method);
     let bar = run_bar.bar().clone();
-    match experiment::run(experiment, &data, folder, run_bar, stop)? {
+    match experiment::run(experiment, &data, folder, run_bar, stop, ranks)? {
         Ending::Stopped => Err(Interrupted::in_folder(folder.path())),
+        Ending::Finished(_) if !ranks.is_first() => Ok(()),
         Ending::Finished(summary) => {
             bar.finish_and_clear();
             report::write(&[folder.path().to_path_buf()], &folder.report())?;

@@ -12,7 +12,7 @@ use super::comparison::{self, with_error};
 use super::groups::Group;
 use super::receipts::receipts;
 use super::series::{MethodRuns, by_method};
-use crate::config::Experiment;
+use crate::config::{Experiment, TrainingConfig};
 use crate::folder::RunSummary;
 use crate::statistics::Mean;
 use crate::table::{grouped, significant};
@@ -154,14 +154,18 @@ fn under_way(runs: &[RecordedRun]) -> String {
             (None, false) => "stopped".into(),
         };
         let last = run.rows.iter().rev().find(|row| row.split == Split::Train);
-        let steps = run.experiment.training.steps(|| run.experiment.data.examples());
+        let (step, epoch) = last.map_or((0, 0.0), |row| (row.step, row.epoch));
+        let TrainingConfig { steps, epochs, .. } = run.experiment.training;
+        // Without a look at the data, which can take long.
+        let far = match (steps, epochs) {
+            (Some(steps), _) => format!("step {} of {}", grouped(step as u64), grouped(steps as u64)),
+            (None, epochs) => format!("epoch {epoch:.1} of {}", epochs.unwrap_or_default()),
+        };
         format!(
-            "<tr><th>{} seed {}</th><td>{}</td><td>{} of {}</td><td>{}</td></tr>",
+            "<tr><th>{} seed {}</th><td>{}</td><td>{far}</td><td>{}</td></tr>",
             escaped(&run.experiment.method),
             run.experiment.seed,
             escaped(&state),
-            grouped(last.map_or(0, |row| row.step) as u64),
-            grouped(steps as u64),
             last.map_or("-".into(), |row| significant(row.loss))
         )
     };
@@ -169,7 +173,7 @@ fn under_way(runs: &[RecordedRun]) -> String {
     let more = open.len().saturating_sub(LISTED);
     let more = if more > 0 { format!("<p class=\"note\">And {more} more.</p>\n") } else { String::new() };
     format!(
-        "<h2>Not finished</h2>\n<div class=\"scroll\"><table><thead><tr><th>run</th><th>state</th><th>step</th>\
+        "<h2>Not finished</h2>\n<div class=\"scroll\"><table><thead><tr><th>run</th><th>state</th><th>so far</th>\
          <th>training loss</th></tr></thead><tbody>{rows}</tbody></table></div>\n{more}"
     )
 }

@@ -1,31 +1,27 @@
 //! Training: step, maybe grow, evaluate. Everything else happens in observers.
 
+mod evaluate;
+mod growth;
+mod passes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 
 use crate::draws::with_draws;
 use crate::error::Error;
 use crate::event::gradient_norm::gradient_norm;
-use crate::event::pass::{Part, Pass, TrainingPass};
-use crate::policies::look::LazyLook;
-use crate::seed::Seed;
-use crate::site::growable::{Growable, trainable_parameters, training_flops};
-use crate::site::output::Output;
-use crate::site::probe::Probe;
+use crate::site::growable::{Growable, training_flops};
 use crate::sums::{SharedSums, Sums, alone};
 use crate::training::average::averaged;
 use crate::training::data::{Batch, Examples};
-use crate::training::evaluation::{Evaluation, evaluate_on};
-use crate::training::gradients::{added, clipped};
-use crate::training::observer::{Observer, Row, Split};
+use crate::training::observer::Observer;
 use crate::training::ongoing::Ongoing;
 use crate::training::order::Order;
-use crate::training::run::{Outcome, Progress, Run, Summary, Validated};
-use crate::training::settings::{GrowthBatch, GrowthSettings, Keep, OnFailure, Settings};
+use crate::training::run::{Outcome, Run};
+use crate::training::settings::{GrowthBatch, GrowthSettings, Keep, Settings};
 use crate::training::task::Task;
 
 /// Trains a network, growing it when its policy says so.
@@ -120,7 +116,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         self
     }
 
-    /// Stops after the current step, with a checkpoint, once the flag is set.
+    /// Stops after the current step, with a checkpoint, once the flag is set; of several machines, on one of them.
     #[must_use]
     pub fn with_stop(mut self, stop: &'a AtomicBool) -> Self {
         self.stop = Some(stop);
@@ -141,7 +137,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let mut ongoing = Ongoing::new(self.prepared(run));
         let mut order = self.order();
         while ongoing.run.progress.step < self.settings.steps {
-            if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            if self.is_stopped() {
                 self.checkpoint(&mut ongoing)?;
                 return Ok(Outcome { run: ongoing.run, finished: None });
             }
@@ -161,10 +157,22 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         Ok(Outcome { run: ongoing.run, finished: Some(summary) })
     }
 
+    /// Whether the run is to stop here: all machines do if one was asked to.
+    fn is_stopped(&self) -> bool {
+        let asked = self.stop.map(|stop| f64::from(u8::from(stop.load(Ordering::Relaxed))));
+        asked.is_some_and(|asked| self.sums.number(asked) > 0.0)
+    }
+
     /// The run with what the settings ask it to keep, and nothing else.
     fn prepared(&self, run: Run<N>) -> Run<N> {
-        let average = self.settings.average.map(|_| run.average.unwrap_or_else(|| run.network.valid()));
-        Run { average, best: run.best.filter(|_| self.settings.keep == Keep::Best), ..run }
+        let Run { network, average, best, optimizer, mut progress } = run;
+        let average = self.settings.average.map(|_| average.unwrap_or_else(|| network.valid()));
+        let best = best.filter(|_| self.settings.keep == Keep::Best);
+        if self.settings.keep == Keep::Best && best.is_none() {
+            // The best network so far was not kept: the best from here on is.
+            (progress.best, progress.waited) = (None, 0);
+        }
+        Run { network, average, best, optimizer, progress }
     }
 
     fn order(&self) -> Order {
@@ -267,43 +275,11 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             self.log_training(&mut ongoing, order, self.units(&batch), measured, norm)?;
         }
         let examples = batch.iter().map(|part| self.task.examples(&part.target)).sum::<usize>();
-        let examples = self.sums.number(examples as f64) as u64;
-        let Run { network, average, best, mut optimizer, mut progress } = ongoing.run;
-        progress.training_flops += training_flops(&network) * examples;
-        let rate = self.settings.learning_rate.at(step, self.settings.steps);
-        let gradients = self.regularised(&network, gradients);
-        let network = match self.settings.weight_decay {
-            Some(decay) => decay.applied(network, rate),
-            None => network,
-        };
-        let network = optimizer.step(rate, network, gradients);
-        let average = match (average, self.settings.average) {
-            (Some(average), Some(decay)) => Some(averaged(average, &network, decay, step)),
-            (average, _) => average,
-        };
-        progress.step += 1;
-        ongoing.run = Run { network, average, best, optimizer, progress };
+        ongoing.run = self.descended(ongoing.run, gradients, examples);
         if whole {
             ongoing.took(started, pass_seconds);
         }
         self.after_step(ongoing)
-    }
-
-    /// Logs the training loss of a batch, with its score and the norm of its gradients.
-    fn log_training(
-        &mut self,
-        ongoing: &mut Ongoing<N>,
-        order: &Order,
-        units: usize,
-        Measured { loss, correct }: Measured,
-        gradient_norm: f64,
-    ) -> Result<(), Error> {
-        let loss = self.sums.number(loss.into_scalar::<f64>() * self.share(units));
-        check_finite(loss, ongoing.run.progress.step)?;
-        let score = correct.map(|correct| self.sums.number(correct) / self.sums.number(units as f64));
-        ongoing.run.progress.loss = Some(loss);
-        let parameters = trainable_parameters(&ongoing.run.network);
-        self.row(ongoing, order, (Split::Train, parameters), Evaluation { loss, score }, Some(gradient_norm))
     }
 
     /// Scored units of this machine's part of a batch.
@@ -311,64 +287,29 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         batch.iter().map(|part| self.task.units(&part.target)).sum()
     }
 
+    /// The run after a step down these gradients, those of so many examples on this machine.
+    fn descended(&self, run: Run<N>, gradients: GradientsParams, examples: usize) -> Run<N> {
+        let Run { network, average, best, mut optimizer, mut progress } = run;
+        progress.training_flops += training_flops(&network) * self.sums.number(examples as f64) as u64;
+        let rate = self.settings.learning_rate.at(progress.step, self.settings.steps);
+        let gradients = self.regularised(&network, gradients);
+        let network = match self.settings.weight_decay {
+            Some(decay) => decay.applied(network, rate),
+            None => network,
+        };
+        let network = optimizer.step(rate, network, gradients);
+        let average = match (average, self.settings.average) {
+            (Some(average), Some(decay)) => Some(averaged(average, &network, decay, progress.step)),
+            (average, _) => average,
+        };
+        progress.step += 1;
+        Run { network, average, best, optimizer, progress }
+    }
+
     /// Saves the run as it is, so that it goes on from here once what went wrong is mended, and returns the error.
     fn saved(&mut self, mut ongoing: Ongoing<N>, error: Error) -> Result<Ongoing<N>, Error> {
         self.checkpoint(&mut ongoing)?;
         Err(error)
-    }
-
-    /// Passes over all parts of a batch: the mean loss, and its gradients.
-    fn training_passes(
-        &self,
-        network: &N,
-        batch: &[Batch<N::Input, T::Target>],
-        logs: bool,
-    ) -> Result<(Measured, GradientsParams), Error> {
-        let units = self.units(batch);
-        let mut sum: Option<(Measured, GradientsParams)> = None;
-        for part in batch {
-            let pass = self.training_pass(network, part)?;
-            let measured = self.measured(&pass, &part.target, logs);
-            let share = self.task.units(&part.target) as f64 / units as f64;
-            sum = Some(match sum {
-                None if batch.len() == 1 => (measured, pass.gradients),
-                None => (measured.weighted(share), added(network, GradientsParams::new(), pass.gradients, share)),
-                Some((so_far, gradients)) => {
-                    (so_far.plus(measured.weighted(share)), added(network, gradients, pass.gradients, share))
-                }
-            });
-        }
-        let (measured, gradients) = sum.expect("a batch has examples");
-        Ok((measured, self.sums.gradients(network, gradients, self.share(units))))
-    }
-
-    /// The loss of a pass over these targets, and if it is to be logged the number of right answers.
-    fn measured(&self, pass: &TrainingPass<N::Output>, target: &T::Target, logs: bool) -> Measured {
-        let correct = if logs { self.task.correct(&pass.output, target) } else { None };
-        Measured { loss: pass.loss.clone(), correct }
-    }
-
-    fn training_pass(&self, network: &N, batch: &Batch<N::Input, T::Target>) -> Result<TrainingPass<N::Output>, Error> {
-        let output = network.forward(batch.input.clone());
-        // Before the loss, which would look for outputs that are not there.
-        if self.checks_classes {
-            self.task.check("training", &output, &batch.target, None)?;
-        }
-        let loss = self.task.training_loss(&output, &batch.target);
-        let gradients = GradientsParams::from_grads(loss.backward(), network);
-        Ok(TrainingPass { output: output.inner(), loss: loss.inner(), gradients })
-    }
-
-    /// Gradients as the optimizer sees them.
-    fn regularised(&self, network: &N, gradients: GradientsParams) -> GradientsParams {
-        let gradients = match self.settings.clip_gradients {
-            Some(largest) => clipped(network, gradients, largest),
-            None => gradients,
-        };
-        match self.settings.weight_decay {
-            Some(decay) => decay.added(network, gradients),
-            None => gradients,
-        }
     }
 
     /// Tells the observers, and lets them save the run where a checkpoint is due.
@@ -382,133 +323,6 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         Ok(ongoing)
     }
 
-    /// Grows the network if the policy says so; returns the pass over the batch, if growth took it on the training
-    /// step's behalf.
-    fn grow_if_due(
-        &mut self,
-        ongoing: &mut Ongoing<N>,
-        order: &Order,
-        batch: &[Batch<N::Input, T::Target>],
-    ) -> Result<Option<TrainingPass<N::Output>>, Error> {
-        let Some(growth) = &self.growth else {
-            return Ok(None);
-        };
-        let progress = &ongoing.run.progress;
-        let observed = progress.observed(self.settings.steps);
-        if !growth.policy.due(&observed, &progress.policy) {
-            return Ok(None);
-        }
-        let started = Instant::now();
-        let which = match growth.batch {
-            GrowthBatch::All if order.is_whole() && !self.train.augments() => GrowthBatch::Training,
-            other => other,
-        };
-        let context = ongoing.event_context(which == GrowthBatch::Training && batch.len() == 1);
-        let parts = self.growth_batch(which, batch, context.step)?;
-        let network = &ongoing.run.network;
-        let look = LazyLook::new(network, &parts, growth.grower.evidence_memory(), &self.sums);
-        let mut state = progress.policy.clone();
-        let plan = growth.policy.plan(&observed, &look, &mut state)?;
-        let taken = look.into_taken();
-        if plan.is_empty() {
-            ongoing.run.progress.policy = state;
-            return Ok(taken.filter(|_| context.batch_is_training_step).and_then(|taken| ongoing.looked(taken)));
-        }
-        let grown = growth.grower.grow_from(network, &ongoing.run.optimizer, &plan, &parts, context, taken);
-        // The parts borrow the batch's tensors, which can be as large as the network's activations.
-        drop(parts);
-        let (receipt, training_pass) = match grown {
-            Ok(grown) => ongoing.grew(grown, started)?,
-            Err(error) if growth.on_failure == OnFailure::Skip && is_of_growth(&error) => {
-                (ongoing.passed_over_growth(context, growth.grower.method(), &error), None)
-            }
-            Err(error) => return Err(error),
-        };
-        ongoing.run.progress.policy = state;
-        self.observers.iter_mut().try_for_each(|observer| observer.grown(&receipt).map_err(Error::Observer))?;
-        Ok(training_pass)
-    }
-
-    /// The growth batch of a growth event at this step, as the trainer would look at it: for growing by hand.
-    ///
-    /// # Errors
-    /// [`Error::Examples`], if an example cannot be read.
-    pub fn growth_parts(&self, which: GrowthBatch, step: usize) -> Result<Vec<Part<'a, N>>, Error>
-    where
-        N: 'a,
-        T: 'a,
-    {
-        let batch = self.order().batch(self.train, step, self.settings.steps)?;
-        self.growth_batch(which, &batch, step)
-    }
-
-    /// The examples that a growth event looks at, in parts with their shares.
-    fn growth_batch<'p>(
-        &self,
-        which: GrowthBatch,
-        batch: &[Batch<N::Input, T::Target>],
-        step: usize,
-    ) -> Result<Vec<Part<'p, N>>, Error>
-    where
-        'a: 'p,
-        N: 'p,
-        T: 'p,
-    {
-        let task = self.task.clone();
-        match which {
-            GrowthBatch::Training => {
-                let units = self.units(batch);
-                let share = self.share(units);
-                let part = |part: &Batch<N::Input, T::Target>| {
-                    let weight = share * (task.units(&part.target) as f64 / units as f64);
-                    let (part, task) = (part.clone(), task.clone());
-                    let whole =
-                        Part::whole(move |network: &N, probe: &mut dyn Probe| pass(&task, network, &part, probe));
-                    Part { weight, ..whole }
-                };
-                Ok(batch.iter().map(part).collect())
-            }
-            GrowthBatch::Examples(count) => {
-                let seed = self.settings.seed.fold("growth batch").at(step as u64);
-                Ok(self.parts(self.drawn(count, seed), Some(seed.fold("augment")), step))
-            }
-            GrowthBatch::All => Ok(self.parts((0..self.train.count()).collect(), None, step)),
-        }
-    }
-
-    /// The examples with these indices, in parts of the evaluation's size, with their shares; each part is read when
-    /// its pass is taken, so that only one is in memory.
-    fn parts<'p>(&self, indices: Vec<usize>, augmentation: Option<Seed>, step: usize) -> Vec<Part<'p, N>>
-    where
-        'a: 'p,
-        N: 'p,
-        T: 'p,
-    {
-        let train = self.train;
-        let draws = self.settings.seed.fold("draws of growth").at(step as u64);
-        let (all, indices) = (indices.len() as f64, self.sums.own(&indices).to_vec());
-        let part = |(number, indices): (usize, &[usize])| {
-            let (indices, task) = (indices.to_vec(), self.task.clone());
-            let (weight, draws) = (indices.len() as f64 / all, draws.at(number as u64));
-            let taken = move |network: &N, probe: &mut dyn Probe| {
-                let batch = match augmentation {
-                    Some(seed) => train.augmented(&indices, seed),
-                    None => train.batch(&indices),
-                }?;
-                Ok(with_draws(draws, || pass(&task, network, &batch, probe)))
-            };
-            Part { weight, pass: Box::new(taken) }
-        };
-        indices.chunks(self.settings.evaluation_batch).enumerate().map(part).collect()
-    }
-
-    /// Examples for one growth event, without repetition.
-    fn drawn(&self, count: usize, seed: Seed) -> Vec<usize> {
-        let mut rng = seed.rng();
-        let available = self.train.count();
-        rand::seq::index::sample(&mut rng, available, count.min(available)).into_vec()
-    }
-
     /// This machine's share of so many units.
     fn share(&self, units: usize) -> f64 {
         match self.sums.is_alone() {
@@ -517,167 +331,9 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         }
     }
 
-    fn evaluated(
-        &self,
-        network: &N,
-        examples: &dyn Examples<Input = N::Input, Target = T::Target>,
-    ) -> Result<Evaluation, Error> {
-        evaluate_on(network, &self.task, examples, self.settings.evaluation_batch, &*self.sums)
-    }
-
-    /// Evaluates on the validation examples, or on the test examples if there are none, where that is due.
-    fn evaluate_if_due(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<(), Error> {
-        let step = ongoing.run.progress.step;
-        if !self.settings.evaluate_every.is_some_and(|every| step.is_multiple_of(every)) {
-            return Ok(());
-        }
-        match (self.validation, self.test) {
-            (Some(_), _) => self.validate(ongoing, order),
-            (None, Some(test)) => {
-                let (network, parameters) =
-                    (ongoing.run.averaged().clone(), trainable_parameters(&ongoing.run.network));
-                self.evaluate_as((Split::Test, parameters), (&network, test), ongoing, order).map(|_| ())
-            }
-            (None, None) => Ok(()),
-        }
-    }
-
-    /// Evaluates on the validation examples, if that was not done since the last step, and keeps the network if it is
-    /// the best so far.
-    fn validate(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<(), Error> {
-        let progress = &ongoing.run.progress;
-        let (step, sites) = (progress.step, progress.sites.clone());
-        let Some(validation) = self.validation else {
-            return Ok(());
-        };
-        if progress.validated.as_ref().is_some_and(|validated| validated.step == step) {
-            return Ok(());
-        }
-        // A clone would share running statistics, which go on.
-        let network = ongoing.run.averaged().valid();
-        // In evaluation mode nothing counts as trainable.
-        let parameters = trainable_parameters(&ongoing.run.network);
-        let evaluation = self.evaluate_as((Split::Validation, parameters), (&network, validation), ongoing, order)?;
-        let validated = Validated { step, evaluation, sites, parameters };
-        let run = &mut ongoing.run;
-        let is_best = run.progress.best.as_ref().is_none_or(|best| evaluation.loss < best.evaluation.loss);
-        match is_best {
-            true => {
-                (run.progress.best, run.progress.waited) = (Some(validated.clone()), 0);
-                run.best = (self.settings.keep == Keep::Best).then_some(network);
-            }
-            false => run.progress.waited += 1,
-        }
-        run.progress.validated = Some(validated);
-        Ok(())
-    }
-
-    fn is_out_of_patience(&self, progress: &Progress) -> bool {
-        self.settings.patience.is_some_and(|patience| progress.waited >= patience)
-    }
-
-    /// Evaluates a network of so many parameters on examples, and logs the result.
-    fn evaluate_as(
-        &mut self,
-        what: (Split, usize),
-        (network, examples): (&N, &dyn Examples<Input = N::Input, Target = T::Target>),
-        ongoing: &mut Ongoing<N>,
-        order: &Order,
-    ) -> Result<Evaluation, Error> {
-        let evaluation = self.evaluated(network, examples)?;
-        check_finite(evaluation.loss, ongoing.run.progress.step)?;
-        self.row(ongoing, order, what, evaluation, None)?;
-        Ok(evaluation)
-    }
-
-    /// Evaluates the network that is kept.
-    fn finish(&mut self, ongoing: &mut Ongoing<N>, order: &Order) -> Result<Summary, Error> {
-        let kept = ongoing.run.kept().0.clone();
-        let Run { best, progress, network, .. } = &ongoing.run;
-        let validated = if best.is_some() { &progress.best } else { &progress.validated }.clone();
-        let kept_step = validated.as_ref().map_or(progress.step, |validated| validated.step);
-        let parameters =
-            validated.as_ref().map_or_else(|| trainable_parameters(network), |validated| validated.parameters);
-        let validation = validated.map(|validated| validated.evaluation);
-        let train = self.evaluate_as((Split::Train, parameters), (&kept, self.train), ongoing, order)?;
-        let test = match self.test {
-            Some(test) => Some(self.evaluate_as((Split::Test, parameters), (&kept, test), ongoing, order)?),
-            None => None,
-        };
-        let step_seconds_median = ongoing.step_seconds_median();
-        Ok(Summary { train, validation, test, kept_step, parameters, step_seconds_median })
-    }
-
-    fn row(
-        &mut self,
-        ongoing: &mut Ongoing<N>,
-        order: &Order,
-        (split, parameters): (Split, usize),
-        evaluation: Evaluation,
-        gradient_norm: Option<f64>,
-    ) -> Result<(), Error> {
-        let progress = &mut ongoing.run.progress;
-        progress.rows += 1;
-        let row = Row {
-            step: progress.step,
-            epoch: order.epochs(progress.step),
-            split,
-            loss: evaluation.loss,
-            score: evaluation.score,
-            learning_rate: self.settings.learning_rate.at(progress.step, self.settings.steps),
-            parameters,
-            flops: progress.training_flops,
-            gradient_norm,
-            seconds: progress.seconds + ongoing.started.elapsed().as_secs_f64(),
-        };
-        self.observers.iter_mut().try_for_each(|observer| observer.logged(&row).map_err(Error::Observer))
-    }
-
     fn checkpoint(&mut self, ongoing: &mut Ongoing<N>) -> Result<(), Error> {
         ongoing.count_seconds();
         let run = &ongoing.run;
         self.observers.iter_mut().try_for_each(|observer| observer.checkpoint(run).map_err(Error::Observer))
     }
-}
-
-/// What a pass over a batch says of the network.
-struct Measured {
-    /// The mean loss.
-    loss: Tensor<1>,
-    /// Number of right answers, if it is to be logged and the task has a score.
-    correct: Option<f64>,
-}
-
-impl Measured {
-    /// The loss's share in a larger mean; numbers stay.
-    fn weighted(self, share: f64) -> Self {
-        Self { loss: self.loss.mul_scalar(share), ..self }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        let correct = self.correct.zip(other.correct).map(|(own, other)| own + other);
-        Self { loss: self.loss + other.loss, correct }
-    }
-}
-
-fn pass<N: Growable, T: Task<Output = N::Output>>(
-    task: &T,
-    network: &N,
-    batch: &Batch<N::Input, T::Target>,
-    probe: &mut dyn Probe,
-) -> Pass<N::Output> {
-    let output = network.forward_probed(batch.input.clone(), probe);
-    Pass { loss: task.training_loss(&output, &batch.target), output }
-}
-
-fn check_finite(loss: f64, step: usize) -> Result<(), Error> {
-    match loss.is_finite() {
-        true => Ok(()),
-        false => Err(Error::LossNotFinite { step, loss }),
-    }
-}
-
-/// Whether an error says that a growth event failed, and not that data cannot be read or training has gone wrong.
-fn is_of_growth(error: &Error) -> bool {
-    !matches!(error, Error::Examples(_) | Error::Observer(_) | Error::LossNotFinite { .. } | Error::Checkpoint { .. })
 }

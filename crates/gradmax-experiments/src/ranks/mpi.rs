@@ -1,0 +1,147 @@
+//! Sums over the processes of an MPI job.
+//!
+//! MPI's own sums depend on the algorithm that its library picks. Here every process adds up its share of the entries, in
+//! the order of ranks, and gives the result to all: the same bits on all ranks, on every repeat, with any library.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use ferrompi::{Communicator, Mpi, ThreadLevel};
+use gradmax::Sums;
+
+use crate::output;
+
+/// Seconds that a process waits for the others, unless `GRADMAX_MPI_TIMEOUT` says otherwise.
+const PATIENCE: u64 = 300;
+
+/// All processes of the job. Dropping it leaves MPI, for which it waits until all do.
+pub struct World {
+    shared: Arc<Shared>,
+    _mpi: Mpi,
+}
+
+impl World {
+    pub fn join() -> Result<Self> {
+        let mpi = Mpi::init_thread(ThreadLevel::Serialized)?;
+        if mpi.thread_level() < ThreadLevel::Serialized {
+            bail!("this MPI library lets only its first thread speak; use one with MPI_THREAD_SERIALIZED");
+        }
+        let shared = Arc::new(Shared { world: mpi.world(), since: AtomicU64::new(0), started: Instant::now() });
+        watch(&shared);
+        Ok(Self { shared, _mpi: mpi })
+    }
+
+    pub fn sums(&self) -> Arc<dyn Sums> {
+        self.shared.clone()
+    }
+
+    pub fn host(&self) -> String {
+        self.shared.host()
+    }
+
+    /// Waits for all processes, without an end to its patience.
+    pub fn wait(&self) {
+        if let Err(error) = self.shared.world.barrier() {
+            panic!("MPI could not wait for all ranks: {error}");
+        }
+    }
+
+    /// Ends all processes.
+    pub fn abort(&self, code: i32) -> ! {
+        self.shared.world.abort(code)
+    }
+}
+
+/// What the thread that computes and the one that watches it share.
+struct Shared {
+    world: Communicator,
+    /// Milliseconds from `started` to the beginning of the call that is waited for, plus one; 0 if there is none.
+    since: AtomicU64,
+    started: Instant,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rank {} of {}", self.rank(), self.size())
+    }
+}
+
+/// Ends the job when the other processes have not answered for too long: one of them hangs, or its machine is gone.
+fn watch(shared: &Arc<Shared>) {
+    let patience =
+        std::env::var("GRADMAX_MPI_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(PATIENCE);
+    let (shared, rank, host) = (Arc::downgrade(shared), shared.rank(), shared.host());
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_millis(500));
+            let Some(shared) = shared.upgrade() else { return };
+            let since = shared.since.load(Ordering::Relaxed);
+            let waited = (shared.started.elapsed().as_millis() as u64 + 1).saturating_sub(since);
+            if since > 0 && waited > 1000 * patience {
+                output::say(&format!(
+                    "gradmax: rank {rank} on {host}: the other ranks have not answered for {patience} seconds; one of them \
+                     hangs, or its machine is gone. `gradmax resume` goes on from the last checkpoint"
+                ));
+                // Not by MPI, which this thread must not call while the other does: the starter ends the others.
+                std::process::exit(1);
+            }
+        }
+    });
+}
+
+impl Shared {
+    fn host(&self) -> String {
+        self.world.processor_name().unwrap_or_else(|_| "an unknown host".into())
+    }
+
+    /// Calls MPI, under the eyes of the watch.
+    ///
+    /// # Panics
+    /// If MPI fails: `together` ends the job then.
+    fn called<T>(&self, what: &str, call: impl FnOnce(&Communicator) -> ferrompi::Result<T>) -> T {
+        self.since.store(self.started.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+        let called = call(&self.world);
+        self.since.store(0, Ordering::Relaxed);
+        called.unwrap_or_else(|error| panic!("MPI could not {what}: {error}"))
+    }
+
+    /// Folds all ranks' values, in the order of ranks: each its share of the entries.
+    fn fold(&self, values: &mut [f64], of: impl Fn(f64, f64) -> f64) {
+        let (size, share) = (self.size(), values.len().div_ceil(self.size()));
+        let mut padded = values.to_vec();
+        padded.resize(size * share, 0.0);
+        // Of every rank, the entries that this one folds.
+        let mut own = vec![0.0; size * share];
+        self.called("give parts to all ranks", |world| world.alltoall(&padded, &mut own));
+        let folded = (0..share).map(|at| (1..size).fold(own[at], |sum, rank| of(sum, own[rank * share + at])));
+        let folded = folded.collect::<Vec<_>>();
+        self.called("gather the sums of all ranks", |world| world.allgather(&folded, &mut padded));
+        values.copy_from_slice(&padded[..values.len()]);
+    }
+}
+
+impl Sums for Shared {
+    fn rank(&self) -> usize {
+        self.world.rank() as usize
+    }
+
+    fn size(&self) -> usize {
+        self.world.size() as usize
+    }
+
+    fn sum(&self, values: &mut [f64]) {
+        self.fold(values, |sum, value| sum + value);
+    }
+
+    fn largest(&self, values: &mut [f64]) {
+        // NaN counts as larger than everything.
+        self.fold(values, |most, value| if most.is_nan() || value <= most { most } else { value });
+    }
+
+    fn barrier(&self) {
+        self.called("wait for all ranks", Communicator::barrier);
+    }
+}
