@@ -1,5 +1,6 @@
 //! Data sets by name, a file each; a configuration, and `gradmax data`, find them in one list.
 
+mod encoded;
 mod held_out;
 mod image_set;
 mod images;

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, activation};
 use gradmax::Seed;
 use gradmax::networks::{Architecture, Described, NetworkGraph};
 use gradmax::site::{Growable, SiteWidth};
-use gradmax::training::{Evaluation, Supervised, Target, Task, checkpoint, each_batch};
+use gradmax::training::{Evaluation, Target, Task, checkpoint, each_batch};
 use serde::Serialize;
 
 use crate::config::Experiment;
@@ -172,10 +172,7 @@ impl Trained {
     /// # Errors
     /// If examples cannot be read, or there are none.
     pub fn evaluate(&self, examples: &AnyExamples) -> Result<Scores> {
-        let task = match &self.answers {
-            Answers::Classes(_) => Supervised::Classification,
-            Answers::Values(_) => Supervised::Regression,
-        };
+        let task = self.answers.task();
         let (mut sums, mut tally) = (gradmax::training::Tally::default(), Tally::new(&self.answers));
         let indices = (0..examples.count()).collect::<Vec<_>>();
         each_batch(&**examples, &indices, self.part, |batch| {

@@ -9,11 +9,12 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
 use gradmax::Seed;
-use gradmax::training::{InMemory, Supervised, Target};
+use gradmax::training::InMemory;
 use serde::{Deserialize, Serialize};
 
 use self::encoding::{Encoding, Scan};
 use self::rows::{Column, Rows};
+use super::encoded::Encoded;
 use super::held_out::{HeldOut, is_test};
 use super::scale::Scale;
 use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Half, Inputs, Task};
@@ -74,30 +75,6 @@ fn a_fifth() -> TestRows {
     TestRows::Share(0.2)
 }
 
-/// Rows of a table, as a network reads them.
-#[derive(Default)]
-struct Encoded {
-    inputs: Vec<f32>,
-    targets: Vec<f32>,
-}
-
-impl Encoded {
-    /// Examples of these rows, of which there must be some.
-    fn examples(self, encoding: &Encoding, file: &Path, device: &Device) -> Result<InMemory<Tensor<4>>> {
-        let Self { inputs, targets } = self;
-        if targets.is_empty() {
-            bail!("{} has no rows to score; raise the share, or name another file", file.display());
-        }
-        let count = targets.len();
-        let inputs = TensorData::new(inputs, [count, encoding.width(), 1, 1]);
-        let target = match encoding.task() {
-            Task::Classification => Target::classes(targets.into_iter().map(|class| class as u32), device),
-            Task::Regression => Target::Values(Tensor::from_data(TensorData::new(targets, [count, 1]), device)),
-        };
-        Ok(InMemory::new(Tensor::from_data(inputs, device), target))
-    }
-}
-
 impl CsvTable {
     fn rows(&self, file: &Path) -> Result<Rows> {
         Rows::open(file, self.separator, self.header)
@@ -149,6 +126,11 @@ impl CsvTable {
         })?;
         Ok([train, test])
     }
+
+    fn in_memory(&self, rows: Encoded, file: &Path, device: &Device) -> Result<InMemory<Tensor<4>>> {
+        let encoding = &self.found()?.encoding;
+        rows.examples([encoding.width(), 1, 1], &encoding.answers(), file, device)
+    }
 }
 
 impl DataSource for CsvTable {
@@ -163,18 +145,13 @@ impl DataSource for CsvTable {
     }
 
     fn load(&self, _seed: Seed, device: &Device) -> Result<DataSet> {
-        let encoding = &self.found()?.encoding;
         let [train, test] = self.encoded(&self.file, |row| self.half(row))?;
-        let train = train.examples(encoding, &self.file, device)?;
+        let train = self.in_memory(train, &self.file, device)?;
         let test = match &self.test {
             TestRows::File(file) => self.other(file, device)?,
-            TestRows::Share(_) => Box::new(test.examples(encoding, &self.file, device)?),
+            TestRows::Share(_) => Box::new(self.in_memory(test, &self.file, device)?),
         };
-        let task = match encoding.task() {
-            Task::Classification => Supervised::Classification,
-            Task::Regression => Supervised::Regression,
-        };
-        Ok(DataSet::new(Box::new(train), test, task))
+        Ok(DataSet::new(Box::new(train), test, self.answers()?.task()))
     }
 
     fn check(&self, _batch_size: Option<usize>) -> Result<()> {
@@ -203,7 +180,7 @@ impl DataSource for CsvTable {
 
     fn other(&self, file: &Path, device: &Device) -> Result<AnyExamples> {
         let [_, rows] = self.encoded(file, |_| Half::Test)?;
-        Ok(Box::new(rows.examples(&self.found()?.encoding, file, device)?))
+        Ok(Box::new(self.in_memory(rows, file, device)?))
     }
 
     fn place(&self) -> Result<String> {
@@ -283,7 +260,7 @@ pub mod fuzzed {
 
 #[cfg(test)]
 mod tests {
-    use gradmax::training::Examples;
+    use gradmax::training::{Examples, Target};
 
     use super::super::source::Quantity;
 
@@ -300,7 +277,7 @@ mod tests {
     /// All rows of a table, each with its inputs and its target.
     fn rows(table: &CsvTable) -> Vec<(Vec<f32>, f32)> {
         let [all, _] = table.encoded(&table.file, |_| Half::Train).unwrap();
-        let data = all.examples(&table.found().unwrap().encoding, &table.file, &Device::flex()).unwrap();
+        let data = table.in_memory(all, &table.file, &Device::flex()).unwrap();
         let all = (0..data.count()).collect::<Vec<_>>();
         let batch = data.batch(&all).unwrap();
         let width = table.shape().unwrap().input[0];

@@ -8,10 +8,11 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Result, anyhow, bail};
 use burn::tensor::{Device, Tensor, TensorData};
 use gradmax::Seed;
-use gradmax::training::{InMemory, Supervised, Target};
+use gradmax::training::InMemory;
 use serde::{Deserialize, Serialize};
 
 use self::array::Place;
+use super::encoded::Encoded;
 use super::held_out::{HeldOut, is_test};
 use super::images::Size;
 use super::scale::{Moments, Scale};
@@ -94,13 +95,6 @@ impl Learned {
             Self::Values(scales) => scales.len(),
         }
     }
-}
-
-/// Examples, as a network reads them.
-#[derive(Default)]
-struct Rows {
-    inputs: Vec<f32>,
-    targets: Vec<f32>,
 }
 
 impl Npy {
@@ -231,9 +225,9 @@ impl Npy {
     }
 
     /// Training and test examples of two arrays.
-    fn rows(&self, [inputs, targets]: [&Path; 2], half: impl Fn(usize) -> Half) -> Result<[Rows; 2]> {
+    fn rows(&self, [inputs, targets]: [&Path; 2], half: impl Fn(usize) -> Half) -> Result<[Encoded; 2]> {
         let learned = &self.found()?.learned;
-        let mut rows = [(); 2].map(|()| Rows::default());
+        let mut rows = [(); 2].map(|()| Encoded::default());
         let at = |index| usize::from(half(index) == Half::Test);
         let count = self.each_input(inputs, |index, values| rows[at(index)].inputs.extend(values))?;
         let (place, name) = (Place::of(targets), targets.display());
@@ -261,21 +255,8 @@ impl Npy {
         Ok(rows)
     }
 
-    fn examples(&self, rows: Rows, device: &Device) -> Result<InMemory<Tensor<4>>> {
-        let Found { size: [channels, height, width], learned, .. } = self.found()?;
-        let Rows { inputs, targets } = rows;
-        if targets.is_empty() {
-            bail!("{} has no rows to score; raise the share, or name other arrays", self.inputs.display());
-        }
-        let count = inputs.len() / (channels * height * width);
-        let inputs = TensorData::new(inputs, [count, *channels, *height, *width]);
-        let targets = match learned {
-            Learned::Classes(_) => Target::classes(targets.into_iter().map(|class| class as u32), device),
-            Learned::Values(scales) => {
-                Target::Values(Tensor::from_data(TensorData::new(targets, [count, scales.len()]), device))
-            }
-        };
-        Ok(InMemory::new(Tensor::from_data(inputs, device), targets))
+    fn in_memory(&self, rows: Encoded, device: &Device) -> Result<InMemory<Tensor<4>>> {
+        rows.examples(self.found()?.size, &self.answers()?, &self.inputs, device)
     }
 }
 
@@ -295,12 +276,8 @@ impl DataSource for Npy {
         if let TestArrays::Arrays { inputs, targets } = &self.test {
             [_, test] = self.rows([inputs, targets], |_| Half::Test)?;
         }
-        let (train, test) = (self.examples(train, device)?, self.examples(test, device)?);
-        let task = match self.found()?.learned {
-            Learned::Classes(_) => Supervised::Classification,
-            Learned::Values(_) => Supervised::Regression,
-        };
-        Ok(DataSet::new(Box::new(train), Box::new(test), task))
+        let (train, test) = (self.in_memory(train, device)?, self.in_memory(test, device)?);
+        Ok(DataSet::new(Box::new(train), Box::new(test), self.answers()?.task()))
     }
 
     fn check(&self, _batch_size: Option<usize>) -> Result<()> {
@@ -335,7 +312,7 @@ impl DataSource for Npy {
             return Err(misuse(format!("{}: name an .npz archive with inputs and targets", file.display())));
         }
         let [_, rows] = self.rows([&inputs, &targets], |_| Half::Test)?;
-        Ok(Box::new(self.examples(rows, device)?))
+        Ok(Box::new(self.in_memory(rows, device)?))
     }
 
     fn kept(&self) -> Result<Option<serde_json::Value>> {
@@ -443,7 +420,7 @@ pub mod fuzzed {
 
 #[cfg(test)]
 mod tests {
-    use gradmax::training::Examples;
+    use gradmax::training::{Examples, Target};
 
     use super::fuzzed::{archives, npy};
     use super::*;
@@ -473,7 +450,7 @@ mod tests {
     /// All rows as training examples.
     fn all(npy: &Npy) -> (Vec<f32>, Target) {
         let [rows, _] = npy.rows([&npy.inputs, &npy.targets], |_| Half::Train).unwrap();
-        let examples = npy.examples(rows, &Device::flex()).unwrap();
+        let examples = npy.in_memory(rows, &Device::flex()).unwrap();
         let batch = examples.batch(&(0..examples.count()).collect::<Vec<_>>()).unwrap();
         (batch.input.into_data().try_to_vec::<f32>().unwrap(), batch.target)
     }

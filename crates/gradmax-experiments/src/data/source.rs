@@ -165,6 +165,16 @@ pub enum Answers {
     Values(Vec<Quantity>),
 }
 
+impl Answers {
+    /// What a network with such answers is trained to do.
+    pub fn task(&self) -> Supervised {
+        match self {
+            Self::Classes(_) => Supervised::Classification,
+            Self::Values(_) => Supervised::Regression,
+        }
+    }
+}
+
 /// A value that a network answers with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quantity {

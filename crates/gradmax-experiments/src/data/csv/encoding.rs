@@ -83,13 +83,6 @@ impl Encoding {
         }
     }
 
-    pub fn task(&self) -> Task {
-        match &self.target.kind {
-            TargetKind::Classes(_) => Task::Classification,
-            TargetKind::Number(_) => Task::Regression,
-        }
-    }
-
     /// What a network's outputs mean.
     pub fn answers(&self) -> Answers {
         match &self.target.kind {
