@@ -26,7 +26,7 @@ mod unrolled;
 #[cfg(feature = "flex")]
 mod weight_gradient;
 
-pub use batch_norm::{Normalized, batch_norm_train};
+pub use batch_norm::{Across, Normalized, SumOverProcesses, batch_norm_train, batch_norm_train_across, centre_across};
 pub use convolution::{
     Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined, options,
 };

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "flex")]
 
+use std::sync::{Arc, Barrier, Mutex};
+
 use burn::module::Param;
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{Linear, PaddingConfig2d};
@@ -144,6 +146,72 @@ fn norm_agrees<const D: usize>(shape: [usize; D], rng: &mut ChaCha8Rng) {
         let of_g = difference(g.grad(&of_found).unwrap(), own_g.grad(&of_expected).unwrap());
         assert!(of_g < 1e-4, "gamma's gradient differs by {of_g} for {shape:?}");
         assert_same(b.grad(&of_found).unwrap(), own_b.grad(&of_expected).unwrap(), "beta's gradient");
+    }
+}
+
+/// A sum over threads that call it together.
+fn sums_over_threads(size: usize) -> Arc<flexconv::SumOverProcesses> {
+    let (parts, barrier) = (Mutex::new(Vec::<Vec<f64>>::new()), Barrier::new(size));
+    Arc::new(move |values: &mut [f64]| {
+        parts.lock().unwrap().push(values.to_vec());
+        barrier.wait();
+        for (at, value) in values.iter_mut().enumerate() {
+            *value = parts.lock().unwrap().iter().map(|part| part[at]).sum();
+        }
+        barrier.wait();
+        parts.lock().unwrap().clear();
+        barrier.wait();
+    })
+}
+
+#[test]
+fn batch_norm_over_processes_is_that_of_the_whole_batch() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    over_processes::<2>([12, 9], &mut rng);
+    over_processes::<4>([9, 70, 2, 3], &mut rng);
+    over_processes::<4>([7, 3, 9, 11], &mut rng);
+}
+
+fn over_processes<const D: usize>(shape: [usize; D], rng: &mut ChaCha8Rng) {
+    let input = numbers(shape, rng) * 3.0 + 20.0;
+    let (gamma, beta, factors) = (numbers([shape[1]], rng), numbers([shape[1]], rng), numbers(shape, rng));
+    // Parts of different sizes, whose mean losses count by them.
+    let count = shape[0];
+    let bounds = [0, count / 3, count / 3 + 1, count];
+    for rectified in [false, true] {
+        let (x, g, b) = (leaf(&input), leaf(&gamma), leaf(&beta));
+        let whole = flexconv::batch_norm_train(x.clone(), g.clone(), b.clone(), 1e-5, rectified);
+        let gradients = (whole.output.clone() * factors.clone().autodiff()).sum().div_scalar(count as f64).backward();
+        let sum = sums_over_threads(3);
+        let parts = [0, 1, 2].map(|part| {
+            let (start, length) = (bounds[part], bounds[part + 1] - bounds[part]);
+            let (x, g, b) = (leaf(&input.clone().narrow(0, start, length)), leaf(&gamma), leaf(&beta));
+            let factors = factors.clone().narrow(0, start, length).autodiff();
+            let across = flexconv::Across { sum: sum.clone(), weight: length as f64 / count as f64 };
+            std::thread::spawn(move || {
+                let found = flexconv::batch_norm_train_across(&x, [&g, &b], 1e-5, rectified, &across).unwrap();
+                let loss = (found.output.clone() * factors).sum().div_scalar(length as f64);
+                let gradients = loss.backward();
+                let weighted = |gradient: Tensor<1>| gradient * across.weight;
+                let of_x = x.grad(&gradients).unwrap() * across.weight;
+                (found, of_x, weighted(g.grad(&gradients).unwrap()), weighted(b.grad(&gradients).unwrap()))
+            })
+        });
+        let parts = parts.map(|part| part.join().unwrap());
+        let together = |of: &dyn Fn(usize) -> Tensor<D>| Tensor::cat((0..3).map(of).collect(), 0);
+        assert_same(together(&|part| parts[part].0.output.clone().inner()), whole.output.inner(), "the output");
+        let (mean, variance) = (whole.mean, whole.variance);
+        for (found, ..) in &parts {
+            assert_eq!(found.count, whole.count);
+            assert_same(found.mean.clone(), mean.clone(), "the mean");
+            assert_same(found.variance.clone(), variance.clone(), "the variance");
+        }
+        let of_x = difference(together(&|part| parts[part].1.clone()), x.grad(&gradients).unwrap());
+        assert!(of_x < 1e-5, "the input's gradient differs by {of_x} for {shape:?}");
+        let sum = |of: &dyn Fn(usize) -> Tensor<1>| of(0) + of(1) + of(2);
+        let of_g = difference(sum(&|part| parts[part].2.clone()), g.grad(&gradients).unwrap());
+        assert!(of_g < 1e-5, "gamma's gradient differs by {of_g} for {shape:?}");
+        assert_same(sum(&|part| parts[part].3.clone()), b.grad(&gradients).unwrap(), "beta's gradient");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use gradmax_experiments::{data, method};
 
 /// Neural networks that grow while they train.
@@ -112,9 +112,21 @@ pub struct Compare {
     /// With --at: how often a method that draws at random is repeated
     #[arg(long, value_name = "N", default_value_t = 10, requires = "at")]
     pub repeats: u64,
+    /// Under MPI: what the processes share, the runs of the comparison or the batches of each run
+    #[arg(long, value_enum, default_value = "runs", conflicts_with = "at")]
+    pub split: Split,
     /// The folder for the comparison [default: runs/CONFIG, with --at runs/CONFIG-at-STEP]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// What several processes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    /// Each does its part of the runs
+    Runs,
+    /// All do every run together, each with its part of every batch
+    Batch,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +140,9 @@ pub struct Resume {
     /// Runs at a time, for a comparison [default: one for each core]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Under MPI, for a comparison: what the processes share, its runs or the batches of each run
+    #[arg(long, value_enum, default_value = "runs")]
+    pub split: Split,
     /// Show no progress
     #[arg(long)]
     pub quiet: bool,
@@ -186,7 +201,7 @@ pub struct Evaluate {
 }
 
 /// The examples of a split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Examples {
     /// Training examples
     Train,
@@ -230,7 +245,7 @@ pub struct Export {
 }
 
 /// A format that networks can be written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// An ONNX model
     Onnx,

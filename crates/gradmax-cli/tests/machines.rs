@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{GRADMAX, folder, text, without_times, write_config};
+use common::{GRADMAX, folder, gradmax, text, without_times, write_config};
 
 #[cfg(not(feature = "mpi"))]
 #[test]
@@ -147,29 +147,117 @@ fn what_is_wrong_on_one_rank_ends_all_with_a_sentence() {
     ended(&[(1, &good), (1, &["train", "gone.toml", "--quiet"])], &["rank 1 on", "gone.toml"]);
 }
 
+/// A small convolutional network with batch norm on images.
+const IMAGES: [(&str, &str); 4] = [
+    (
+        "name = \"mlp\"\nhidden = [6]\nactivation = \"relu\"",
+        "name = \"conv_net\"\nstages = [{ kind = \"conv\", channels = 4 }, { kind = \"conv\", channels = 4 }]\n\
+         norm = \"batch\"\nlast = \"flatten\"",
+    ),
+    ("steps = 60", "steps = 60\ncheckpoint_every = 20"),
+    ("batch_size = 32", "batch_size = 24"),
+    ("learning_rate = 0.05", "learning_rate = 0.01"),
+];
+
+#[cfg_attr(not(feature = "mpi"), ignore = "needs the feature `mpi`")]
+#[test]
+fn batch_norm_is_that_of_one_process_where_it_is_synchronised() {
+    let (_alone, folder) = (one_at_a_time(), folder("mpi-norm"));
+    let config = write_config(&folder, &IMAGES);
+    let train = |ranks: usize, statistics: &str| {
+        let out = folder.join(format!("{statistics}{ranks}"));
+        let set = format!("training.batch_norm={statistics}");
+        let output = run(ranks, &["train", &config, "--out", out.to_str().unwrap(), "--quiet", "--set", &set]);
+        assert!(output.status.success(), "{ranks} {statistics}: {}", text(&output.stderr));
+        losses(&out)
+    };
+    let alone = train(1, "local");
+    let apart = |several: Vec<f64>| {
+        alone.iter().zip(several).map(|(one, several)| (one - several).abs() / one).fold(0.0, f64::max)
+    };
+    let [local, synchronised] = ["local", "synchronised"].map(|statistics| apart(train(2, statistics)));
+    assert!(synchronised < 1e-4 && local > 1e-3, "{synchronised} {local}");
+}
+
+#[cfg_attr(not(feature = "mpi"), ignore = "needs the feature `mpi`")]
+#[test]
+fn a_stopped_run_goes_on_and_says_if_it_is_on_another_number_of_ranks() {
+    let (_alone, folder) = (one_at_a_time(), folder("mpi-resumed"));
+    let config = write_config(&folder, &IMAGES);
+    let train = |name: &str, steps: usize| {
+        let (out, set) = (folder.join(name), format!("training.steps={steps}"));
+        let output = run(2, &["train", &config, "--out", out.to_str().unwrap(), "--quiet", "--set", &set]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        out
+    };
+    let go_on = |ranks: usize, out: &Path| {
+        let output = run(ranks, &["resume", out.to_str().unwrap(), "--quiet", "--set", "training.steps=60"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    // Batch norm's statistics for evaluation are the same on all ranks, and so go on after a checkpoint.
+    let (whole, [shorter, other]) = (train("whole", 60), ["shorter", "other"].map(|name| train(name, 40)));
+    assert!(!go_on(2, &shorter).contains("ranks"));
+    let without_ends = |run: &Path| {
+        // The shorter run was evaluated at its own end too.
+        let rows = end(run)[0].iter().filter(|row| !row.starts_with("40,")).cloned().collect::<Vec<_>>();
+        (rows, end(run)[1].clone())
+    };
+    assert_eq!(without_ends(&shorter), without_ends(&whole));
+    assert!(go_on(3, &other).contains("on 2 ranks, and the next are on 3"));
+    let summary = fs::read_to_string(other.join("summary.json")).unwrap();
+    assert!(summary.contains("\"ranks\": 3"), "{summary}");
+}
+
+#[cfg_attr(not(feature = "mpi"), ignore = "needs the feature `mpi`")]
+#[test]
+fn ranks_with_other_weights_do_not_go_on_together() {
+    let (_alone, folder) = (one_at_a_time(), folder("mpi-weights"));
+    let config = write_config(&folder, &[]);
+    let train = |name: &str, rate: &str| {
+        let out = folder.join(name);
+        let output = gradmax(&["train", &config, "--out", out.to_str().unwrap(), "--quiet", "--set", rate]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        out
+    };
+    let [own, other] = [("own", "0.05"), ("other", "0.04")]
+        .map(|(name, rate)| train(name, &format!("optimizer.learning_rate={rate}")));
+    fs::copy(own.join("config.toml"), other.join("config.toml")).unwrap();
+    let resume = |out: &Path| ["resume", out.to_str().unwrap(), "--set", "training.steps=80"].map(String::from);
+    let parts = [resume(&own), resume(&other)];
+    let parts = parts.each_ref().map(|part| part.each_ref().map(String::as_str));
+    let output = mpirun(&[(1, &parts[0]), (1, &parts[1])]).output().unwrap();
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("the run's network on rank 1 is not that of rank 0"), "{said}");
+}
+
 #[cfg_attr(not(feature = "mpi"), ignore = "needs the feature `mpi`")]
 #[test]
 fn ranks_share_the_runs_of_a_comparison() {
     let (_alone, folder) = (one_at_a_time(), folder("mpi-compare"));
     let config = write_config(&folder, &[]);
-    let out = folder.join("comparison");
-    let output = run(
-        2,
-        &[
-            "compare",
-            &config,
-            "--methods",
-            "small,gradmax",
-            "--seeds",
-            "3",
-            "--jobs",
-            "1",
-            "--out",
-            out.to_str().unwrap(),
-            "--quiet",
-        ],
-    );
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(fs::read_to_string(out.join("summary.csv")).unwrap().lines().count(), 1 + 6);
-    assert_eq!(text(&output.stdout).matches("report: ").count(), 1);
+    let compare = |name: &str, split: &str| {
+        let out = folder.join(name);
+        let arguments = ["compare", &config, "--methods", "small,gradmax", "--seeds", "3", "--jobs", "1", "--quiet"];
+        let output = run(2, &[arguments.as_slice(), &["--out", out.to_str().unwrap(), "--split", split]].concat());
+        (out, output)
+    };
+    for split in ["runs", "batch"] {
+        let (out, output) = compare(split, split);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(fs::read_to_string(out.join("summary.csv")).unwrap().lines().count(), 1 + 6);
+        assert_eq!(text(&output.stdout).matches("report: ").count(), 1);
+        let summary = fs::read_to_string(out.join("gradmax/seed2/summary.json")).unwrap();
+        assert!(summary.contains(if split == "batch" { "\"ranks\": 2" } else { "\"ranks\": 1" }), "{summary}");
+    }
+    // A run that fails on any rank is in the table of all.
+    let broken = folder.join("broken/gradmax/seed1");
+    fs::create_dir_all(&broken).unwrap();
+    // Where the folder of checkpoints belongs.
+    fs::write(broken.join("checkpoint"), "").unwrap();
+    let (out, output) = compare("broken", "runs");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("1 of 6 runs failed"), "{}", text(&output.stderr));
+    assert!(fs::read_to_string(out.join("summary.md")).unwrap().contains("1 of 6 runs failed: gradmax seed 1"));
 }

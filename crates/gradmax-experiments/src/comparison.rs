@@ -8,6 +8,7 @@ use crate::config::{CompareConfig, Experiment};
 use crate::crew::{Job, TrainingRun};
 use crate::experiment;
 use crate::folder::RunFolder;
+use crate::ranks::Ranks;
 
 /// The method, seed and folder of every run, method by method.
 pub fn comparison_folders(experiment: &Experiment, folder: &Path) -> impl Iterator<Item = (String, u64, RunFolder)> {
@@ -16,8 +17,14 @@ pub fn comparison_folders(experiment: &Experiment, folder: &Path) -> impl Iterat
     runs.map(|(method, seed)| (method.clone(), seed, RunFolder::in_comparison(folder, method, seed)))
 }
 
-/// The runs, seed by seed, each checked before any is started; `group` is what progress calls the comparison.
-pub fn comparison_runs(experiment: &Experiment, folder: &Path, group: Option<&str>) -> Result<Vec<Box<dyn Job>>> {
+/// The runs, seed by seed, each checked before any is started and done by these processes together; `group` is what
+/// progress calls the comparison.
+pub fn comparison_runs(
+    experiment: &Experiment,
+    folder: &Path,
+    group: Option<&str>,
+    ranks: &Ranks,
+) -> Result<Vec<Box<dyn Job>>> {
     for method in &experiment.compare.methods {
         experiment::check(&Experiment { method: method.clone(), ..experiment.clone() })?;
     }
@@ -28,7 +35,7 @@ pub fn comparison_runs(experiment: &Experiment, folder: &Path, group: Option<&st
         let methods = methods.map(|(name, options)| (name.clone(), options.clone())).collect();
         let compare = CompareConfig::default();
         let experiment = Experiment { method, seed, compare, methods, ..experiment.clone() }.checked()?;
-        Ok(Box::new(TrainingRun::new(group.map(String::from), experiment, folder)?) as Box<dyn Job>)
+        Ok(Box::new(TrainingRun::new(group.map(String::from), experiment, folder)?.by(ranks)) as Box<dyn Job>)
     };
     runs.into_iter().map(run).collect()
 }

@@ -9,7 +9,7 @@ use gradmax::methods::SidePolicy;
 use gradmax::methods::{Placement, Scale};
 use gradmax::policies::{Amount, Order, Periodic};
 use gradmax::surgery::SecondMoments;
-use gradmax::training::{Decay, GrowthBatch, Keep, LearningRate, OnFailure};
+use gradmax::training::{BatchStatistics, Decay, GrowthBatch, Keep, LearningRate, OnFailure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -91,6 +91,10 @@ pub struct TrainingConfig {
     /// Steps between two logged training losses.
     #[serde(default = "default_log_every")]
     pub log_every: usize,
+    /// Over what batch norm takes its statistics under MPI: each rank's part of a batch, `"local"`, or the parts of all,
+    /// `"synchronised"`.
+    #[serde(default, skip_serializing_if = "is_local")]
+    pub batch_norm: BatchStatistics,
     /// Parts in which a step's examples are passed through the network, whose gradients add up.
     #[serde(default = "one")]
     pub accumulate: usize,
@@ -212,6 +216,10 @@ fn default_evaluation_batch() -> usize {
 
 fn is_off(on: &bool) -> bool {
     !on
+}
+
+fn is_local(statistics: &BatchStatistics) -> bool {
+    *statistics == BatchStatistics::Local
 }
 
 fn one() -> usize {

@@ -135,6 +135,8 @@ pub struct TrainingRun {
     experiment: Experiment,
     folder: RunFolder,
     work: u64,
+    /// The processes that do it together.
+    ranks: Ranks,
 }
 
 impl TrainingRun {
@@ -147,7 +149,13 @@ impl TrainingRun {
             )));
         }
         let work = experiment::training_flops(&experiment)?;
-        Ok(Self { group, experiment, folder, work })
+        Ok(Self { group, experiment, folder, work, ranks: Ranks::alone() })
+    }
+
+    /// The same run, done together with other processes.
+    #[must_use]
+    pub fn by(self, ranks: &Ranks) -> Self {
+        Self { ranks: ranks.clone(), ..self }
     }
 }
 
@@ -166,13 +174,17 @@ impl Job for TrainingRun {
     }
 
     fn run(&self, data: &SharedData, bar: ProgressBar, stop: &AtomicBool) -> Result<Done> {
-        if !self.folder.config().exists() {
-            self.folder.create(&self.experiment)?;
+        if self.ranks.is_first() {
+            if !self.folder.config().exists() {
+                self.folder.create(&self.experiment)?;
+            }
+            self.folder.forget_failure();
         }
+        self.ranks.wait();
         let data = data.of(&self.experiment)?;
-        self.folder.forget_failure();
-        match experiment::run(&self.experiment, &data, &self.folder, RunBar::one_of_many(bar), stop, &Ranks::alone())? {
+        match experiment::run(&self.experiment, &data, &self.folder, RunBar::one_of_many(bar), stop, &self.ranks)? {
             Ending::Stopped => Ok(Done::Stopped),
+            Ending::Finished(_) if !self.ranks.is_first() => Ok(Done::Finished),
             Ending::Finished(_) => {
                 report::write(&[self.folder.path().to_path_buf()], &self.folder.report())?;
                 Ok(Done::Finished)

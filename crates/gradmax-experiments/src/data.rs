@@ -164,15 +164,25 @@ impl DataConfig {
     /// # Errors
     /// If the current folder cannot be told.
     pub fn resolve(&mut self, base: &Path, typed: impl Fn(&str) -> bool) -> Result<()> {
-        let own = match &mut self.validation {
-            Some(Validation::Path(path)) => Some((VALIDATION, path)),
-            _ => None,
-        };
-        for (option, path) in self.source.paths_mut().into_iter().chain(own) {
+        for (option, path) in self.all_paths() {
             let base = if typed(option) { Path::new("") } else { base };
             *path = absolute(&base.join(&*path))?;
         }
         Ok(())
+    }
+
+    /// The same data wherever it lies, which may differ from machine to machine.
+    pub fn forget_paths(&mut self) {
+        self.all_paths().into_iter().for_each(|(_, path)| path.clear());
+    }
+
+    /// The folders and files that the options name, with the names of these options.
+    fn all_paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        let own = match &mut self.validation {
+            Some(Validation::Path(path)) => Some((VALIDATION, path)),
+            _ => None,
+        };
+        self.source.paths_mut().into_iter().chain(own).collect()
     }
 
     /// The name and all options.

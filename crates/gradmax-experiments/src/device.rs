@@ -16,12 +16,23 @@ const KINDS: [(&str, bool); 7] = [
     ("metal", cfg!(feature = "metal")),
 ];
 
+/// In place of a device's number, the number of this process among those on its machine.
+const LOCAL: &str = "LOCAL";
+
+/// The number of this process among those that MPI has started on its machine, as Open MPI, MPICH and its kin, and Slurm
+/// give it; 0 without them.
+fn local_rank() -> usize {
+    let names = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    names.into_iter().find_map(number).unwrap_or(0)
+}
+
 /// The device of that name, with automatic differentiation.
 pub fn named(name: &str) -> Result<Device> {
     let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
     let Some((kind, built)) = KINDS.iter().find(|(known, _)| *known == kind) else {
         return Err(misuse(format!(
-            "there is no device `{name}`; the devices are: flex, cuda:N, rocm:N, wgpu, webgpu, vulkan, metal"
+            "there is no device `{name}`; the devices are: flex, cuda:N, rocm:N (N may be LOCAL under MPI), wgpu, webgpu, vulkan, metal"
         )));
     };
     if !built {
@@ -29,8 +40,11 @@ pub fn named(name: &str) -> Result<Device> {
             "this binary was built without `{kind}`; build it with `cargo build --release --features {kind}`"
         )));
     }
-    let Ok(index) = index.parse::<usize>() else {
-        return Err(misuse(format!("device `{name}`: write a number after the colon, as in cuda:0")));
+    let index = match index {
+        LOCAL => local_rank(),
+        number => number.parse::<usize>().map_err(|_| {
+            misuse(format!("device `{name}`: write a number after the colon, as in cuda:0, or {LOCAL} under MPI"))
+        })?,
     };
     Ok(device(kind, index).autodiff())
 }

@@ -4,13 +4,16 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
-use burn::tensor::Device;
+use burn::module::{ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
 use gradmax::Seed;
 use gradmax::event::Grower;
 use gradmax::methods::GrowthMethod;
 use gradmax::networks::Architecture;
 use gradmax::site::{Growable, SiteWidth};
-use gradmax::training::{GrowthSettings, Outcome, Run, Settings, Supervised, Trainer, checkpoint};
+use gradmax::training::{
+    GrowthSettings, Observer, ObserverError, Outcome, Run, Settings, Supervised, Trainer, checkpoint,
+};
 
 use crate::config::{Experiment, GrowthConfig};
 use crate::data::DataSet;
@@ -158,7 +161,8 @@ pub fn run(
         .with_test(&*data.test)
         .with_observer(steps)
         .with_sums(ranks.sums())
-        .with_stop(stop);
+        .with_stop(stop)
+        .with_observer(InStep(ranks));
     if ranks.is_first() {
         trainer = trainer.with_observer(Recording::new(folder)?);
     }
@@ -195,6 +199,7 @@ pub fn run(
         seconds: run.progress.seconds,
         step_seconds_median: evaluated.step_seconds_median,
         growth_seconds: run.progress.growth_seconds,
+        ranks: ranks.count(),
     };
     if ranks.is_first() {
         folder.write_summary(&summary)?;
@@ -210,12 +215,49 @@ fn agree(experiment: &Experiment, data: &DataSet, ranks: &Ranks) -> Result<()> {
     ranks.agree("the program's version", env!("CARGO_PKG_VERSION").as_bytes())?;
     // Where the data lies may differ from machine to machine.
     let mut portable = experiment.clone();
-    portable.data.paths_mut().into_iter().for_each(|(_, path)| path.clear());
+    portable.data.forget_paths();
     ranks.agree("the configuration", portable.to_toml()?.as_bytes())?;
-    let last = data.train.count().saturating_sub(1);
-    let ends = data.train.batch(&[0, last])?;
-    let seen = [data.train.count().to_le_bytes(), data.test.count().to_le_bytes()].concat();
-    ranks.agree("the data", &[&seen, ends.input.into_data().as_bytes()].concat())
+    for (what, examples) in
+        [("training", Some(&data.train)), ("validation", data.validation.as_ref()), ("test", Some(&data.test))]
+    {
+        let count = examples.map_or(0, |examples| examples.count());
+        let mut seen = count.to_le_bytes().to_vec();
+        if let (Some(examples), true) = (examples, count > 0) {
+            let some = examples.batch(&[0, count / 2, count - 1])?;
+            seen.extend_from_slice(some.input.into_data().as_bytes());
+        }
+        ranks.agree(&format!("the {what} data"), &seen)?;
+    }
+    Ok(())
+}
+
+/// Looks at every checkpoint whether all ranks have come to the same weights.
+struct InStep<'a>(&'a Ranks);
+
+impl<N: Growable> Observer<N> for InStep<'_> {
+    fn checkpoint(&mut self, run: &Run<N>) -> Result<(), ObserverError> {
+        if self.0.count() == 1 {
+            return Ok(());
+        }
+        let what = format!(
+            "after step {} the network (processors that round differently cannot train one together)",
+            run.progress.step
+        );
+        Ok(self.0.agree(&what, &bytes(&run.network))?)
+    }
+}
+
+/// All weights and statistics of a network.
+fn bytes<N: Growable>(network: &N) -> Vec<u8> {
+    struct Bytes(Vec<u8>);
+    impl ModuleVisitor for Bytes {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.extend_from_slice(param.val().into_data().as_bytes());
+        }
+    }
+    let mut found = Bytes(Vec::new());
+    network.visit(&mut found);
+    found.0
 }
 
 fn say_what_was_passed_over(images: &[String]) {
@@ -246,6 +288,14 @@ fn start(
         }
     };
     ranks.agree("the run's step", &run.progress.step.to_le_bytes())?;
+    ranks.agree("the run's network", &bytes(&run.network))?;
+    let (was, is) = (run.progress.ranks, ranks.count());
+    if was > 0 && was != is && ranks.is_first() {
+        output::say(&format!(
+            "the run's steps so far were taken on {was} ranks, and the next are on {is}: it goes on, but will not end in the \
+             same bits as on {was}"
+        ));
+    }
     if ranks.is_first() {
         folder.rewind(run.progress.rows, run.progress.events)?;
     }
@@ -300,6 +350,7 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
         learning_rate: training.learning_rate(experiment.optimizer.learning_rate(), examples),
         weight_decay: experiment.optimizer.weight_decay(),
         clip_gradients: training.clip_gradients,
+        batch_norm: training.batch_norm,
         accumulate: training.accumulate,
         average: training.average,
         keep: training.keep,

@@ -82,6 +82,13 @@ pub struct RunSummary {
     pub step_seconds_median: f64,
     /// Of these, seconds spent on growth, verification included.
     pub growth_seconds: f64,
+    /// Processes that trained it together.
+    #[serde(default = "one")]
+    pub ranks: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 impl RunFolder {

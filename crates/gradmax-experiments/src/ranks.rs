@@ -20,11 +20,12 @@ use crate::output;
 const FIRST_WORD: Duration = Duration::from_millis(500);
 
 /// This process, among those that train one network together.
+#[derive(Clone)]
 pub struct Ranks {
     sums: Arc<dyn Sums>,
     host: String,
     #[cfg(feature = "mpi")]
-    mpi: Option<mpi::World>,
+    mpi: Option<Arc<mpi::Shared>>,
 }
 
 impl Ranks {
@@ -35,23 +36,6 @@ impl Ranks {
             host: String::new(),
             #[cfg(feature = "mpi")]
             mpi: None,
-        }
-    }
-
-    /// Joins the others, if MPI has started several.
-    fn join() -> Result<Self> {
-        match started_by_mpi() {
-            None => Ok(Self::alone()),
-            #[cfg(feature = "mpi")]
-            Some(_) => {
-                let world = mpi::World::join()?;
-                Ok(Self { sums: world.sums(), host: world.host(), mpi: Some(world) })
-            }
-            #[cfg(not(feature = "mpi"))]
-            Some(size) => Err(misuse(format!(
-                "MPI has started {size} processes, and this program does not know MPI: each would do the same; build it \
-                 with `--features mpi`, or start it once"
-            ))),
         }
     }
 
@@ -78,8 +62,8 @@ impl Ranks {
     /// Waits for all processes, however long they take.
     pub fn wait(&self) {
         #[cfg(feature = "mpi")]
-        if let Some(world) = &self.mpi {
-            world.wait();
+        if let Some(shared) = &self.mpi {
+            shared.wait();
         }
     }
 
@@ -88,16 +72,8 @@ impl Ranks {
     /// # Errors
     /// If one has another, on all of them.
     pub fn agree(&self, what: &str, own: &[u8]) -> Result<()> {
-        if self.count() == 1 {
-            return Ok(());
-        }
-        // Halves of a hash, which numbers in double precision hold exactly; each process fills its own place.
-        let hash = md5_of(own);
-        let mut halves = vec![0.0; 2 * self.count()];
-        halves[2 * self.rank()] = f64::from(hash[0]);
-        halves[2 * self.rank() + 1] = f64::from(hash[1]);
-        self.sums.sum(&mut halves);
-        let differs = |rank: &usize| halves[2 * rank..2 * rank + 2] != halves[..2];
+        let all = self.gathered(&md5_of(own));
+        let differs = |rank: &usize| all[*rank] != all[0];
         let others = (0..self.count()).filter(differs).map(|rank| rank.to_string()).collect::<Vec<_>>();
         match others.is_empty() {
             true => Ok(()),
@@ -106,6 +82,31 @@ impl Ranks {
                 others.join(", ")
             )),
         }
+    }
+
+    /// What all processes have to say, in the order of ranks.
+    pub fn all_say(&self, own: &str) -> Vec<String> {
+        self.gathered(own.as_bytes()).iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+
+    /// The bytes of all processes, in the order of ranks: few, as each costs a number in double precision.
+    fn gathered(&self, own: &[u8]) -> Vec<Vec<u8>> {
+        let mut lengths = vec![0.0; self.count()];
+        lengths[self.rank()] = own.len() as f64;
+        self.sums.sum(&mut lengths);
+        let ends = lengths.iter().scan(0, |end, length| {
+            *end += *length as usize;
+            Some(*end)
+        });
+        let ends = ends.collect::<Vec<_>>();
+        let starts = [&[0], &ends[..ends.len() - 1]].concat();
+        // Each fills its own place among zeros.
+        let mut all = vec![0.0; ends[ends.len() - 1]];
+        let place = all[starts[self.rank()]..ends[self.rank()]].iter_mut();
+        place.zip(own).for_each(|(entry, byte)| *entry = f64::from(*byte));
+        self.sums.sum(&mut all);
+        let part = |(start, end): (&usize, &usize)| all[*start..*end].iter().map(|entry| *entry as u8).collect();
+        starts.iter().zip(&ends).map(part).collect()
     }
 
     /// Ends all processes after an error of this one.
@@ -119,17 +120,16 @@ impl Ranks {
         }
         output::say(&format!("gradmax: rank {} on {}: {}", self.rank(), self.host, sentence(error)));
         #[cfg(feature = "mpi")]
-        if let Some(world) = &self.mpi {
-            world.abort(code(error).into());
+        if let Some(shared) = &self.mpi {
+            shared.abort(code(error).into());
         }
     }
 }
 
-/// Two parts of a checksum.
-fn md5_of(bytes: &[u8]) -> [u32; 2] {
+/// A checksum.
+fn md5_of(bytes: &[u8]) -> Vec<u8> {
     use md5::{Digest, Md5};
-    let hash = Md5::digest(bytes);
-    [0, 4].map(|at| u32::from_le_bytes([hash[at], hash[at + 1], hash[at + 2], hash[at + 3]]))
+    Md5::digest(bytes).to_vec()
 }
 
 /// Does work together with the other processes that MPI has started, if there are any. What goes wrong in one of them,
@@ -138,13 +138,26 @@ fn md5_of(bytes: &[u8]) -> [u32; 2] {
 /// # Errors
 /// Those of the work; if MPI has started several processes, and the program does not know MPI.
 pub fn together<T>(work: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
-    let ranks = Ranks::join()?;
-    caught(|| work(&ranks)).inspect_err(|error| {
-        // All stop at the same step.
-        if !error.is::<Interrupted>() {
-            ranks.abort(error);
-        }
-    })
+    let Some(_started) = started_by_mpi() else {
+        return work(&Ranks::alone());
+    };
+    #[cfg(not(feature = "mpi"))]
+    return Err(misuse(format!(
+        "MPI has started {_started} processes, and this program does not know MPI: each would do the same; build it with \
+         `--features mpi`, or start it once"
+    )));
+    #[cfg(feature = "mpi")]
+    {
+        let world = mpi::World::join()?;
+        let shared = world.shared();
+        let ranks = Ranks { sums: shared.clone(), host: shared.host(), mpi: Some(shared) };
+        caught(|| work(&ranks)).inspect_err(|error| {
+            // All stop at the same step.
+            if !error.is::<Interrupted>() {
+                ranks.abort(error);
+            }
+        })
+    }
 }
 
 /// The number of processes, if MPI has started several.

@@ -5,7 +5,7 @@ pub(crate) mod checks;
 pub(crate) mod choose;
 pub(crate) mod chosen;
 pub(crate) mod context;
-pub(crate) mod gradient_norm;
+pub(crate) mod gradients;
 pub(crate) mod grower;
 pub(crate) mod look;
 pub(crate) mod loss_on_batch;

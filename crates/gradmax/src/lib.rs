@@ -35,6 +35,7 @@
 //! # Ok::<(), gradmax::Error>(())
 //! ```
 
+mod across;
 mod draws;
 mod error;
 pub mod event;

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 mod depthwise;
 mod dropout;
 mod group_norm;
-mod norm;
+pub(crate) mod norm;
 
 pub use self::depthwise::DepthwiseConv2d;
 pub use self::dropout::Dropout;

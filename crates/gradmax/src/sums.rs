@@ -1,9 +1,10 @@
 //! Sums over examples, wherever the examples lie: the one place that knows whether there are several machines.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
@@ -23,6 +24,14 @@ pub trait Sums: Debug + Send + Sync {
 
     /// Replaces each value by the sum of all ranks' values.
     fn sum(&self, values: &mut [f64]);
+
+    /// Replaces each value by the sum of all ranks' values, taken in double precision and rounded to single: what
+    /// [`sum`](Self::sum) gives, which may take half the bytes.
+    fn sum_f32(&self, values: &mut [f32]) {
+        let mut exact = values.iter().copied().map(f64::from).collect::<Vec<_>>();
+        self.sum(&mut exact);
+        values.iter_mut().zip(exact).for_each(|(value, sum)| *value = sum as f32);
+    }
 
     /// Replaces each value by the largest of all ranks' values; NaN if one is.
     fn largest(&self, values: &mut [f64]);
@@ -89,11 +98,10 @@ impl dyn Sums + '_ {
         if self.is_alone() {
             return tensor;
         }
-        let (shape, place) = (tensor.dims(), (&tensor.device(), tensor.dtype()));
-        let mut entries = values(&tensor.clone().into_data());
-        self.sum(&mut entries);
-        let entries = entries.into_iter().map(|entry| entry as f32).collect::<Vec<_>>();
-        Tensor::from_data(TensorData::new(entries, shape), place)
+        let mut entries = Vec::new();
+        append(&mut entries, tensor.clone());
+        self.sum_f32(&mut entries);
+        like(&tensor, &entries)
     }
 
     /// The sums of all gradients of a module, of which this machine's count with a weight: its share of the examples.
@@ -101,28 +109,135 @@ impl dyn Sums + '_ {
         if self.is_alone() {
             return gradients;
         }
-        let mut summing = Summing { sums: self, gradients, weight };
-        module.visit(&mut summing);
-        summing.gradients
+        // In one piece: a message for each tensor would cost more than what is in most of them.
+        let mut gathering = Gathering { gradients: &gradients, weight, entries: Vec::new() };
+        module.visit(&mut gathering);
+        let mut entries = gathering.entries;
+        self.sum_f32(&mut entries);
+        let mut spreading = Spreading { gradients, entries: &entries };
+        module.visit(&mut spreading);
+        spreading.gradients
+    }
+
+    /// The module with its running statistics as the mean over all machines.
+    pub(crate) fn statistics<M: Module>(&self, module: M) -> M {
+        if self.is_alone() {
+            return module;
+        }
+        // Burn keeps what the last pass made of them aside until then.
+        let module = module.valid().train();
+        let mut entries = Vec::new();
+        module.visit(&mut Statistics(&mut entries));
+        if entries.is_empty() {
+            return module;
+        }
+        self.sum(&mut entries);
+        let means = entries.into_iter().map(|sum| (sum / self.size() as f64) as f32).collect::<Vec<_>>();
+        module.map(&mut Replacing(&means))
     }
 
     /// The part of so many things that is this machine's.
     pub(crate) fn own<'a, T>(&self, all: &'a [T]) -> &'a [T] {
-        let at = |rank: usize| rank * all.len() / self.size();
-        &all[at(self.rank())..at(self.rank() + 1)]
+        &all[self.range(all.len())]
     }
-}
 
-struct Summing<'a> {
-    sums: &'a dyn Sums,
-    gradients: GradientsParams,
-    weight: f64,
-}
-
-impl ModuleVisitor for Summing<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            self.gradients.register(param.id, self.sums.tensor(gradient.mul_scalar(self.weight)));
+    /// The part of these examples that is this machine's.
+    pub(crate) fn slice<'a>(&self, examples: &'a [usize]) -> Slice<'a> {
+        let range = self.range(examples.len());
+        match range.is_empty() {
+            false => Slice { first: range.start, indices: &examples[range], counts: true },
+            true => Slice { first: 0, indices: &examples[..1.min(examples.len())], counts: false },
         }
     }
+
+    fn range(&self, length: usize) -> Range<usize> {
+        let at = |rank: usize| rank * length / self.size();
+        at(self.rank())..at(self.rank() + 1)
+    }
+}
+
+/// A machine's part of some examples.
+pub(crate) struct Slice<'a> {
+    /// How many of all are before it.
+    pub(crate) first: usize,
+    pub(crate) indices: &'a [usize],
+    /// Whether it counts: of fewer examples than machines, some get one all the same, so that all take the same passes.
+    pub(crate) counts: bool,
+}
+
+/// Copies the gradients of a module into one row.
+struct Gathering<'a> {
+    gradients: &'a GradientsParams,
+    weight: f64,
+    entries: Vec<f32>,
+}
+
+impl ModuleVisitor for Gathering<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            append(&mut self.entries, gradient.mul_scalar(self.weight));
+        }
+    }
+}
+
+/// Copies them back.
+struct Spreading<'a> {
+    gradients: GradientsParams,
+    entries: &'a [f32],
+}
+
+impl ModuleVisitor for Spreading<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
+            let (own, rest) = self.entries.split_at(gradient.shape().num_elements());
+            self.entries = rest;
+            self.gradients.register(param.id, like(&gradient, own));
+        }
+    }
+}
+
+/// What is not trained and has one axis: running statistics, and small parameters that are frozen, which are the same
+/// everywhere and stay.
+fn is_statistic<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    D == 1 && !param.is_require_grad()
+}
+
+/// Copies running statistics into one row.
+struct Statistics<'a>(&'a mut Vec<f64>);
+
+impl ModuleVisitor for Statistics<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if is_statistic(param) {
+            self.0.extend(values(&param.val().into_data()));
+        }
+    }
+}
+
+/// Copies them back.
+struct Replacing<'a>(&'a [f32]);
+
+impl ModuleMapper for Replacing<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !is_statistic(&param) {
+            return param;
+        }
+        param.map(|value| {
+            let (own, rest) = self.0.split_at(value.shape().num_elements());
+            self.0 = rest;
+            like(&value, own)
+        })
+    }
+}
+
+fn append<const D: usize>(entries: &mut Vec<f32>, tensor: Tensor<D>) {
+    let data = tensor.into_data();
+    match data.as_slice::<f32>() {
+        Ok(values) => entries.extend_from_slice(values),
+        Err(_) => entries.extend(values(&data).into_iter().map(|entry| entry as f32)),
+    }
+}
+
+/// A tensor of the same shape, place and type.
+fn like<const D: usize>(tensor: &Tensor<D>, entries: &[f32]) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(entries.to_vec(), tensor.dims()), (&tensor.device(), tensor.dtype()))
 }

@@ -20,7 +20,7 @@ pub use self::gradients::{Decayed, WeightDecay};
 pub use self::learning_rate::{Decay, LearningRate};
 pub use self::observer::{Observer, ObserverError, Row, Split};
 pub use self::run::{Outcome, Progress, Run, Summary, Validated};
-pub use self::settings::{GrowthBatch, GrowthSettings, Keep, OnFailure, Settings};
+pub use self::settings::{BatchStatistics, GrowthBatch, GrowthSettings, Keep, OnFailure, Settings};
 pub use self::task::*;
 pub use self::trainer::Trainer;
 pub use crate::draws::with_draws;

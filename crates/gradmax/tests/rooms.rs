@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom to the top. What is in one place may depend on what stands before it, and on its own room.
 const ROOMS: [&str; 16] = [
-    "error", "seed", "matrix", "sums", "draws", "panics", "registry", "modules", "site", "networks", "surgery",
-    "operator", "methods", "event", "policies", "training",
+    "error", "seed", "matrix", "sums", "across", "draws", "panics", "registry", "modules", "site", "networks",
+    "surgery", "operator", "methods", "event", "policies", "training",
 ];
 
 fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {

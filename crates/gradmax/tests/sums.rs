@@ -5,14 +5,19 @@ mod common;
 use std::sync::{Arc, Barrier, Mutex};
 
 use burn::optim::SgdConfig;
-use common::{Keep, Seen, mlp, normal, weights};
+use burn::tensor::Tensor;
+use common::{Images, Keep, Seen, device, mlp, normal, weights};
 use gradmax::event::{Grower, Receipt};
 use gradmax::methods::{METHODS, Placement, SidePolicy};
-use gradmax::networks::Mlp;
+use gradmax::modules::NormKind;
+use gradmax::networks::{Architecture, ConvNetConfig, Stage, WideResNetConfig};
 use gradmax::policies::POLICIES;
-use gradmax::site::Activation;
-use gradmax::training::{GrowthBatch, GrowthSettings, InMemory, OnFailure, Regression, Run, Settings, Trainer};
-use gradmax::{Options, Sums};
+use gradmax::site::{Activation, Growable};
+use gradmax::training::{
+    BatchStatistics, Examples, GrowthBatch, GrowthSettings, InMemory, OnFailure, Regression, Run, Settings, Target,
+    Trainer,
+};
+use gradmax::{Options, Seed, Sums};
 
 /// What the ranks of a run give each other.
 #[derive(Debug)]
@@ -70,6 +75,12 @@ impl Sums for Rank {
     }
 }
 
+/// Does the same on so many ranks.
+fn on_ranks<T: Send + 'static>(size: usize, work: impl Fn(Rank) -> T + Copy + Send + 'static) -> Vec<T> {
+    let threads = Rank::all(size).into_iter().map(|rank| std::thread::spawn(move || work(rank)));
+    threads.collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
 /// What a run is: a growth method, a policy, a growth batch.
 #[derive(Clone, Copy)]
 struct Case {
@@ -80,49 +91,77 @@ struct Case {
     memory: usize,
 }
 
-/// Trains as one of several ranks, or alone: the weights, the final losses, the receipts.
-fn train(case: Case, rank: Option<Rank>) -> (Vec<u8>, f64, Vec<Receipt>) {
-    let (inputs, targets) = (normal([48, 6], 1), normal([48, 3], 2));
-    let (data, test) = (InMemory::new(inputs, targets), InMemory::new(normal([21, 6], 3), normal([21, 3], 4)));
-    let method = METHODS.iter().find(|named| named.name() == case.method).unwrap();
-    let (_, mut options) = method.with(&Options::new()).unwrap();
-    options.retain(|option, _| option == "steps");
-    options.values_mut().for_each(|steps| *steps = 3.into());
-    let placement = Placement { zero_side: case.zero_side, ..Placement::default() };
-    let grower = Grower::boxed(method.with(&options).unwrap().0).with_placement(placement);
-    let policy = POLICIES.iter().find(|named| named.name() == case.policy).unwrap();
-    let options = [("start", 4), ("every", 4), ("times", 2)].map(|(key, value)| (key.to_string(), value.into()));
-    let growth = GrowthSettings {
-        policy: policy.with(&options.into_iter().collect()).unwrap().0,
-        grower: grower.with_evidence_memory(case.memory),
-        batch: case.batch,
-        on_failure: OnFailure::Stop,
-    };
-    let settings = Settings { batch_size: Some(16), log_every: 1, evaluation_batch: 8, ..Settings::new(12, 0.05) };
-    let mut seen = Seen::default();
-    let keep = Keep { seen: &mut seen, folder: None, stop: None };
-    let trainer = Trainer::new(settings, Regression, &data).with_test(&test).with_growth(growth).with_observer(keep);
-    let trainer = match rank {
-        Some(rank) => trainer.with_sums(Arc::new(rank)),
-        None => trainer,
-    };
-    let run: Run<Mlp> = Run::new(mlp(6, &[4, 3], 3, Activation::Tanh, true), SgdConfig::new().init());
-    let outcome = trainer.train(run).unwrap_or_else(|error| panic!("{}: {error}", case.method));
-    let summary = outcome.finished.unwrap();
-    (weights(&outcome.run.network), summary.train.loss + summary.test.unwrap().loss, seen.receipts)
+const GRADMAX: Case = Case {
+    method: "gradmax",
+    policy: "periodic",
+    batch: GrowthBatch::Training,
+    zero_side: SidePolicy::Incoming,
+    memory: usize::MAX,
+};
+
+/// A run's end: the weights and running statistics, the final losses, the receipts.
+type End = (Vec<u8>, f64, Vec<Receipt>);
+
+impl Case {
+    fn growth(self) -> GrowthSettings {
+        let method = METHODS.iter().find(|named| named.name() == self.method).unwrap();
+        let (_, mut options) = method.with(&Options::new()).unwrap();
+        options.retain(|option, _| option == "steps");
+        options.values_mut().for_each(|steps| *steps = 3.into());
+        let placement = Placement { zero_side: self.zero_side, ..Placement::default() };
+        let grower = Grower::boxed(method.with(&options).unwrap().0).with_placement(placement);
+        let policy = POLICIES.iter().find(|named| named.name() == self.policy).unwrap();
+        let options = [("start", 4), ("every", 4), ("times", 2)].map(|(key, value)| (key.to_string(), value.into()));
+        GrowthSettings {
+            policy: policy.with(&options.into_iter().collect()).unwrap().0,
+            grower: grower.with_evidence_memory(self.memory),
+            batch: self.batch,
+            on_failure: OnFailure::Stop,
+        }
+    }
+
+    /// Trains as one of several ranks, or alone.
+    fn train<N: Growable<Output = Tensor<2>>>(
+        self,
+        network: N,
+        [data, test]: [&dyn Examples<Input = N::Input, Target = Tensor<2>>; 2],
+        settings: &Settings,
+        rank: Option<Rank>,
+    ) -> End {
+        let mut seen = Seen::default();
+        let keep = Keep { seen: &mut seen, folder: None, stop: None };
+        let settings = Settings { batch_size: Some(16), log_every: 1, evaluation_batch: 8, ..settings.clone() };
+        let trainer = Trainer::new(settings, Regression, data).with_test(test).with_growth(self.growth());
+        let trainer = match rank {
+            Some(rank) => trainer.with_sums(Arc::new(rank)).with_observer(keep),
+            None => trainer.with_observer(keep),
+        };
+        let outcome = trainer.train(Run::new(network, SgdConfig::new().init()));
+        let outcome = outcome.unwrap_or_else(|error| panic!("{}: {error}", self.method));
+        let summary = outcome.finished.unwrap();
+        (weights(&outcome.run.network), summary.train.loss + summary.test.unwrap().loss, seen.receipts)
+    }
+}
+
+/// A small network on plain features.
+fn on_features(case: Case, rank: Option<Rank>) -> End {
+    // Of 49 examples, the last batch has one: all machines but one have none.
+    let data = InMemory::new(normal([49, 6], 1), normal([49, 3], 2));
+    let test = InMemory::new(normal([21, 6], 3), normal([21, 3], 4));
+    let network = mlp(6, &[4, 3], 3, Activation::Tanh, true);
+    case.train(network, [&data, &test], &Settings::new(12, 0.05), rank)
 }
 
 /// Methods that compare numbers which rounding can turn, or descend where it is enlarged: ranks agree to the bit, but
 /// not with what one machine gets.
 const TURNING: [&str; 4] = ["north", "splitting_steepest_descent", "signed_splitting_descent", "firefly_opt"];
 
-fn check(case: Case) {
+fn check(case: Case, train: fn(Case, Option<Rank>) -> End) {
     let what = format!("{} {} {:?} {:?} {}", case.method, case.policy, case.batch, case.zero_side, case.memory);
     let (_, loss, receipts) = train(case, None);
     assert_eq!(receipts.len(), 2, "{what}");
     for size in [2, 4] {
-        let threads = Rank::all(size).into_iter().map(|rank| std::thread::spawn(move || train(case, Some(rank))));
-        let ranks = threads.collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>();
+        let ranks = on_ranks(size, move |rank| train(case, Some(rank)));
         assert!(ranks.iter().all(|rank| rank.0 == ranks[0].0 && rank.1 == ranks[0].1), "{what}: ranks differ");
         for rank in ranks.iter().filter(|_| !TURNING.contains(&case.method)) {
             assert!((rank.1 - loss).abs() <= 1e-5 * loss, "{what}: {} on {size} ranks, {loss} alone", rank.1);
@@ -142,17 +181,18 @@ fn check(case: Case) {
 fn every_method_grows_on_several_ranks_as_on_one() {
     for method in METHODS.iter().map(|method| method.name()) {
         for zero_side in [SidePolicy::Incoming, SidePolicy::Outgoing] {
-            check(Case { method, policy: "periodic", batch: GrowthBatch::Training, zero_side, memory: usize::MAX });
+            check(Case { method, zero_side, ..GRADMAX }, on_features);
         }
     }
 }
 
 #[test]
 fn growth_batches_of_their_own_are_shared_too() {
-    for batch in [GrowthBatch::Examples(30), GrowthBatch::All] {
+    // The last part of 25 examples has one.
+    for batch in [GrowthBatch::Examples(25), GrowthBatch::All] {
         for memory in [usize::MAX, 0] {
             for method in ["gradmax", "tiny", "gradmax_rectified"] {
-                check(Case { method, policy: "periodic", batch, zero_side: SidePolicy::Incoming, memory });
+                check(Case { method, batch, memory, ..GRADMAX }, on_features);
             }
         }
     }
@@ -161,7 +201,85 @@ fn growth_batches_of_their_own_are_shared_too() {
 #[test]
 fn policies_see_the_same_on_all_ranks() {
     for policy in POLICIES.iter().map(|policy| policy.name()) {
-        let (batch, zero_side) = (GrowthBatch::Training, SidePolicy::Incoming);
-        check(Case { method: "gradmax", policy, batch, zero_side, memory: usize::MAX });
+        check(Case { policy, ..GRADMAX }, on_features);
     }
+}
+
+fn images(count: usize, seed: u64) -> InMemory<Tensor<4>, Tensor<2>> {
+    let images = Images::new(count, [3, 12, 12], 4, Seed::new(seed));
+    let Target::Values(values) = images.target else { unreachable!("images have values") };
+    InMemory::new(images.input, values)
+}
+
+/// A small residual network on images, whose batches end with 8 examples.
+fn on_images(norm: NormKind, statistics: BatchStatistics, case: Case, rank: Option<Rank>) -> End {
+    let (data, test) = (images(40, 1), images(10, 2));
+    // Fewer incoming weights than examples and positions: else second moments have directions of rounding only.
+    let (streams, inside) = (vec![4, 6, 8], vec![3; 3]);
+    let config = WideResNetConfig { norm, streams, inside, classes: 4, ..WideResNetConfig::new(10, 1, 0.25) };
+    let network = WideResNetConfig { input: [3, 12, 12], ..config }.init(Seed::new(3), &device()).unwrap();
+    let settings = Settings { batch_norm: statistics, accumulate: 2, ..Settings::new(9, 0.02) };
+    case.train(network, [&data, &test], &settings, rank)
+}
+
+#[test]
+fn residual_networks_grow_by_every_method() {
+    for method in METHODS.iter().map(|method| method.name()) {
+        check(Case { method, ..GRADMAX }, |case, rank| {
+            on_images(NormKind::Group(1), BatchStatistics::Local, case, rank)
+        });
+    }
+}
+
+#[test]
+fn batch_norm_over_all_ranks_is_that_of_one() {
+    for method in ["gradmax", "tiny"] {
+        for batch in [GrowthBatch::Training, GrowthBatch::Examples(20)] {
+            check(Case { method, batch, ..GRADMAX }, |case, rank| {
+                on_images(NormKind::Batch, BatchStatistics::Synchronised, case, rank)
+            });
+        }
+    }
+}
+
+#[test]
+fn batch_norm_of_each_rank_keeps_the_same_running_statistics() {
+    let train = |rank| on_images(NormKind::Batch, BatchStatistics::Local, GRADMAX, rank);
+    let alone = train(None);
+    let ends = on_ranks(2, move |rank| train(Some(rank)));
+    assert!(ends[0].0 == ends[1].0 && ends[0].1 == ends[1].1, "ranks differ");
+    assert!(ends[0].0 != alone.0, "statistics are those of half a batch");
+}
+
+#[test]
+fn neurons_are_dropped_as_on_one_rank() {
+    let train = |rank: Option<Rank>| {
+        let stages = vec![
+            Stage::conv3x3(4, 1),
+            Stage::Activation { function: Activation::Tanh },
+            Stage::Dropout { rate: 0.5 },
+            Stage::Flatten,
+            Stage::Dense { units: 4, bias: true },
+        ];
+        let network = ConvNetConfig { input: [3, 12, 12], stages }.init(Seed::new(3), &device()).unwrap();
+        let data = images(48, 1);
+        GRADMAX.train(network, [&data, &data], &Settings::new(12, 0.01), rank).1
+    };
+    let alone = train(None);
+    for loss in on_ranks(4, move |rank| train(Some(rank))) {
+        assert!((loss - alone).abs() < 1e-5 * alone, "{loss} {alone}");
+    }
+}
+
+#[test]
+fn statistics_over_ranks_that_have_no_examples_are_refused() {
+    let refused = on_ranks(2, |rank| {
+        let data = InMemory::new(normal([17, 6], 1), normal([17, 3], 2));
+        let (batch_size, batch_norm) = (Some(16), BatchStatistics::Synchronised);
+        let settings = Settings { batch_size, batch_norm, ..Settings::new(4, 0.05) };
+        let trainer = Trainer::new(settings, Regression, &data).with_sums(Arc::new(rank));
+        let run = Run::new(mlp(6, &[4], 3, Activation::Tanh, true), SgdConfig::new().init());
+        trainer.train(run).err().unwrap().to_string()
+    });
+    assert!(refused.iter().all(|error| error.contains("fewer examples than there are machines")), "{refused:?}");
 }

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow};
 
 use super::compare_at::At;
 use super::{configured, stem};
-use crate::args::Compare;
+use crate::args::{Compare, Split};
 use gradmax_experiments::comparison::{comparison_folders, comparison_runs};
 use gradmax_experiments::config::Experiment;
-use gradmax_experiments::crew::{self, SharedData};
+use gradmax_experiments::crew::{self, Done, Job, SharedData};
 use gradmax_experiments::experiment;
-use gradmax_experiments::failure::{Interrupted, misuse};
+use gradmax_experiments::failure::{Interrupted, misuse, sentence};
 use gradmax_experiments::folder::{RunSummary, comparison_file, refuse_run, write_whole};
 use gradmax_experiments::interrupt::stop_on_interrupt;
 use gradmax_experiments::output::{print_line, say};
@@ -39,7 +39,18 @@ pub fn compare(arguments: Compare, ranks: &Ranks) -> Result<()> {
         return at.compare(&experiment, arguments.configured.quiet);
     }
     let folder = arguments.out.unwrap_or_else(|| PathBuf::from("runs").join(stem));
-    run_all(&experiment, &folder, arguments.jobs, arguments.configured.quiet, ranks)
+    let how = How { jobs: arguments.jobs, split: arguments.split, quiet: arguments.configured.quiet };
+    run_all(&experiment, &folder, &how, ranks)
+}
+
+/// How the runs of a comparison are done.
+pub struct How {
+    /// Runs at a time.
+    pub jobs: Option<usize>,
+    /// What several processes share.
+    pub split: Split,
+    /// Whether no progress is shown.
+    pub quiet: bool,
 }
 
 /// Whether a folder holds a comparison.
@@ -48,15 +59,19 @@ pub fn is_comparison(folder: &Path) -> bool {
 }
 
 /// Goes on with the comparison in a folder.
-pub fn go_on(folder: &Path, jobs: Option<usize>, quiet: bool, ranks: &Ranks) -> Result<()> {
-    run_all(&Experiment::read(&comparison_file(folder), &[])?, folder, jobs, quiet, ranks)
+pub fn go_on(folder: &Path, how: &How, ranks: &Ranks) -> Result<()> {
+    run_all(&Experiment::read(&comparison_file(folder), &[])?, folder, how, ranks)
 }
 
-/// Does all runs that are not done; of several ranks, each takes its share of them.
-fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: bool, ranks: &Ranks) -> Result<()> {
-    let workers = crew::workers(jobs)?;
+/// Does all runs that are not done.
+fn run_all(experiment: &Experiment, folder: &Path, how: &How, ranks: &Ranks) -> Result<()> {
+    let workers = crew::workers(how.jobs)?;
     refuse_run(folder)?;
-    let queue = comparison_runs(experiment, folder, None)?;
+    let together = match how.split {
+        Split::Runs => &Ranks::alone(),
+        Split::Batch => ranks,
+    };
+    let queue = comparison_runs(experiment, folder, None, together)?;
     ranks.wait();
     if ranks.is_first() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -66,7 +81,7 @@ fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: b
 
     for method in &experiment.compare.methods {
         let warning = experiment::never_grows(&Experiment { method: method.clone(), ..experiment.clone() })?;
-        if let Some(warning) = warning {
+        if let Some(warning) = warning.filter(|_| ranks.is_first()) {
             say(&format!("warning: {warning}"));
             break;
         }
@@ -77,15 +92,29 @@ fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: b
         // Once, before any run: what is wrong with the data is said once.
         data.of(experiment)?;
     }
-    let own = queue.iter().skip(ranks.rank()).step_by(ranks.count()).map(|job| &**job).collect::<Vec<_>>();
-    let failures = crew::work(&own, workers, &Bars::new(quiet || !ranks.is_first()), &data, stop);
+    let bars = Bars::new(how.quiet || !ranks.is_first());
+    let own = match how.split {
+        Split::Runs => {
+            let own = queue.iter().skip(ranks.rank()).step_by(ranks.count()).map(|job| &**job).collect::<Vec<_>>();
+            crew::work(&own, workers, &bars, &data, stop)
+        }
+        Split::Batch => {
+            if all_together(&queue, &bars, &data, stop)? == Done::Stopped {
+                return Err(Interrupted::in_folder(folder));
+            }
+            Vec::new()
+        }
+    };
     ranks.wait();
     if stop.load(Ordering::Relaxed) {
         return Err(Interrupted::in_folder(folder));
     }
+    // A sentence may have several lines.
+    let failures = ranks.all_say(&own.join("\0")).join("\0");
+    let failures = failures.split('\0').filter(|failure| !failure.is_empty()).map(String::from).collect::<Vec<_>>();
     let summaries = comparison_folders(experiment, folder).map(|(_, _, run)| run.read_summary());
     let summaries = summaries.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
-    let failed = failed(&failures, own.len());
+    let failed = failed(&failures, queue.len());
     if !summaries.is_empty() && ranks.is_first() {
         write_results(experiment, folder, &summaries, failed.as_deref())?;
     }
@@ -93,8 +122,21 @@ fn run_all(experiment: &Experiment, folder: &Path, jobs: Option<usize>, quiet: b
     ranks.wait();
     match failures.first() {
         None => Ok(()),
-        Some(first) => Err(anyhow!("{} of {} runs failed, the first of them {first}", failures.len(), own.len())),
+        Some(first) => Err(anyhow!("{} of {} runs failed, the first of them {first}", failures.len(), queue.len())),
     }
+}
+
+/// Does one run after another, each by all ranks. An error ends all of them: ranks that do not have it would wait.
+fn all_together(queue: &[Box<dyn Job>], bars: &Bars, data: &SharedData, stop: &AtomicBool) -> Result<Done> {
+    for job in queue.iter().filter(|job| !job.is_done()) {
+        let bar = bars.run(&job.name());
+        let done = job.run(data, bar.clone(), stop).inspect_err(|error| job.failed(&sentence(error)));
+        bar.finish_and_clear();
+        if done.with_context(|| job.name())? == Done::Stopped {
+            return Ok(Done::Stopped);
+        }
+    }
+    Ok(Done::Finished)
 }
 
 /// Which runs failed, and why.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::compare::How;
 use super::{compare, train};
 use crate::args::Resume;
 use gradmax_experiments::failure::misuse;
@@ -19,7 +20,8 @@ pub fn resume(arguments: Resume, ranks: &Ranks) -> Result<()> {
         if !arguments.set.is_empty() {
             return Err(misuse("--set changes one run; name the folder of a run, or compare anew"));
         }
-        return compare::go_on(folder, arguments.jobs, arguments.quiet, ranks);
+        let how = How { jobs: arguments.jobs, split: arguments.split, quiet: arguments.quiet };
+        return compare::go_on(folder, &how, ranks);
     }
     let folder = RunFolder::at(folder);
     let experiment = folder.read_experiment_with(&arguments.set)?;

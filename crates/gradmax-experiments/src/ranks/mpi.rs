@@ -9,13 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use ferrompi::{Communicator, Mpi, ThreadLevel};
+use ferrompi::{Communicator, Mpi, MpiDatatype, ThreadLevel};
 use gradmax::Sums;
 
 use crate::output;
 
 /// Seconds that a process waits for the others, unless `GRADMAX_MPI_TIMEOUT` says otherwise.
 const PATIENCE: u64 = 300;
+
+/// Values that are summed at once: a bound on the memory that sums need beside their own.
+const AT_ONCE: usize = 1 << 22;
 
 /// All processes of the job. Dropping it leaves MPI, for which it waits until all do.
 pub struct World {
@@ -34,29 +37,13 @@ impl World {
         Ok(Self { shared, _mpi: mpi })
     }
 
-    pub fn sums(&self) -> Arc<dyn Sums> {
+    pub fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
-    }
-
-    pub fn host(&self) -> String {
-        self.shared.host()
-    }
-
-    /// Waits for all processes, without an end to its patience.
-    pub fn wait(&self) {
-        if let Err(error) = self.shared.world.barrier() {
-            panic!("MPI could not wait for all ranks: {error}");
-        }
-    }
-
-    /// Ends all processes.
-    pub fn abort(&self, code: i32) -> ! {
-        self.shared.world.abort(code)
     }
 }
 
 /// What the thread that computes and the one that watches it share.
-struct Shared {
+pub struct Shared {
     world: Communicator,
     /// Milliseconds from `started` to the beginning of the call that is waited for, plus one; 0 if there is none.
     since: AtomicU64,
@@ -66,6 +53,32 @@ struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rank {} of {}", self.rank(), self.size())
+    }
+}
+
+/// A number on the wire.
+trait Number: MpiDatatype + Default {
+    fn exact(self) -> f64;
+    fn rounded(exact: f64) -> Self;
+}
+
+impl Number for f64 {
+    fn exact(self) -> f64 {
+        self
+    }
+
+    fn rounded(exact: f64) -> Self {
+        exact
+    }
+}
+
+impl Number for f32 {
+    fn exact(self) -> f64 {
+        self.into()
+    }
+
+    fn rounded(exact: f64) -> Self {
+        exact as Self
     }
 }
 
@@ -93,8 +106,20 @@ fn watch(shared: &Arc<Shared>) {
 }
 
 impl Shared {
-    fn host(&self) -> String {
+    pub fn host(&self) -> String {
         self.world.processor_name().unwrap_or_else(|_| "an unknown host".into())
+    }
+
+    /// Waits for all processes, without an end to its patience.
+    pub fn wait(&self) {
+        if let Err(error) = self.world.barrier() {
+            panic!("MPI could not wait for all ranks: {error}");
+        }
+    }
+
+    /// Ends all processes.
+    pub fn abort(&self, code: i32) -> ! {
+        self.world.abort(code)
     }
 
     /// Calls MPI, under the eyes of the watch.
@@ -108,18 +133,22 @@ impl Shared {
         called.unwrap_or_else(|error| panic!("MPI could not {what}: {error}"))
     }
 
-    /// Folds all ranks' values, in the order of ranks: each its share of the entries.
-    fn fold(&self, values: &mut [f64], of: impl Fn(f64, f64) -> f64) {
-        let (size, share) = (self.size(), values.len().div_ceil(self.size()));
-        let mut padded = values.to_vec();
-        padded.resize(size * share, 0.0);
-        // Of every rank, the entries that this one folds.
-        let mut own = vec![0.0; size * share];
-        self.called("give parts to all ranks", |world| world.alltoall(&padded, &mut own));
-        let folded = (0..share).map(|at| (1..size).fold(own[at], |sum, rank| of(sum, own[rank * share + at])));
-        let folded = folded.collect::<Vec<_>>();
-        self.called("gather the sums of all ranks", |world| world.allgather(&folded, &mut padded));
-        values.copy_from_slice(&padded[..values.len()]);
+    /// Folds all ranks' values, in the order of ranks and in double precision: each rank its share of the entries.
+    fn fold<T: Number>(&self, values: &mut [T], of: impl Fn(f64, f64) -> f64) {
+        let size = self.size();
+        for values in values.chunks_mut(AT_ONCE) {
+            let share = values.len().div_ceil(size);
+            let mut padded = values.to_vec();
+            padded.resize(size * share, T::default());
+            // Of every rank, the entries that this one folds.
+            let mut own = vec![T::default(); size * share];
+            self.called("give parts to all ranks", |world| world.alltoall(&padded, &mut own));
+            let entry = |rank: usize, at: usize| own[rank * share + at].exact();
+            let folded = (0..share).map(|at| (1..size).fold(entry(0, at), |sum, rank| of(sum, entry(rank, at))));
+            let folded = folded.map(T::rounded).collect::<Vec<_>>();
+            self.called("gather the sums of all ranks", |world| world.allgather(&folded, &mut padded));
+            values.copy_from_slice(&padded[..values.len()]);
+        }
     }
 }
 
@@ -133,6 +162,10 @@ impl Sums for Shared {
     }
 
     fn sum(&self, values: &mut [f64]) {
+        self.fold(values, |sum, value| sum + value);
+    }
+
+    fn sum_f32(&self, values: &mut [f32]) {
         self.fold(values, |sum, value| sum + value);
     }
 

@@ -10,6 +10,7 @@ use gradmax_experiments::comparison::{comparison_folders, comparison_runs};
 use gradmax_experiments::config::Experiment;
 use gradmax_experiments::crew::Job;
 use gradmax_experiments::folder::RunSummary;
+use gradmax_experiments::ranks::Ranks;
 use gradmax_experiments::report::RecordedRun;
 
 /// The configurations that everything starts from.
@@ -69,7 +70,7 @@ impl Study {
     }
 
     pub fn jobs(&self) -> Result<Vec<Box<dyn Job>>> {
-        comparison_runs(&self.experiment, &self.folder, Some(&self.name))
+        comparison_runs(&self.experiment, &self.folder, Some(&self.name), &Ranks::alone())
     }
 
     /// The finished runs of a method, in order of their seeds.

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 
+use crate::across::share;
 use crate::draws::next_draw;
 use crate::seed::Seed;
 
@@ -40,20 +41,22 @@ impl Dropout {
         // As an integer, so that an entry costs one hash and one comparison.
         let below = (kept * u64::MAX as f64) as u64;
         // Drawn on the host: no device has a generator that is a function of indices.
-        push_factors(&mut factors, next_draw(), &dims, &|hash| if hash < below { (1.0 / kept) as f32 } else { 0.0 });
+        let factor = |hash: u64| if hash < below { (1.0 / kept) as f32 } else { 0.0 };
+        // Of several machines, each has some of the batch's examples.
+        push_factors(&mut factors, next_draw(), share().first, &dims, &factor);
         let factors = Tensor::<D>::from_data(TensorData::new(factors, dims), (&input.device().inner(), input.dtype()));
         input * factors.autodiff()
     }
 }
 
-/// The factors of all entries of these sizes, each a function of its own indices.
-fn push_factors(factors: &mut Vec<f32>, seed: Seed, dims: &[usize], factor: &impl Fn(u64) -> f32) {
+/// The factors of all entries of these sizes, each a function of its own indices; those of the first axis begin at
+/// `start`.
+fn push_factors(factors: &mut Vec<f32>, seed: Seed, start: usize, dims: &[usize], factor: &impl Fn(u64) -> f32) {
+    let indices = |count: usize| (start..start + count).map(|index| seed.at(index as u64));
     match dims {
         [] => factors.push(factor(seed.value())),
-        [last] => factors.extend((0..*last).map(|index| factor(seed.at(index as u64).value()))),
-        [first, rest @ ..] => {
-            (0..*first).for_each(|index| push_factors(factors, seed.at(index as u64), rest, factor));
-        }
+        [last] => factors.extend(indices(*last).map(|seed| factor(seed.value()))),
+        [first, rest @ ..] => indices(*first).for_each(|seed| push_factors(factors, seed, 0, rest, factor)),
     }
 }
 

@@ -1,11 +1,15 @@
 //! The norms that networks of this crate can have.
 
+use std::sync::Arc;
+
 use burn::module::{Module, RunningState};
 use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor};
+use flexconv::{Across, Normalized};
 use serde::{Deserialize, Serialize};
 
 use super::GroupNorm;
+use crate::across::{Share, share};
 use crate::modules::parameter;
 
 /// Which norm a network has.
@@ -88,11 +92,9 @@ impl Norm {
 
 /// Batch norm in training mode, which moves the running statistics towards the batch's.
 fn batch_norm_train<const D: usize>(norm: &BatchNorm, input: Tensor<D>, rectified: bool) -> Tensor<D> {
-    let dims = input.dims();
-    let count = dims.iter().product::<usize>() / dims[1].max(1);
+    let normalized = normalized(input, [norm.gamma.val(), norm.beta.val()], norm.epsilon, rectified);
     // What a batch's variance about its own mean lacks, in expectation.
-    let unbiased = count as f64 / count.saturating_sub(1).max(1) as f64;
-    let normalized = flexconv::batch_norm_train(input, norm.gamma.val(), norm.beta.val(), norm.epsilon, rectified);
+    let unbiased = normalized.count as f64 / normalized.count.saturating_sub(1).max(1) as f64;
     let variance = normalized.variance.mul_scalar(unbiased);
     for (running, batch) in [(&norm.running_mean, normalized.mean), (&norm.running_var, variance)] {
         // Burn keeps pending values for each thread; without the sync a widened network would find those of the old
@@ -102,6 +104,45 @@ fn batch_norm_train<const D: usize>(norm: &BatchNorm, input: Tensor<D>, rectifie
         running.update(new.detach());
     }
     normalized.output
+}
+
+/// Batch norm with the statistics of the batch; of that of all machines, where the run says so.
+pub(crate) fn normalized<const D: usize>(
+    input: Tensor<D>,
+    [gamma, beta]: [Tensor<1>; 2],
+    epsilon: f64,
+    rectified: bool,
+) -> Normalized<D> {
+    match across() {
+        // Nothing has no statistics.
+        Some(across) if !input.dims().contains(&0) => {
+            flexconv::batch_norm_train_across(&input, [&gamma, &beta], epsilon, rectified, &across).expect(REFUSED)
+        }
+        _ => flexconv::batch_norm_train(input, gamma, beta, epsilon, rectified),
+    }
+}
+
+/// The entries less the means of their channels over all machines.
+pub(crate) fn centred<const D: usize>(input: Tensor<D>, across: &Across) -> Tensor<D> {
+    match input.dims().contains(&0) {
+        true => input,
+        false => flexconv::centre_across(&input, across).expect(REFUSED),
+    }
+}
+
+const REFUSED: &str = "the trainer refuses other devices than `flex`";
+
+/// The other machines, if statistics are taken over them.
+pub(crate) fn across() -> Option<Across> {
+    let Share { statistics, weight, .. } = share();
+    statistics.map(|sums| Across { sum: Arc::new(move |values| sums.sum(values)), weight })
+}
+
+/// Whether a device can take statistics over several machines.
+pub(crate) fn can_synchronise(device: &Device) -> bool {
+    let (input, parameter) = (Tensor::<2>::ones([1, 1], device), Tensor::ones([1], device));
+    let across = Across { sum: Arc::new(|_| {}), weight: 1.0 };
+    flexconv::batch_norm_train_across(&input, [&parameter, &parameter], EPSILON, false, &across).is_some()
 }
 
 #[cfg(test)]

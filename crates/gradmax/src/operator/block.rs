@@ -52,11 +52,7 @@ impl Block {
             other => other.clone(),
         });
         let consumer = &self.site.paths[passage.consumer].consumer;
-        Passage {
-            consumer: passage.consumer,
-            inputs: inputs.collect(),
-            delta: group(&passage.delta, consumer.groups()),
-        }
+        Passage { inputs: inputs.collect(), delta: group(&passage.delta, consumer.groups()), ..*passage }
     }
 
     /// Runs the branch on one example: what it adds must have the shape of what the consumer computes.

@@ -78,7 +78,7 @@ impl<'a> Branch<'a> {
         matches!(self.passages, Passages::Kept(_))
     }
 
-    /// Sees every passage.
+    /// Sees every passage that counts.
     fn each(&self, mut see: impl FnMut(&Passage)) -> Result<(), Error> {
         each_of(&[self], |_, passage| see(passage))
     }
@@ -115,7 +115,7 @@ impl<'a> Branch<'a> {
         };
         // In memory with the passages, or as often as these are seen.
         let kept = match &self.passages {
-            Passages::Kept(passages) => passages.iter().map(read).collect(),
+            Passages::Kept(passages) => passages.iter().filter(|passage| passage.counts).map(read).collect(),
             Passages::Again { .. } => Vec::new(),
         };
         let each = |see: &mut dyn FnMut(&Passage, Signal)| {
@@ -233,13 +233,15 @@ fn known(site: &Site, index: usize, seen: Seen<'_>) -> Result<(Block, Vec<Passag
     Ok((block, known))
 }
 
-/// Sees every passage of several branches of one network, each with the index of its branch. Where evidence is not
+/// Sees every passage of several branches of one network that counts, each with the index of its branch. Where evidence is not
 /// kept, a single pass over the growth batch shows all of them.
 pub(crate) fn each_of(branches: &[&Branch<'_>], mut see: impl FnMut(usize, &Passage)) -> Result<(), Error> {
     let mut seen_again = None;
     for (index, branch) in branches.iter().enumerate() {
         match &branch.passages {
-            Passages::Kept(passages) => passages.iter().for_each(|passage| see(index, passage)),
+            Passages::Kept(passages) => {
+                passages.iter().filter(|passage| passage.counts).for_each(|passage| see(index, passage));
+            }
             Passages::Again { again, .. } => seen_again = Some(again),
         }
     }
@@ -251,7 +253,8 @@ pub(crate) fn each_of(branches: &[&Branch<'_>], mut see: impl FnMut(usize, &Pass
             let Passages::Again { less: taken_off, .. } = &branch.passages else {
                 continue;
             };
-            for passage in evidence.passages_with_examples(&branch.block.site)? {
+            let passages = evidence.passages_with_examples(&branch.block.site)?;
+            for passage in passages.into_iter().filter(|passage| passage.counts) {
                 let part = branch.block.part_of(&passage);
                 see(index, &taken_off.iter().fold(part, |passage, neurons| less(&branch.block, &passage, neurons)));
             }

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use crate::error::Error;
-use crate::event::gradient_norm::{gradient_norm, gradients_of_parts};
+use crate::event::gradients::{gradient_norm, gradients_of_parts};
 use crate::event::look::{Taken, independent};
 use crate::event::pass::Part;
 use crate::operator::branch::Branch;

@@ -86,6 +86,8 @@ pub(crate) struct Passage {
     pub(crate) inputs: Vec<Option<Input>>,
     /// The gradient of the loss at the consumer's output.
     pub(crate) delta: Signal,
+    /// Whether its examples count: a part whose loss counts nothing was passed for the sake of other machines.
+    pub(crate) counts: bool,
 }
 
 impl Passage {
@@ -101,7 +103,7 @@ impl Passage {
             }
             None => None,
         });
-        Self { consumer: self.consumer, inputs: inputs.collect(), delta: first(&self.delta) }
+        Self { inputs: inputs.collect(), delta: first(&self.delta), ..*self }
     }
 }
 
@@ -112,6 +114,8 @@ struct Reading {
     /// What every writer of the site had read before, by its number.
     inputs: BTreeMap<usize, Shown>,
     delta: Shown,
+    /// Whether the loss counts anything.
+    counts: bool,
     /// The memory of the inputs that no earlier reading has.
     input_bytes: usize,
 }
@@ -124,7 +128,7 @@ impl Reading {
     /// The first example of all, in memory of its own.
     fn first_example(&self) -> Self {
         let inputs = self.inputs.iter().map(|(writer, input)| (*writer, input.first_example())).collect();
-        Self { consumer: self.consumer, inputs, delta: self.delta.first_example(), input_bytes: self.input_bytes }
+        Self { inputs, delta: self.delta.first_example(), ..*self }
     }
 }
 
@@ -159,7 +163,13 @@ impl Recorder {
         let mut evidence = Evidence::default();
         for Seen { site, consumer, inputs, input_bytes, tap } in self.seen {
             let delta = tap.gradient(gradients);
-            evidence.sites.entry(site).or_default().push(Reading { consumer, inputs, delta, input_bytes });
+            evidence.sites.entry(site).or_default().push(Reading {
+                consumer,
+                inputs,
+                delta,
+                counts: true,
+                input_bytes,
+            });
         }
         evidence
     }
@@ -205,7 +215,11 @@ impl Evidence {
 
     /// The evidence of so many times the loss.
     pub(crate) fn weighted(self, weight: f64) -> Self {
-        let weighted = |reading: Reading| Reading { delta: reading.delta.scaled(weight), ..reading };
+        let weighted = |reading: Reading| Reading {
+            delta: reading.delta.scaled(weight),
+            counts: reading.counts && weight != 0.0,
+            ..reading
+        };
         let sites = self.sites.into_iter();
         Self { sites: sites.map(|(site, readings)| (site, readings.into_iter().map(weighted).collect())).collect() }
     }
@@ -300,7 +314,7 @@ fn understood(site: &Site, reading: &Reading) -> Result<Passage, Error> {
         shape: reading.delta.shape().to_vec(),
         features: path.consumer.outputs(),
     })?;
-    Ok(Passage { consumer: reading.consumer, inputs, delta })
+    Ok(Passage { consumer: reading.consumer, inputs, delta, counts: reading.counts })
 }
 
 /// What a producer reads, if it can read this.

@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::event::gradient_norm::gradient_norm;
+use crate::event::gradients::gradient_norm;
 
 /// How strongly weights are drawn to zero, and which.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -118,34 +118,6 @@ impl ModuleMapper for Reducing {
         }
         let kept = 1.0 - self.learning_rate * self.decay.rate;
         param.map(|weight| weight.inner().mul_scalar(kept).autodiff().require_grad())
-    }
-}
-
-/// Gradients, with more of them added, which count with a weight.
-pub(crate) fn added<M: Module>(
-    module: &M,
-    sum: GradientsParams,
-    more: GradientsParams,
-    weight: f64,
-) -> GradientsParams {
-    let mut adding = Summing { sum, more, weight };
-    module.visit(&mut adding);
-    adding.sum
-}
-
-struct Summing {
-    sum: GradientsParams,
-    more: GradientsParams,
-    weight: f64,
-}
-
-impl ModuleVisitor for Summing {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(more) = self.more.remove::<D>(param.id) {
-            let more = more.mul_scalar(self.weight);
-            let sum = self.sum.remove::<D>(param.id).map_or(more.clone(), |sum| sum + more);
-            self.sum.register(param.id, sum);
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use rand::seq::SliceRandom;
 
 use crate::error::Error;
 use crate::seed::Seed;
-use crate::sums::{SharedSums, alone};
+use crate::sums::{SharedSums, Slice, alone};
 use crate::training::data::{Batch, Examples};
 
 /// Gives the batch of any step; keeps the permutations of the epochs at hand.
@@ -19,6 +19,16 @@ pub(crate) struct Order {
     sums: SharedSums,
     /// Parts in which a batch is read.
     parts: usize,
+}
+
+/// This machine's examples of a part of a batch.
+#[derive(Clone)]
+pub(crate) struct Taken<I, T> {
+    pub(crate) batch: Batch<I, T>,
+    /// How many examples of the part are before them.
+    pub(crate) first: usize,
+    /// Whether they count: machines without examples of their own take the same passes as the others.
+    pub(crate) counts: bool,
 }
 
 /// Batches that are announced ahead of the step at hand.
@@ -48,22 +58,32 @@ impl Order {
         examples: &dyn Examples<Input = I, Target = T>,
         step: usize,
         steps: usize,
-    ) -> Result<Vec<Batch<I, T>>, Error> {
+    ) -> Result<Vec<Taken<I, T>>, Error> {
         for upcoming in step..(step + 1 + AHEAD).min(steps) {
             let seed = Some(self.augmentation(upcoming));
-            self.parts(upcoming).for_each(|part| examples.announce(part, seed));
+            self.parts(upcoming).for_each(|part| examples.announce(part.indices, seed));
         }
         let seed = self.augmentation(step);
-        self.parts(step).map(|part| examples.augmented(part, seed)).collect()
+        let taken = |Slice { first, indices, counts }| {
+            examples.augmented(indices, seed).map(|batch| Taken { batch, first, counts })
+        };
+        self.parts(step).map(taken).collect()
     }
 
-    /// The indices of a step's examples, in parts that are as large as each other but for one.
-    fn parts(&mut self, step: usize) -> impl Iterator<Item = &[usize]> {
-        let parts = self.parts;
+    /// This machine's slices of the parts of a step's examples, which are as large as each other but for one.
+    fn parts(&mut self, step: usize) -> impl Iterator<Item = Slice<'_>> {
+        let (parts, sums) = (self.parts, self.sums.clone());
         let indices = self.indices(step);
         (0..parts)
             .map(move |part| &indices[part * indices.len() / parts..(part + 1) * indices.len() / parts])
             .filter(|part| !part.is_empty())
+            .map(move |part| sums.slice(part))
+    }
+
+    /// Examples of the smallest part of a step.
+    pub(crate) fn smallest_part(&self) -> usize {
+        let last = self.examples - (self.steps_per_epoch() - 1) * self.size;
+        (last / self.parts).max(1)
     }
 
     /// The indices of a step's examples.
@@ -72,8 +92,7 @@ impl Order {
         let to = (from + self.size).min(self.examples);
         // All examples at once have no order to draw; keeping theirs, they need not be copied.
         let epoch = if self.is_whole() { 0 } else { step / self.steps_per_epoch() };
-        let sums = self.sums.clone();
-        sums.own(&self.permutation(epoch)[from..to])
+        &self.permutation(epoch)[from..to]
     }
 
     fn steps_per_epoch(&self) -> usize {

@@ -55,6 +55,9 @@ pub struct Progress {
     /// What the policy remembers.
     #[serde(default)]
     pub policy: PolicyState,
+    /// Machines that took the last step together; 0 before the first.
+    #[serde(default)]
+    pub ranks: usize,
 }
 
 /// An evaluation on the validation examples.

@@ -23,6 +23,8 @@ pub struct Settings {
     pub clip_gradients: Option<f64>,
     /// Steps between two logged training losses.
     pub log_every: usize,
+    /// Over what batch norm takes its statistics where several machines train.
+    pub batch_norm: BatchStatistics,
     /// Parts in which a step's examples are passed through the network, one after another, whose gradients add up: a
     /// bound on memory. But for batch norm, which sees each part by itself, it changes results by rounding only.
     pub accumulate: usize,
@@ -53,6 +55,7 @@ impl Settings {
             weight_decay: None,
             clip_gradients: None,
             log_every: 10,
+            batch_norm: BatchStatistics::Local,
             accumulate: 1,
             average: None,
             evaluate_every: None,
@@ -63,6 +66,19 @@ impl Settings {
             seed: Seed::new(0),
         }
     }
+}
+
+/// Over what the batch norm of [`Norm`](crate::modules::Norm) takes its statistics in training, where several machines
+/// have a part of every batch each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchStatistics {
+    /// Over each machine's part, as other frameworks do: results then depend on the number of machines. What the norm
+    /// keeps for evaluation is the mean of all.
+    #[default]
+    Local,
+    /// Over the parts of all machines, as one machine does; on the `flex` device only. Two short messages a norm.
+    Synchronised,
 }
 
 /// The network that a run keeps: the one that is evaluated at its end.

@@ -1,5 +1,6 @@
 //! Training: step, maybe grow, evaluate. Everything else happens in observers.
 
+mod check;
 mod evaluate;
 mod growth;
 mod passes;
@@ -10,18 +11,19 @@ use std::time::Instant;
 
 use burn::optim::GradientsParams;
 
+use crate::across::with_statistics;
 use crate::draws::with_draws;
 use crate::error::Error;
-use crate::event::gradient_norm::gradient_norm;
+use crate::event::gradients::gradient_norm;
 use crate::site::growable::{Growable, training_flops};
 use crate::sums::{SharedSums, Sums, alone};
 use crate::training::average::averaged;
-use crate::training::data::{Batch, Examples};
+use crate::training::data::Examples;
 use crate::training::observer::Observer;
 use crate::training::ongoing::Ongoing;
-use crate::training::order::Order;
+use crate::training::order::{Order, Taken};
 use crate::training::run::{Outcome, Run};
-use crate::training::settings::{GrowthBatch, GrowthSettings, Keep, Settings};
+use crate::training::settings::{BatchStatistics, GrowthSettings, Keep, Settings};
 use crate::training::task::Task;
 
 /// Trains a network, growing it when its policy says so.
@@ -135,6 +137,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         self.growth = self.growth.take().map(share);
         self.checks_classes = self.check_classes(&run.network)?;
         let mut ongoing = Ongoing::new(self.prepared(run));
+        ongoing.run.progress.ranks = self.sums.size();
         let mut order = self.order();
         while ongoing.run.progress.step < self.settings.steps {
             if self.is_stopped() {
@@ -147,7 +150,8 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             }
             // From the step's number alone, so that a resumed run drops the same neurons.
             let draws = self.settings.seed.fold("draws").at(ongoing.run.progress.step as u64);
-            ongoing = with_draws(draws, || self.step(ongoing, &mut order))?;
+            let statistics = (self.synchronises()).then(|| self.sums.clone());
+            ongoing = with_statistics(statistics, || with_draws(draws, || self.step(ongoing, &mut order)))?;
         }
         self.validate(&mut ongoing, &order)?;
         // Before the last rows: a run that is killed while it evaluates writes them anew when it is resumed.
@@ -175,75 +179,14 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         Run { network, average, best, optimizer, progress }
     }
 
+    /// Whether batch norm's statistics are taken over several machines.
+    fn synchronises(&self) -> bool {
+        self.settings.batch_norm == BatchStatistics::Synchronised && !self.sums.is_alone()
+    }
+
     fn order(&self) -> Order {
         let order = Order::new(self.train.count(), self.settings.batch_size, self.settings.seed);
         order.shared(&self.sums).in_parts(self.settings.accumulate)
-    }
-
-    fn check(&self, run: &Run<N>) -> Result<(), Error> {
-        let bad = |option, remedy| Err(Error::BadOption { option, value: "0".into(), remedy });
-        let without_validation = |option, value| {
-            Err(Error::BadOption { option, value, remedy: "there are no validation examples to go by" })
-        };
-        self.settings.learning_rate.check()?;
-        match self.settings {
-            _ if self.train.count() == 0 => bad("examples", "there is nothing to train on"),
-            _ if self.test.is_some_and(|test| test.count() == 0) => {
-                bad("test examples", "there is nothing to evaluate on; leave the test set out")
-            }
-            _ if self.validation.is_some_and(|validation| validation.count() == 0) => {
-                bad("validation examples", "there is nothing to evaluate on; leave the validation set out")
-            }
-            Settings { keep: Keep::Best, .. } if self.validation.is_none() => without_validation("keep", "best".into()),
-            Settings { patience: Some(patience), .. } if self.validation.is_none() => {
-                without_validation("patience", patience.to_string())
-            }
-            Settings { patience: Some(0), .. } => bad("patience", "leave it out to train to the last step"),
-            Settings { accumulate: 0, .. } => bad("accumulate", "a batch has at least one part"),
-            Settings { average: Some(decay), .. } if !(0.0..1.0).contains(&decay) => Err(Error::BadOption {
-                option: "average",
-                value: decay.to_string(),
-                remedy: "the decay is at least 0 and below 1, usually 0.99 to 0.9999",
-            }),
-            Settings { batch_size: Some(0), .. } => bad("batch_size", "a batch needs at least one example"),
-            Settings { evaluation_batch: 0, .. } => {
-                bad("evaluation_batch", "evaluation looks at one example at least at a time")
-            }
-            Settings { log_every: 0, .. } => bad("log_every", "log at least every so many steps"),
-            Settings { evaluate_every: Some(0), .. } => {
-                bad("evaluate_every", "leave it out to evaluate at the end only")
-            }
-            Settings { checkpoint_every: Some(0), .. } => {
-                bad("checkpoint_every", "leave it out for one at the end only")
-            }
-            _ if self.growth.as_ref().is_some_and(|growth| growth.batch == GrowthBatch::Examples(0)) => {
-                bad("growth batch", "growth needs at least one example to look at")
-            }
-            _ => self.growth.as_ref().map_or(Ok(()), |growth| {
-                growth.policy.check()?;
-                growth.grower.check(&run.network)
-            }),
-        }
-    }
-
-    /// Checks that there is an output for every class, by a pass over one example; says whether classes have to be
-    /// looked at batch by batch.
-    fn check_classes(&self, network: &N) -> Result<bool, Error> {
-        if !self.task.has_classes() {
-            return Ok(false);
-        }
-        let batch = self.train.batch(&[0])?;
-        if self.task.examples(&batch.target) == 0 {
-            return Ok(false);
-        }
-        let output = network.valid().forward(batch.input);
-        let sets = [("training", Some(self.train)), ("validation", self.validation), ("test", self.test)];
-        for (set, examples) in sets {
-            if let Some(largest) = examples.and_then(Examples::largest_class) {
-                self.task.check(set, &output, &batch.target, Some(largest))?;
-            }
-        }
-        Ok(self.train.largest_class().is_none())
     }
 
     fn step(&mut self, mut ongoing: Ongoing<N>, order: &mut Order) -> Result<Ongoing<N>, Error> {
@@ -252,7 +195,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             Ok(batch) => batch,
             Err(unreadable) => return self.saved(ongoing, unreadable),
         };
-        batch.retain(|part| self.task.examples(&part.target) > 0);
+        batch.retain(|part| self.task.examples(&part.batch.target) > 0);
         if batch.is_empty() {
             return self.saved(ongoing, Error::Examples("a batch has no examples that can be read".into()));
         }
@@ -266,7 +209,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
 
         let (started, whole) = (Instant::now(), grown.is_none());
         let (measured, gradients) = match grown {
-            Some(pass) => (self.measured(&pass, &batch[0].target, logs), pass.gradients),
+            Some(pass) => (self.measured(&pass, &batch[0], logs), pass.gradients),
             None => self.training_passes(&ongoing.run.network, &batch, logs)?,
         };
         let pass_seconds = started.elapsed().as_secs_f64();
@@ -274,7 +217,8 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             let norm = gradient_norm(&ongoing.run.network, &gradients);
             self.log_training(&mut ongoing, order, self.units(&batch), measured, norm)?;
         }
-        let examples = batch.iter().map(|part| self.task.examples(&part.target)).sum::<usize>();
+        let counting = batch.iter().filter(|part| part.counts);
+        let examples = counting.map(|part| self.task.examples(&part.batch.target)).sum::<usize>();
         ongoing.run = self.descended(ongoing.run, gradients, examples);
         if whole {
             ongoing.took(started, pass_seconds);
@@ -283,8 +227,12 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     }
 
     /// Scored units of this machine's part of a batch.
-    fn units(&self, batch: &[Batch<N::Input, T::Target>]) -> usize {
-        batch.iter().map(|part| self.task.units(&part.target)).sum()
+    fn units(&self, batch: &[Taken<N::Input, T::Target>]) -> usize {
+        batch.iter().map(|part| self.units_of(part)).sum()
+    }
+
+    fn units_of(&self, part: &Taken<N::Input, T::Target>) -> usize {
+        if part.counts { self.task.units(&part.batch.target) } else { 0 }
     }
 
     /// The run after a step down these gradients, those of so many examples on this machine.
@@ -298,6 +246,11 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             None => network,
         };
         let network = optimizer.step(rate, network, gradients);
+        let network = match self.synchronises() {
+            // Then all machines have the same.
+            true => network,
+            false => self.sums.statistics(network),
+        };
         let average = match (average, self.settings.average) {
             (Some(average), Some(decay)) => Some(averaged(average, &network, decay, progress.step)),
             (average, _) => average,

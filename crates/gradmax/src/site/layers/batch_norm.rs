@@ -8,6 +8,7 @@ use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
 
 use crate::modules::Norm;
+use crate::modules::norm::{across, centred, normalized};
 use crate::site::between::{Between, BetweenLayer, Gain, Gained, Role, Traits, gain_of};
 use crate::site::signal::Signal;
 
@@ -28,7 +29,7 @@ impl Between for BatchNorm {
     fn applied(&self, neurons: Signal, gained: &Gained) -> Signal {
         let (gamma, beta) = (gained.of(self.gamma.id), gained.of(self.beta.id));
         match self.training.is_enabled() {
-            true => neurons.map(|entries| flexconv::batch_norm_train(entries, gamma, beta, self.epsilon, false).output),
+            true => neurons.map(|entries| normalized(entries, [gamma, beta], self.epsilon, false).output),
             false => neurons.scaled(frozen(self)).times_each(gamma).plus_each(beta),
         }
     }
@@ -38,9 +39,15 @@ impl Between for BatchNorm {
             return neurons.scaled(frozen(self));
         }
         // Near zero the variance is of the second order, so that epsilon alone is what a neuron is divided by.
-        let over_examples = neurons.entries().mean_dim(0);
-        let mean = neurons.mean_over_positions(over_examples);
-        neurons.map(|entries| entries - mean).scaled(gain_of(self.epsilon))
+        let centred = match across() {
+            Some(across) => neurons.map(|entries| centred(entries, &across)),
+            None => {
+                let over_examples = neurons.entries().mean_dim(0);
+                let mean = neurons.mean_over_positions(over_examples);
+                neurons.map(|entries| entries - mean)
+            }
+        };
+        centred.scaled(gain_of(self.epsilon))
     }
 
     fn gains(&self) -> Vec<Gain> {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Trainer;
+use crate::across::with_part;
 use crate::draws::with_draws;
 use crate::error::Error;
 use crate::event::pass::{Part, Pass, TrainingPass};
@@ -10,9 +11,10 @@ use crate::policies::look::LazyLook;
 use crate::seed::Seed;
 use crate::site::growable::Growable;
 use crate::site::probe::Probe;
+use crate::sums::Slice;
 use crate::training::data::Batch;
 use crate::training::ongoing::Ongoing;
-use crate::training::order::Order;
+use crate::training::order::{Order, Taken};
 use crate::training::settings::{GrowthBatch, OnFailure};
 use crate::training::task::Task;
 
@@ -23,7 +25,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         &mut self,
         ongoing: &mut Ongoing<N>,
         order: &Order,
-        batch: &[Batch<N::Input, T::Target>],
+        batch: &[Taken<N::Input, T::Target>],
     ) -> Result<Option<TrainingPass<N::Output>>, Error> {
         let Some(growth) = &self.growth else {
             return Ok(None);
@@ -81,7 +83,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     fn growth_batch<'p>(
         &self,
         which: GrowthBatch,
-        batch: &[Batch<N::Input, T::Target>],
+        batch: &[Taken<N::Input, T::Target>],
         step: usize,
     ) -> Result<Vec<Part<'p, N>>, Error>
     where
@@ -94,11 +96,12 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             GrowthBatch::Training => {
                 let units = self.units(batch);
                 let share = self.share(units);
-                let part = |part: &Batch<N::Input, T::Target>| {
-                    let weight = share * (task.units(&part.target) as f64 / units as f64);
+                let part = |part: &Taken<N::Input, T::Target>| {
+                    let weight = share * (self.units_of(part) as f64 / units.max(1) as f64);
                     let (part, task) = (part.clone(), task.clone());
-                    let whole =
-                        Part::whole(move |network: &N, probe: &mut dyn Probe| pass(&task, network, &part, probe));
+                    let whole = Part::whole(move |network: &N, probe: &mut dyn Probe| {
+                        with_part(part.first, weight, || pass(&task, network, &part.batch, probe))
+                    });
                     Part { weight, ..whole }
                 };
                 Ok(batch.iter().map(part).collect())
@@ -121,16 +124,18 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     {
         let train = self.train;
         let draws = self.settings.seed.fold("draws of growth").at(step as u64);
-        let (all, indices) = (indices.len() as f64, self.sums.own(&indices).to_vec());
-        let part = |(number, indices): (usize, &[usize])| {
+        let all = indices.len() as f64;
+        let part = |(number, part): (usize, &[usize])| {
+            let Slice { first, indices, counts } = self.sums.slice(part);
             let (indices, task) = (indices.to_vec(), self.task.clone());
-            let (weight, draws) = (indices.len() as f64 / all, draws.at(number as u64));
+            let weight = if counts { indices.len() as f64 / all } else { 0.0 };
+            let draws = draws.at(number as u64);
             let taken = move |network: &N, probe: &mut dyn Probe| {
                 let batch = match augmentation {
                     Some(seed) => train.augmented(&indices, seed),
                     None => train.batch(&indices),
                 }?;
-                Ok(with_draws(draws, || pass(&task, network, &batch, probe)))
+                Ok(with_part(first, weight, || with_draws(draws, || pass(&task, network, &batch, probe))))
             };
             Part { weight, pass: Box::new(taken) }
         };

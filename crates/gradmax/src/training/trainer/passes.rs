@@ -5,16 +5,18 @@ use burn::tensor::Tensor;
 
 use super::Trainer;
 use super::evaluate::check_finite;
+use crate::across::with_part;
 use crate::error::Error;
+use crate::event::gradients::added;
 use crate::event::pass::TrainingPass;
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::output::Output;
 use crate::training::data::Batch;
 use crate::training::evaluation::Evaluation;
-use crate::training::gradients::{added, clipped};
+use crate::training::gradients::clipped;
 use crate::training::observer::Split;
 use crate::training::ongoing::Ongoing;
-use crate::training::order::Order;
+use crate::training::order::{Order, Taken};
 use crate::training::task::Task;
 
 /// What a pass over a batch says of the network.
@@ -59,15 +61,16 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
     pub(super) fn training_passes(
         &self,
         network: &N,
-        batch: &[Batch<N::Input, T::Target>],
+        batch: &[Taken<N::Input, T::Target>],
         logs: bool,
     ) -> Result<(Measured, GradientsParams), Error> {
         let units = self.units(batch);
+        let own = self.share(units);
         let mut sum: Option<(Measured, GradientsParams)> = None;
         for part in batch {
-            let pass = self.training_pass(network, part)?;
-            let measured = self.measured(&pass, &part.target, logs);
-            let share = self.task.units(&part.target) as f64 / units as f64;
+            let share = self.units_of(part) as f64 / units.max(1) as f64;
+            let pass = with_part(part.first, own * share, || self.training_pass(network, &part.batch))?;
+            let measured = self.measured(&pass, part, logs);
             sum = Some(match sum {
                 None if batch.len() == 1 => (measured, pass.gradients),
                 None => (measured.weighted(share), added(network, GradientsParams::new(), pass.gradients, share)),
@@ -77,12 +80,18 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
             });
         }
         let (measured, gradients) = sum.expect("a batch has examples");
-        Ok((measured, self.sums.gradients(network, gradients, self.share(units))))
+        Ok((measured, self.sums.gradients(network, gradients, own)))
     }
 
     /// The loss of a pass over these targets, and if it is to be logged the number of right answers.
-    pub(super) fn measured(&self, pass: &TrainingPass<N::Output>, target: &T::Target, logs: bool) -> Measured {
-        let correct = if logs { self.task.correct(&pass.output, target) } else { None };
+    pub(super) fn measured(
+        &self,
+        pass: &TrainingPass<N::Output>,
+        part: &Taken<N::Input, T::Target>,
+        logs: bool,
+    ) -> Measured {
+        let correct = if logs { self.task.correct(&pass.output, &part.batch.target) } else { None };
+        let correct = correct.map(|correct| if part.counts { correct } else { 0.0 });
         Measured { loss: pass.loss.clone(), correct }
     }
 
