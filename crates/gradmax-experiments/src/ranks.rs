@@ -4,26 +4,17 @@
 mod mpi;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use gradmax::{Alone, Sums};
 
-#[cfg(feature = "mpi")]
-use crate::failure::code;
 #[cfg(not(feature = "mpi"))]
 use crate::failure::misuse;
-use crate::failure::{Interrupted, caught, sentence};
-use crate::output;
-
-/// The time that the first process has to say what is wrong with all.
-const FIRST_WORD: Duration = Duration::from_millis(500);
 
 /// This process, among those that train one network together.
 #[derive(Clone)]
 pub struct Ranks {
     sums: Arc<dyn Sums>,
-    host: String,
     #[cfg(feature = "mpi")]
     mpi: Option<Arc<mpi::Shared>>,
 }
@@ -33,7 +24,6 @@ impl Ranks {
     pub fn alone() -> Self {
         Self {
             sums: Arc::new(Alone),
-            host: String::new(),
             #[cfg(feature = "mpi")]
             mpi: None,
         }
@@ -108,22 +98,6 @@ impl Ranks {
         let part = |(start, end): (&usize, &usize)| all[*start..*end].iter().map(|entry| *entry as u8).collect();
         starts.iter().zip(&ends).map(part).collect()
     }
-
-    /// Ends all processes after an error of this one.
-    fn abort(&self, error: &anyhow::Error) {
-        if self.count() == 1 {
-            return;
-        }
-        if !self.is_first() {
-            // What is wrong everywhere is said once, by the first, which ends the others meanwhile.
-            std::thread::sleep(FIRST_WORD);
-        }
-        output::say(&format!("gradmax: rank {} on {}: {}", self.rank(), self.host, sentence(error)));
-        #[cfg(feature = "mpi")]
-        if let Some(shared) = &self.mpi {
-            shared.abort(code(error).into());
-        }
-    }
 }
 
 /// A checksum.
@@ -138,25 +112,15 @@ fn md5_of(bytes: &[u8]) -> Vec<u8> {
 /// # Errors
 /// Those of the work; if MPI has started several processes, and the program does not know MPI.
 pub fn together<T>(work: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
-    let Some(_started) = started_by_mpi() else {
-        return work(&Ranks::alone());
-    };
-    #[cfg(not(feature = "mpi"))]
-    return Err(misuse(format!(
-        "MPI has started {_started} processes, and this program does not know MPI: each would do the same; build it with \
-         `--features mpi`, or start it once"
-    )));
-    #[cfg(feature = "mpi")]
-    {
-        let world = mpi::World::join()?;
-        let shared = world.shared();
-        let ranks = Ranks { sums: shared.clone(), host: shared.host(), mpi: Some(shared) };
-        caught(|| work(&ranks)).inspect_err(|error| {
-            // All stop at the same step.
-            if !error.is::<Interrupted>() {
-                ranks.abort(error);
-            }
-        })
+    match started_by_mpi() {
+        None => work(&Ranks::alone()),
+        #[cfg(feature = "mpi")]
+        Some(_) => mpi::together(work),
+        #[cfg(not(feature = "mpi"))]
+        Some(size) => Err(misuse(format!(
+            "MPI has started {size} processes, and this program does not know MPI: each would do the same; build it \
+             with `--features mpi`, or start it once"
+        ))),
     }
 }
 

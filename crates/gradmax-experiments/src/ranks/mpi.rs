@@ -12,6 +12,8 @@ use anyhow::{Result, bail};
 use ferrompi::{Communicator, Mpi, MpiDatatype, ThreadLevel};
 use gradmax::Sums;
 
+use super::Ranks;
+use crate::failure::{Interrupted, caught, code, sentence};
 use crate::output;
 
 /// Seconds that a process waits for the others, unless `GRADMAX_MPI_TIMEOUT` says otherwise.
@@ -20,26 +22,25 @@ const PATIENCE: u64 = 300;
 /// Values that are summed at once: a bound on the memory that sums need beside their own.
 const AT_ONCE: usize = 1 << 22;
 
-/// All processes of the job. Dropping it leaves MPI, for which it waits until all do.
-pub struct World {
-    shared: Arc<Shared>,
-    _mpi: Mpi,
-}
+/// The time that the first process has to say what is wrong with all.
+const FIRST_WORD: Duration = Duration::from_millis(500);
 
-impl World {
-    pub fn join() -> Result<Self> {
-        let mpi = Mpi::init_thread(ThreadLevel::Serialized)?;
-        if mpi.thread_level() < ThreadLevel::Serialized {
-            bail!("this MPI library lets only its first thread speak; use one with MPI_THREAD_SERIALIZED");
+/// Joins the other processes, and does work together with them.
+pub fn together<T>(work: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
+    // Dropping it leaves MPI, for which it waits until all do.
+    let mpi = Mpi::init_thread(ThreadLevel::Serialized)?;
+    if mpi.thread_level() < ThreadLevel::Serialized {
+        bail!("this MPI library lets only its first thread speak; use one with MPI_THREAD_SERIALIZED");
+    }
+    let shared = Arc::new(Shared { world: mpi.world(), since: AtomicU64::new(0), started: Instant::now() });
+    watch(&shared);
+    let ranks = Ranks { sums: shared.clone(), mpi: Some(shared.clone()) };
+    caught(|| work(&ranks)).inspect_err(|error| {
+        // All stop at the same step.
+        if !error.is::<Interrupted>() {
+            shared.abort(error);
         }
-        let shared = Arc::new(Shared { world: mpi.world(), since: AtomicU64::new(0), started: Instant::now() });
-        watch(&shared);
-        Ok(Self { shared, _mpi: mpi })
-    }
-
-    pub fn shared(&self) -> Arc<Shared> {
-        self.shared.clone()
-    }
+    })
 }
 
 /// What the thread that computes and the one that watches it share.
@@ -106,7 +107,7 @@ fn watch(shared: &Arc<Shared>) {
 }
 
 impl Shared {
-    pub fn host(&self) -> String {
+    fn host(&self) -> String {
         self.world.processor_name().unwrap_or_else(|_| "an unknown host".into())
     }
 
@@ -117,9 +118,14 @@ impl Shared {
         }
     }
 
-    /// Ends all processes.
-    pub fn abort(&self, code: i32) -> ! {
-        self.world.abort(code)
+    /// Ends all processes after an error of this one.
+    fn abort(&self, error: &anyhow::Error) -> ! {
+        if self.rank() > 0 {
+            // What is wrong everywhere is said once, by the first, which ends the others meanwhile.
+            std::thread::sleep(FIRST_WORD);
+        }
+        output::say(&format!("gradmax: rank {} on {}: {}", self.rank(), self.host(), sentence(error)));
+        self.world.abort(code(error).into())
     }
 
     /// Calls MPI, under the eyes of the watch.
