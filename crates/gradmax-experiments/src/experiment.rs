@@ -175,6 +175,7 @@ pub fn run(
     if let Some(growth) = growth_settings(experiment, method)? {
         trainer = trainer.with_growth(growth);
     }
+    let sums_before = ranks.seconds();
     let trained = trainer.train(run);
     say_what_was_passed_over(&data.passed_over());
     let Outcome { run, finished } = trained?;
@@ -200,6 +201,7 @@ pub fn run(
         step_seconds_median: evaluated.step_seconds_median,
         growth_seconds: run.progress.growth_seconds,
         ranks: ranks.count(),
+        sums_seconds: ranks.seconds() - sums_before,
     };
     if ranks.is_first() {
         folder.write_summary(&summary)?;

@@ -85,6 +85,9 @@ pub struct RunSummary {
     /// Processes that trained it together.
     #[serde(default = "one")]
     pub ranks: usize,
+    /// Of the seconds since it was last started, those that rank 0 spent on what goes between processes.
+    #[serde(default)]
+    pub sums_seconds: f64,
 }
 
 fn one() -> usize {

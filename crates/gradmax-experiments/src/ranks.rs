@@ -49,6 +49,15 @@ impl Ranks {
         self.sums.clone()
     }
 
+    /// Seconds that this process has spent so far on what goes between processes, waiting for the others included.
+    pub fn seconds(&self) -> f64 {
+        #[cfg(feature = "mpi")]
+        if let Some(shared) = &self.mpi {
+            return shared.seconds();
+        }
+        0.0
+    }
+
     /// Waits for all processes, however long they take.
     pub fn wait(&self) {
         #[cfg(feature = "mpi")]

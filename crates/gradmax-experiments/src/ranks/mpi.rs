@@ -32,7 +32,7 @@ pub fn together<T>(work: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     if mpi.thread_level() < ThreadLevel::Serialized {
         bail!("this MPI library lets only its first thread speak; use one with MPI_THREAD_SERIALIZED");
     }
-    let shared = Arc::new(Shared { world: mpi.world(), since: AtomicU64::new(0), started: Instant::now() });
+    let shared = Arc::new(Shared { world: mpi.world(), since: AtomicU64::new(0), spent: AtomicU64::new(0), started: Instant::now() });
     watch(&shared);
     let ranks = Ranks { sums: shared.clone(), mpi: Some(shared.clone()) };
     caught(|| work(&ranks)).inspect_err(|error| {
@@ -48,6 +48,8 @@ pub struct Shared {
     world: Communicator,
     /// Milliseconds from `started` to the beginning of the call that is waited for, plus one; 0 if there is none.
     since: AtomicU64,
+    /// Microseconds of all sums so far.
+    spent: AtomicU64,
     started: Instant,
 }
 
@@ -111,6 +113,11 @@ impl Shared {
         self.world.processor_name().unwrap_or_else(|_| "an unknown host".into())
     }
 
+    /// Seconds spent in calls so far.
+    pub fn seconds(&self) -> f64 {
+        self.spent.load(Ordering::Relaxed) as f64 / 1e6
+    }
+
     /// Waits for all processes, without an end to its patience.
     pub fn wait(&self) {
         if let Err(error) = self.world.barrier() {
@@ -133,9 +140,11 @@ impl Shared {
     /// # Panics
     /// If MPI fails: `together` ends the job then.
     fn called<T>(&self, what: &str, call: impl FnOnce(&Communicator) -> ferrompi::Result<T>) -> T {
-        self.since.store(self.started.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+        let began = self.started.elapsed();
+        self.since.store(began.as_millis() as u64 + 1, Ordering::Relaxed);
         let called = call(&self.world);
         self.since.store(0, Ordering::Relaxed);
+        self.spent.fetch_add((self.started.elapsed() - began).as_micros() as u64, Ordering::Relaxed);
         called.unwrap_or_else(|error| panic!("MPI could not {what}: {error}"))
     }
 
