@@ -1,11 +1,12 @@
 //! Sums over examples, wherever the examples lie: the one place that knows whether there are several machines.
 
+pub(crate) mod gradients;
+
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::matrix::{Matrix, values};
@@ -104,21 +105,6 @@ impl dyn Sums + '_ {
         like(&tensor, &entries)
     }
 
-    /// The sums of all gradients of a module, of which this machine's count with a weight: its share of the examples.
-    pub(crate) fn gradients<M: Module>(&self, module: &M, gradients: GradientsParams, weight: f64) -> GradientsParams {
-        if self.is_alone() {
-            return gradients;
-        }
-        // In one piece: a message for each tensor would cost more than what is in most of them.
-        let mut gathering = Gathering { gradients: &gradients, weight, entries: Vec::new() };
-        module.visit(&mut gathering);
-        let mut entries = gathering.entries;
-        self.sum_f32(&mut entries);
-        let mut spreading = Spreading { gradients, entries: &entries };
-        module.visit(&mut spreading);
-        spreading.gradients
-    }
-
     /// The module with its running statistics as the mean over all machines.
     pub(crate) fn statistics<M: Module>(&self, module: M) -> M {
         if self.is_alone() {
@@ -163,37 +149,6 @@ pub(crate) struct Slice<'a> {
     pub(crate) indices: &'a [usize],
     /// Whether it counts: of fewer examples than machines, some get one all the same, so that all take the same passes.
     pub(crate) counts: bool,
-}
-
-/// Copies the gradients of a module into one row.
-struct Gathering<'a> {
-    gradients: &'a GradientsParams,
-    weight: f64,
-    entries: Vec<f32>,
-}
-
-impl ModuleVisitor for Gathering<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            append(&mut self.entries, gradient.mul_scalar(self.weight));
-        }
-    }
-}
-
-/// Copies them back.
-struct Spreading<'a> {
-    gradients: GradientsParams,
-    entries: &'a [f32],
-}
-
-impl ModuleVisitor for Spreading<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            let (own, rest) = self.entries.split_at(gradient.shape().num_elements());
-            self.entries = rest;
-            self.gradients.register(param.id, like(&gradient, own));
-        }
-    }
 }
 
 /// What is not trained and has one axis: running statistics, and small parameters that are frozen, which are the same

@@ -4,12 +4,12 @@
 //! the order of ranks, and gives the result to all: the same bits on all ranks, on every repeat, with any library.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use ferrompi::{Communicator, Mpi, MpiDatatype, ThreadLevel};
+use ferrompi::{Communicator, Mpi, MpiDatatype, Request, ThreadLevel};
 use gradmax::Sums;
 
 use super::Ranks;
@@ -22,6 +22,10 @@ const PATIENCE: u64 = 300;
 /// Values that are summed at once: a bound on the memory that sums need beside their own.
 const AT_ONCE: usize = 1 << 22;
 
+/// How long a message is waited for without sleeping, and how long are the naps from then on.
+const AWAKE: Duration = Duration::from_micros(100);
+const NAP: Duration = Duration::from_micros(50);
+
 /// The time that the first process has to say what is wrong with all.
 const FIRST_WORD: Duration = Duration::from_millis(500);
 
@@ -32,7 +36,13 @@ pub fn together<T>(work: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     if mpi.thread_level() < ThreadLevel::Serialized {
         bail!("this MPI library lets only its first thread speak; use one with MPI_THREAD_SERIALIZED");
     }
-    let shared = Arc::new(Shared { world: mpi.world(), since: AtomicU64::new(0), spent: AtomicU64::new(0), started: Instant::now() });
+    let shared = Arc::new(Shared {
+        world: mpi.world(),
+        since: AtomicU64::new(0),
+        speaks: Mutex::default(),
+        spent: AtomicU64::new(0),
+        started: Instant::now(),
+    });
     watch(&shared);
     let ranks = Ranks { sums: shared.clone(), mpi: Some(shared.clone()) };
     caught(|| work(&ranks)).inspect_err(|error| {
@@ -48,7 +58,9 @@ pub struct Shared {
     world: Communicator,
     /// Milliseconds from `started` to the beginning of the call that is waited for, plus one; 0 if there is none.
     since: AtomicU64,
-    /// Microseconds of all sums so far.
+    /// One thread speaks at a time.
+    speaks: Mutex<()>,
+    /// Microseconds of all calls so far.
     spent: AtomicU64,
     started: Instant,
 }
@@ -57,6 +69,18 @@ impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rank {} of {}", self.rank(), self.size())
     }
+}
+
+/// Waits for a message without keeping a core busy: sums go on beside a backward pass, which needs it.
+fn waited_for(mut request: Request<'_>) -> ferrompi::Result<()> {
+    let started = Instant::now();
+    while request.test()?.is_none() {
+        match started.elapsed() < AWAKE {
+            true => std::thread::yield_now(),
+            false => std::thread::sleep(NAP),
+        }
+    }
+    Ok(())
 }
 
 /// A number on the wire.
@@ -140,6 +164,7 @@ impl Shared {
     /// # Panics
     /// If MPI fails: `together` ends the job then.
     fn called<T>(&self, what: &str, call: impl FnOnce(&Communicator) -> ferrompi::Result<T>) -> T {
+        let _speaks = self.speaks.lock().unwrap_or_else(PoisonError::into_inner);
         let began = self.started.elapsed();
         self.since.store(began.as_millis() as u64 + 1, Ordering::Relaxed);
         let called = call(&self.world);
@@ -157,11 +182,15 @@ impl Shared {
             padded.resize(size * share, T::default());
             // Of every rank, the entries that this one folds.
             let mut own = vec![T::default(); size * share];
-            self.called("give parts to all ranks", |world| world.alltoall(&padded, &mut own));
+            self.called("give parts to all ranks", |world| {
+                ferrompi::scope(|scope| waited_for(world.ialltoall(scope, &padded, &mut own)?))
+            });
             let entry = |rank: usize, at: usize| own[rank * share + at].exact();
             let folded = (0..share).map(|at| (1..size).fold(entry(0, at), |sum, rank| of(sum, entry(rank, at))));
             let folded = folded.map(T::rounded).collect::<Vec<_>>();
-            self.called("gather the sums of all ranks", |world| world.allgather(&folded, &mut padded));
+            self.called("gather the sums of all ranks", |world| {
+                ferrompi::scope(|scope| waited_for(world.iallgather(scope, &folded, &mut padded)?))
+            });
             values.copy_from_slice(&padded[..values.len()]);
         }
     }

@@ -66,6 +66,14 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
     ) -> Result<(Measured, GradientsParams), Error> {
         let units = self.units(batch);
         let own = self.share(units);
+        // Where nothing else is summed in a pass, gradients travel while it goes on.
+        if let ([part], false) = (batch, self.synchronises()) {
+            let pass = |network: &N| with_part(part.first, own, || self.training_pass(network, &part.batch));
+            if let Some(summed) = self.sums.gradients_of_pass(network, own, pass) {
+                let (pass, gradients) = summed?;
+                return Ok((self.measured(&pass, part, logs), gradients));
+            }
+        }
         let mut sum: Option<(Measured, GradientsParams)> = None;
         for part in batch {
             let share = self.units_of(part) as f64 / units.max(1) as f64;
