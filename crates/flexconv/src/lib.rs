@@ -32,7 +32,7 @@ pub use convolution::{
     Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined, options,
 };
 pub use dense::{dense, dense_rectified, linear};
-pub use gradient::{SeeGradient, when_gradient};
+pub use gradient::{SeeGradient, gradient_key, with_gradients_seen};
 pub use memory::{computes_on_threads, keep_freed_memory, map_side_by_side, with_threads};
 pub use rectifier::relu;
 

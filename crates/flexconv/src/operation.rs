@@ -12,6 +12,8 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::{FlexTensor, Layout};
 
+use crate::gradient::show;
+
 type Graph = Autodiff<Flex, NoCheckpointing>;
 type Tracked = FloatTensor<Graph>;
 
@@ -41,6 +43,11 @@ impl Operand {
             #[allow(unreachable_patterns)]
             _ => None,
         }
+    }
+
+    /// What tells the tensor from others in a graph.
+    pub(crate) fn key(&self) -> Option<u64> {
+        self.tracked.as_ref().map(|tracked| tracked.node().id().value)
     }
 
     /// The entries, shared with the tensor.
@@ -98,6 +105,7 @@ impl<const N: usize> Backward<Flex, N> for Operation {
         let of_operands = ops.state.0(gradient, needed);
         for (parent, gradient) in ops.parents.into_iter().zip(of_operands) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                show(parent.id.value, gradient.get());
                 gradients.register::<Flex>(parent.id, gradient.0);
             }
         }

@@ -95,6 +95,9 @@ pub struct TrainingConfig {
     /// `"synchronised"`.
     #[serde(default, skip_serializing_if = "is_local")]
     pub batch_norm: BatchStatistics,
+    /// Whether gradients travel between ranks while the backward pass goes on.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub overlap: bool,
     /// Parts in which a step's examples are passed through the network, whose gradients add up.
     #[serde(default = "one")]
     pub accumulate: usize,

@@ -353,6 +353,7 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
         weight_decay: experiment.optimizer.weight_decay(),
         clip_gradients: training.clip_gradients,
         batch_norm: training.batch_norm,
+        overlap: training.overlap,
         accumulate: training.accumulate,
         average: training.average,
         keep: training.keep,

@@ -1,11 +1,13 @@
 //! The gradients of all parameters, summed over machines: in rows of many at a time, after a backward pass or during it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::panic::resume_unwind;
+use std::rc::Rc;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
@@ -29,8 +31,7 @@ impl dyn Sums + '_ {
     }
 
     /// Takes a forward and a backward pass, and sums the gradients while the backward pass goes on: those of the last
-    /// layers are on their way before those of the first ones are computed. The pass takes a module of the same values,
-    /// whose gradients are not for it to see.
+    /// layers are on their way before those of the first ones are computed.
     ///
     /// None, and no pass, where that brings nothing: there is one row only, or the device does not show gradients early.
     /// Nothing else may be summed in the pass.
@@ -38,32 +39,67 @@ impl dyn Sums + '_ {
         &self,
         module: &M,
         weight: f64,
-        pass: impl FnOnce(&M) -> Result<T, Error>,
+        pass: impl FnOnce() -> Result<(T, GradientsParams), Error>,
     ) -> Option<Result<(T, GradientsParams), Error>> {
         let rows = Rows::of(module, weight);
         if self.is_alone() || rows.entries.len() < 2 {
             return None;
         }
-        let (places, (sender, receiver)) = (rows.places.clone(), channel());
-        let sending = Sending(Arc::new(Mutex::new(Filling { rows, next: 0, sender: Some(sender) })));
-        let mut watching = Watching { sending: &sending, next: 0, sees: true };
-        let watched = module.clone().map(&mut watching);
-        if !watching.sees {
-            return None;
-        }
+        let (places, mut keys) = (rows.places.clone(), Keys(Vec::new()));
+        module.visit(&mut keys);
+        let numbers = keys.0.into_iter().enumerate().map(|(number, key)| Some((key?, number)));
+        let numbers = numbers.collect::<Option<HashMap<_, _>>>()?;
+        let (sender, receiver) = channel();
         Some(thread::scope(|scope| {
             let summed = |mut row: Vec<f32>| {
                 self.sum_f32(&mut row);
                 row
             };
             let summing = scope.spawn(move || receiver.into_iter().map(summed).collect::<Vec<_>>());
-            let passed = {
-                let _last = SendsTheRest(&sending);
-                pass(&watched)
+            // In here, so that a pass that panics drops the sender: the other thread would wait for more.
+            let filling =
+                Rc::new(RefCell::new(Filling { shown: vec![Shown::default(); places.len()], rows, next: 0, sender }));
+            let see = {
+                let filling = filling.clone();
+                Rc::new(move |key: u64, entries: &[f32]| {
+                    numbers.get(&key).into_iter().for_each(|number| filling.borrow_mut().fill(*number, entries));
+                })
             };
-            let sums = summing.join().unwrap_or_else(|panic| resume_unwind(panic));
-            passed.map(|output| (output, spread(module, &places, &sums)))
+            let passed = flexconv::with_gradients_seen(see, pass);
+            if let Ok((_, gradients)) = &passed {
+                filling.borrow_mut().end(module, gradients);
+            }
+            drop(filling);
+            let mut sums = summing.join().unwrap_or_else(|panic| resume_unwind(panic));
+            let (output, gradients) = passed?;
+            self.mend(module, &gradients, &places, &mut sums, weight);
+            Ok((output, spread(module, &places, &sums)))
         }))
+    }
+}
+
+impl dyn Sums + '_ {
+    /// Sums anew what any machine sent too early: gradients to which an operation of Burn's has added a part.
+    fn mend<M: Module>(
+        &self,
+        module: &M,
+        gradients: &GradientsParams,
+        places: &[Place],
+        sums: &mut [Vec<f32>],
+        weight: f64,
+    ) {
+        let wrong = flags(sums, places.len(), 1).iter().map(|count| *count > 0.0).collect::<Vec<_>>();
+        if !wrong.contains(&true) {
+            return;
+        }
+        let mut again = Rows::of(module, weight);
+        module.visit(&mut Gathering { gradients, rows: &mut again, next: 0 });
+        for (place, _) in places.iter().zip(wrong).filter(|(_, wrong)| *wrong) {
+            let range = place.start..place.start + place.length;
+            let own = &mut again.entries[place.row][range.clone()];
+            self.sum_f32(own);
+            sums[place.row][range].copy_from_slice(own);
+        }
     }
 }
 
@@ -79,7 +115,8 @@ struct Place {
 struct Rows {
     /// Of the parameters, as a module visits them.
     places: Vec<Place>,
-    /// The last row ends with an entry for each parameter: whether it has a gradient, on how many machines.
+    /// The last row ends with two entries for each parameter: on how many machines it has a gradient, and on how many it
+    /// was sent before that was complete.
     entries: Vec<Vec<f32>>,
     /// Parameters of each row that have not been filled in.
     missing: Vec<usize>,
@@ -106,7 +143,7 @@ impl Rows {
         let mut places = lengths.0.iter().rev().map(place).collect::<Vec<_>>();
         places.reverse();
         let last = sizes.len() - 1;
-        sizes[last] += places.len();
+        sizes[last] += 2 * places.len();
         Self { places, entries: sizes.into_iter().map(|size| vec![0.0; size]).collect(), missing, weight }
     }
 
@@ -116,11 +153,27 @@ impl Rows {
         let weighted = |entry: &f32| (f64::from(*entry) * self.weight) as f32;
         let to = self.entries[row][start..start + length].iter_mut();
         to.zip(gradient).for_each(|(to, entry)| *to = weighted(entry));
-        self.missing[row] -= 1;
-        let last = self.entries.len() - 1;
-        let flags = self.entries[last].len() - self.places.len();
-        self.entries[last][flags + number] = 1.0;
+        self.missing[row] = self.missing[row].saturating_sub(1);
+        *self.flag(0, number) = 1.0;
     }
+
+    /// Says that the gradient of a parameter was sent before it was complete.
+    fn mark(&mut self, number: usize) {
+        *self.flag(1, number) = 1.0;
+    }
+
+    fn flag(&mut self, which: usize, number: usize) -> &mut f32 {
+        let (count, last) = (self.places.len(), self.entries.len() - 1);
+        let flags = &mut self.entries[last];
+        let at = flags.len() - (2 - which) * count + number;
+        &mut flags[at]
+    }
+}
+
+/// One of the two entries that the last row ends with for each parameter.
+fn flags(rows: &[Vec<f32>], count: usize, which: usize) -> &[f32] {
+    let last = &rows[rows.len() - 1];
+    &last[last.len() - (2 - which) * count..][..count]
 }
 
 /// The gradients that lie in these rows: of all parameters that have one on any machine, as on one machine.
@@ -172,8 +225,8 @@ impl ModuleVisitor for Spreading<'_> {
         if !param.is_require_grad() {
             return;
         }
-        let (Place { row, start, length }, last) = (self.places[self.next], &self.rows[self.rows.len() - 1]);
-        if last[last.len() - self.places.len() + self.next] > 0.0 {
+        let Place { row, start, length } = self.places[self.next];
+        if flags(self.rows, self.places.len(), 0)[self.next] > 0.0 {
             let value = param.val().inner();
             let entries = self.rows[row][start..start + length].to_vec();
             let place = (&value.device(), value.dtype());
@@ -187,12 +240,26 @@ impl ModuleVisitor for Spreading<'_> {
 /// Rows that are sent away one after another, each as soon as it is full: in the same order on all machines.
 struct Filling {
     rows: Rows,
+    /// Of each parameter, what was shown of its gradient.
+    shown: Vec<Shown>,
     next: usize,
-    sender: Option<Sender<Vec<f32>>>,
+    sender: Sender<Vec<f32>>,
+}
+
+/// What was shown of a gradient.
+#[derive(Clone, Copy, Default)]
+struct Shown {
+    times: usize,
+    checksum: u64,
 }
 
 impl Filling {
     fn fill(&mut self, number: usize, gradient: &[f32]) {
+        self.shown[number].times += 1;
+        if self.shown[number].times > 1 {
+            return;
+        }
+        self.shown[number].checksum = checksum(gradient);
         self.rows.fill(number, gradient);
         // The last one says which gradients there are, and so waits for the end.
         while self.next + 1 < self.rows.entries.len() && self.rows.missing[self.next] == 0 {
@@ -204,58 +271,58 @@ impl Filling {
         let row = std::mem::take(&mut self.rows.entries[self.next]);
         self.next += 1;
         // A receiver that is gone has panicked, which is seen when its thread is joined.
-        self.sender.as_ref().map(|sender| sender.send(row));
+        let _ = self.sender.send(row);
     }
 
-    /// Sends what is left, with zeros for gradients that are not there.
-    fn end(&mut self) {
+    /// Sends what is left, now that all gradients are known: those that were not shown too. What had been sent before a
+    /// gradient was complete is marked.
+    fn end<M: Module>(&mut self, module: &M, gradients: &GradientsParams) {
+        let mut ending = Ending { gradients, filling: self, next: 0 };
+        module.visit(&mut ending);
         while self.next < self.rows.entries.len() {
             self.send();
         }
-        self.sender = None;
     }
 }
 
-#[derive(Clone)]
-struct Sending(Arc<Mutex<Filling>>);
-
-impl Sending {
-    fn filling(&self) -> MutexGuard<'_, Filling> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A sum in which every entry counts.
+fn checksum(entries: &[f32]) -> u64 {
+    entries.iter().fold(0, |sum, entry| sum.wrapping_add(entry.to_bits().into()))
 }
 
-/// Sends the rest at the end of a pass, or when it panics: the thread that sums would wait for it.
-struct SendsTheRest<'a>(&'a Sending);
-
-impl Drop for SendsTheRest<'_> {
-    fn drop(&mut self) {
-        self.0.filling().end();
-    }
-}
-
-/// Has every trained parameter's gradient filled in when a backward pass comes to it.
-struct Watching<'a> {
-    sending: &'a Sending,
+struct Ending<'a> {
+    gradients: &'a GradientsParams,
+    filling: &'a mut Filling,
     next: usize,
-    /// Whether the device shows gradients early.
-    sees: bool,
 }
 
-impl ModuleMapper for Watching<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !param.is_require_grad() || !self.sees {
-            return param;
+impl ModuleVisitor for Ending<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
         }
-        let (number, sending) = (self.next, self.sending.clone());
-        self.next += 1;
-        let see = Arc::new(move |gradient: &[f32]| sending.filling().fill(number, gradient));
-        match flexconv::when_gradient(&param.val(), see) {
-            Some(watched) => Param::initialized(param.id, watched),
-            None => {
-                self.sees = false;
-                param
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            let mut entries = Vec::new();
+            append(&mut entries, gradient);
+            let Filling { rows, shown, next, .. } = &mut *self.filling;
+            let Shown { times, checksum: sum } = shown[self.next];
+            match rows.places[self.next].row < *next {
+                true if times == 1 && sum == checksum(&entries) => {}
+                true => rows.mark(self.next),
+                false => rows.fill(self.next, &entries),
             }
+        }
+        self.next += 1;
+    }
+}
+
+/// The keys that gradients are shown with.
+struct Keys(Vec<Option<u64>>);
+
+impl ModuleVisitor for Keys {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.is_require_grad() {
+            self.0.push(flexconv::gradient_key(&param.val()));
         }
     }
 }

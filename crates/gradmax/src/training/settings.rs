@@ -25,6 +25,9 @@ pub struct Settings {
     pub log_every: usize,
     /// Over what batch norm takes its statistics where several machines train.
     pub batch_norm: BatchStatistics,
+    /// Whether gradients travel between machines while the backward pass goes on, which changes no result: faster on slow
+    /// networks, or with a core to spare for it; slower where all cores compute and messages are fast.
+    pub overlap: bool,
     /// Parts in which a step's examples are passed through the network, one after another, whose gradients add up: a
     /// bound on memory. But for batch norm, which sees each part by itself, it changes results by rounding only.
     pub accumulate: usize,
@@ -56,6 +59,7 @@ impl Settings {
             clip_gradients: None,
             log_every: 10,
             batch_norm: BatchStatistics::Local,
+            overlap: false,
             accumulate: 1,
             average: None,
             evaluate_every: None,

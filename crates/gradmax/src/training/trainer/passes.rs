@@ -66,12 +66,15 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
     ) -> Result<(Measured, GradientsParams), Error> {
         let units = self.units(batch);
         let own = self.share(units);
-        // Where nothing else is summed in a pass, gradients travel while it goes on.
-        if let ([part], false) = (batch, self.synchronises()) {
-            let pass = |network: &N| with_part(part.first, own, || self.training_pass(network, &part.batch));
+        // Only where nothing else is summed in a pass.
+        let overlaps = self.settings.overlap && !self.synchronises();
+        if let ([part], true) = (batch, overlaps) {
+            let pass = || {
+                let pass = with_part(part.first, own, || self.training_pass(network, &part.batch))?;
+                Ok((self.measured(&pass, part, logs), pass.gradients))
+            };
             if let Some(summed) = self.sums.gradients_of_pass(network, own, pass) {
-                let (pass, gradients) = summed?;
-                return Ok((self.measured(&pass, part, logs), gradients));
+                return summed;
             }
         }
         let mut sum: Option<(Measured, GradientsParams)> = None;
