@@ -232,6 +232,38 @@ fn ranks_with_other_weights_do_not_go_on_together() {
     assert!(said.contains("the run's network on rank 1 is not that of rank 0"), "{said}");
 }
 
+/// A picture of one colour, 8 x 8, as a BMP file.
+fn picture(colour: u8) -> Vec<u8> {
+    let numbers = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
+    let (pixels, header) =
+        (vec![colour; 8 * 8 * 3], numbers(&[54 + 192, 0, 54, 40, 8, 8, 1 + (24 << 16), 0, 192, 0, 0, 0, 0]));
+    [b"BM".as_slice(), &header, &pixels].concat()
+}
+
+#[cfg_attr(not(feature = "mpi"), ignore = "needs the feature `mpi`")]
+#[test]
+fn an_image_that_one_rank_cannot_read_ends_all() {
+    let (_alone, folder) = (one_at_a_time(), folder("mpi-image"));
+    for (class, colour) in [("dark", 40), ("light", 200)] {
+        for (split, count) in [("train", 24), ("test", 2)] {
+            let images = folder.join("images").join(split).join(class);
+            fs::create_dir_all(&images).unwrap();
+            (0..count).for_each(|at| fs::write(images.join(format!("{at}.bmp")), picture(colour + at)).unwrap());
+        }
+    }
+    let damaged = folder.join("images/train/dark/7.bmp");
+    fs::write(&damaged, &picture(47)[..100]).unwrap();
+    let data = format!("name = \"image_folder\"\ndir = {:?}\nsize = 8", folder.join("images"));
+    let changes = [IMAGES.as_slice(), &[("name = \"digits\"", &data), ("start = 20", "start = 40")]].concat();
+    let config = write_config(&folder, &changes);
+    let out = folder.join("out");
+    let started = Instant::now();
+    let output = run(2, &["train", &config, "--out", out.to_str().unwrap(), "--quiet"]);
+    let said = text(&output.stderr);
+    assert!(said.contains("cannot read the image") && said.contains("7.bmp"), "{said}");
+    assert!(!output.status.success() && started.elapsed() < Duration::from_secs(30), "{said}");
+}
+
 #[cfg_attr(not(feature = "mpi"), ignore = "needs the feature `mpi`")]
 #[test]
 fn ranks_share_the_runs_of_a_comparison() {
@@ -260,4 +292,130 @@ fn ranks_share_the_runs_of_a_comparison() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("1 of 6 runs failed"), "{}", text(&output.stderr));
     assert!(fs::read_to_string(out.join("summary.md")).unwrap().contains("1 of 6 runs failed: gradmax seed 1"));
+}
+
+/// Two network namespaces, each a host to MPI, with a cable between them. They need root and `ip`.
+struct TwoHosts {
+    folder: std::path::PathBuf,
+}
+
+impl TwoHosts {
+    fn new(folder: &Path) -> Option<Self> {
+        let hosts = Self { folder: folder.to_path_buf() };
+        let made = hosts.ip(&["netns add gradmax1", "netns add gradmax2"])
+            && hosts.ip(&["link add gradmax1 netns gradmax1 type veth peer name gradmax2 netns gradmax2"])
+            && [1, 2].iter().all(|host| {
+                let address = format!("-n gradmax{host} addr add 10.213.47.{host}/24 dev gradmax{host}");
+                let [link, own] = [format!("gradmax{host}"), "lo".into()];
+                let up = |link: String| format!("-n gradmax{host} link set {link} up");
+                hosts.ip(&[&address, &up(link), &up(own)])
+            });
+        // In place of a remote shell.
+        let agent = "#!/bin/bash\nhost=${1##*.}; shift\n\
+                     exec ip netns exec gradmax$host unshare --uts bash -c \"hostname host$host; $*\"\n";
+        fs::write(folder.join("agent.sh"), agent).unwrap();
+        let names = ["netns", "exec", "gradmax1", "unshare", "--uts", "hostname", "host1"];
+        let named = Command::new("ip").args(names).status().is_ok_and(|status| status.success());
+        (made && named).then_some(hosts)
+    }
+
+    fn ip(&self, calls: &[&str]) -> bool {
+        calls.iter().all(|call| {
+            let output = Command::new("ip").args(call.split(' ')).output();
+            output.is_ok_and(|output| output.status.success())
+        })
+    }
+
+    /// Starts a rank on each.
+    fn mpirun(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args([
+            "netns",
+            "exec",
+            "gradmax1",
+            "unshare",
+            "--uts",
+            "bash",
+            "-c",
+            "hostname host1; exec \"$@\"",
+            "-",
+        ]);
+        let agent = format!("bash {}", self.folder.join("agent.sh").display());
+        command.args(["mpirun", "--bind-to", "none", "--mca", "plm_rsh_agent", &agent, "--mca", "btl", "tcp,self"]);
+        command.args([
+            "--mca",
+            "btl_tcp_if_include",
+            "10.213.47.0/24",
+            "--mca",
+            "oob_tcp_if_include",
+            "10.213.47.0/24",
+        ]);
+        command.args(["-x", "GRADMAX_MPI_TIMEOUT=5", "-n", "2", "--host", "10.213.47.1,10.213.47.2", GRADMAX]);
+        command.args(arguments);
+        command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        command
+    }
+}
+
+impl Drop for TwoHosts {
+    fn drop(&mut self) {
+        for host in [1, 2] {
+            // What a broken cable has left there.
+            let left = Command::new("ip").args(["netns", "pids", &format!("gradmax{host}")]).output();
+            let left = left.map(|output| text(&output.stdout)).unwrap_or_default();
+            left.split_whitespace().for_each(|process| {
+                let _ = Command::new("kill").args(["-KILL", process]).status();
+            });
+            self.ip(&[&format!("netns del gradmax{host}")]);
+        }
+    }
+}
+
+#[cfg_attr(not(feature = "mpi"), ignore = "needs the feature `mpi`")]
+#[test]
+fn two_hosts_train_together_until_the_cable_between_them_is_cut() {
+    let (_alone, folder) = (one_at_a_time(), folder("mpi-hosts"));
+    let Some(hosts) = TwoHosts::new(&folder) else {
+        eprintln!("no network namespaces here: two hosts were not tried");
+        return;
+    };
+    let config = write_config(&folder, &[("batch_size = 32", "batch_size = 24")]);
+    let [one, two, cut] = ["one", "two", "cut"].map(|name| folder.join(name));
+    let train = |out: &Path, steps: &'static str| {
+        ["train", &config, "--out", out.to_str().unwrap(), "--quiet", "--set", steps].map(String::from)
+    };
+    let own = train(&one, "training.steps=60");
+    assert!(gradmax(&own.each_ref().map(String::as_str)).status.success());
+    let own = train(&two, "training.steps=60");
+    let output = hosts.mpirun(&own.each_ref().map(String::as_str)).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for (one, two) in losses(&one).iter().zip(losses(&two)) {
+        assert!((one - two).abs() < 1e-4 * one, "{one} {two}");
+    }
+
+    let own = train(&cut, "training.steps=1000000");
+    // Not a pipe, which the starter's helper on the other host would keep open for as long as TCP tries.
+    let errors = folder.join("errors");
+    let mut job = hosts.mpirun(&own.each_ref().map(String::as_str));
+    let mut job = job.stdout(Stdio::null()).stderr(fs::File::create(&errors).unwrap()).spawn().unwrap();
+    let started = Instant::now();
+    while !cut.join("metrics.csv").exists() && started.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(hosts.ip(&["-n gradmax2 link set gradmax2 down"]));
+    // The ranks end. `mpirun` waits for the other host as long as TCP does, which is minutes.
+    let (cable, out) = (Instant::now(), cut.display().to_string());
+    let ranks = || {
+        let found = Command::new("pgrep").args(["-a", "-x", "gradmax"]).output().unwrap();
+        text(&found.stdout).lines().filter(|line| line.contains(&out)).count()
+    };
+    while ranks() > 0 && cable.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(ranks(), 0, "a rank waits for ever");
+    job.kill().unwrap();
+    job.wait().unwrap();
+    let said = fs::read_to_string(errors).unwrap();
+    assert!(said.contains("the other ranks have not answered for 5 seconds"), "{said}");
+    assert!(cut.join("config.toml").exists());
 }

@@ -30,6 +30,11 @@ impl Interrupted {
     }
 }
 
+/// Something that another process says for all.
+#[derive(Debug, thiserror::Error)]
+#[error("said by rank 0")]
+pub struct Said;
+
 /// The exit code for an error.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))

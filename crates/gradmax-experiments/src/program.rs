@@ -14,6 +14,7 @@ pub fn run(work: impl FnOnce() -> Result<()> + Send) -> ExitCode {
     match failure::caught(|| with_threads(0, work)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<failure::Said>() => failure::exit_code(&error),
         Err(error) => {
             output::say(&format!("gradmax: {}", failure::sentence(&error)));
             failure::exit_code(&error)

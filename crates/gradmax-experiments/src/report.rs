@@ -126,8 +126,15 @@ pub fn sentence(summary: &RunSummary) -> String {
         step if step == summary.steps || summary.final_validation_loss.is_none() => String::new(),
         step => format!(" (the network of step {} is kept)", grouped(step as u64)),
     };
+    let together = match summary.ranks {
+        0 | 1 => String::new(),
+        ranks => {
+            let share = 100.0 * summary.sums_seconds / summary.seconds.max(f64::MIN_POSITIVE);
+            format!(" on {ranks} ranks, {share:.0} % of it for what goes between them")
+        }
+    };
     format!(
-        "{} seed {}: training loss {}{test} after {} steps{kept} in {:.1} s; {} parameters ({widths})",
+        "{} seed {}: training loss {}{test} after {} steps{kept} in {:.1} s{together}; {} parameters ({widths})",
         summary.method,
         summary.seed,
         significant(summary.final_train_loss),

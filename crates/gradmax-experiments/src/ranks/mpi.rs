@@ -13,7 +13,7 @@ use ferrompi::{Communicator, Mpi, MpiDatatype, Request, ThreadLevel};
 use gradmax::Sums;
 
 use super::Ranks;
-use crate::failure::{Interrupted, caught, code, sentence};
+use crate::failure::{Interrupted, Said, caught, code, sentence};
 use crate::output;
 
 /// Seconds that a process waits for the others, unless `GRADMAX_MPI_TIMEOUT` says otherwise.
@@ -27,7 +27,7 @@ const AWAKE: Duration = Duration::from_micros(100);
 const NAP: Duration = Duration::from_micros(50);
 
 /// The time that the first process has to say what is wrong with all.
-const FIRST_WORD: Duration = Duration::from_millis(500);
+const FIRST_WORD: Duration = Duration::from_secs(2);
 
 /// Joins the other processes, and does work together with them.
 pub fn together<T>(work: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
@@ -45,11 +45,11 @@ pub fn together<T>(work: impl FnOnce(&Ranks) -> Result<T>) -> Result<T> {
     });
     watch(&shared);
     let ranks = Ranks { sums: shared.clone(), mpi: Some(shared.clone()) };
-    caught(|| work(&ranks)).inspect_err(|error| {
+    caught(|| work(&ranks)).map_err(|error| match error.is::<Interrupted>() {
         // All stop at the same step.
-        if !error.is::<Interrupted>() {
-            shared.abort(error);
-        }
+        true if ranks.is_first() => error,
+        true => error.context(Said),
+        false => shared.abort(&error),
     })
 }
 

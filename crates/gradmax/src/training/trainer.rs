@@ -261,7 +261,10 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
 
     /// Saves the run as it is, so that it goes on from here once what went wrong is mended, and returns the error.
     fn saved(&mut self, mut ongoing: Ongoing<N>, error: Error) -> Result<Ongoing<N>, Error> {
-        self.checkpoint(&mut ongoing)?;
+        // Examples that one machine cannot read are no news to the others, and a checkpoint is written by all together.
+        if self.sums.is_alone() || !matches!(error, Error::Examples(_)) {
+            self.checkpoint(&mut ongoing)?;
+        }
         Err(error)
     }
 
