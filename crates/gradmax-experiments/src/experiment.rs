@@ -289,8 +289,10 @@ fn start(
             checkpoint::load(&folder.checkpoint(), network, experiment.optimizer.init(device))?
         }
     };
-    ranks.agree("the run's step", &run.progress.step.to_le_bytes())?;
-    ranks.agree("the run's network", &bytes(&run.network))?;
+    if ranks.count() > 1 {
+        ranks.agree("the run's step", &run.progress.step.to_le_bytes())?;
+        ranks.agree("the run's network", &bytes(&run.network))?;
+    }
     let (was, is) = (run.progress.ranks, ranks.count());
     if was > 0 && was != is && ranks.is_first() {
         output::say(&format!(

@@ -25,7 +25,7 @@ impl dyn Sums + '_ {
             return gradients;
         }
         let mut rows = Rows::of(module, weight);
-        module.visit(&mut Gathering { gradients: &gradients, rows: &mut rows, next: 0 });
+        gather(module, &gradients, |number, gradient| rows.fill(number, gradient));
         rows.entries.iter_mut().for_each(|row| self.sum_f32(row));
         spread(module, &rows.places, &rows.entries)
     }
@@ -93,7 +93,7 @@ impl dyn Sums + '_ {
             return;
         }
         let mut again = Rows::of(module, weight);
-        module.visit(&mut Gathering { gradients, rows: &mut again, next: 0 });
+        gather(module, gradients, |number, gradient| again.fill(number, gradient));
         for (place, _) in places.iter().zip(wrong).filter(|(_, wrong)| *wrong) {
             let range = place.start..place.start + place.length;
             let own = &mut again.entries[place.row][range.clone()];
@@ -193,13 +193,14 @@ impl ModuleVisitor for Lengths {
     }
 }
 
-struct Gathering<'a> {
+/// Shows the gradient of every trained parameter that has one, with the parameter's number.
+struct Gathering<'a, F> {
     gradients: &'a GradientsParams,
-    rows: &'a mut Rows,
+    see: F,
     next: usize,
 }
 
-impl ModuleVisitor for Gathering<'_> {
+impl<F: FnMut(usize, &[f32])> ModuleVisitor for Gathering<'_, F> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if !param.is_require_grad() {
             return;
@@ -207,10 +208,14 @@ impl ModuleVisitor for Gathering<'_> {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
             let mut entries = Vec::new();
             append(&mut entries, gradient);
-            self.rows.fill(self.next, &entries);
+            (self.see)(self.next, &entries);
         }
         self.next += 1;
     }
+}
+
+fn gather<M: Module>(module: &M, gradients: &GradientsParams, see: impl FnMut(usize, &[f32])) {
+    module.visit(&mut Gathering { gradients, see, next: 0 });
 }
 
 struct Spreading<'a> {
@@ -277,8 +282,14 @@ impl Filling {
     /// Sends what is left, now that all gradients are known: those that were not shown too. What had been sent before a
     /// gradient was complete is marked.
     fn end<M: Module>(&mut self, module: &M, gradients: &GradientsParams) {
-        let mut ending = Ending { gradients, filling: self, next: 0 };
-        module.visit(&mut ending);
+        gather(module, gradients, |number, gradient| {
+            let Shown { times, checksum: sum } = self.shown[number];
+            match self.rows.places[number].row < self.next {
+                true if times == 1 && sum == checksum(gradient) => {}
+                true => self.rows.mark(number),
+                false => self.rows.fill(number, gradient),
+            }
+        });
         while self.next < self.rows.entries.len() {
             self.send();
         }
@@ -288,32 +299,6 @@ impl Filling {
 /// A sum in which every entry counts.
 fn checksum(entries: &[f32]) -> u64 {
     entries.iter().fold(0, |sum, entry| sum.wrapping_add(entry.to_bits().into()))
-}
-
-struct Ending<'a> {
-    gradients: &'a GradientsParams,
-    filling: &'a mut Filling,
-    next: usize,
-}
-
-impl ModuleVisitor for Ending<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !param.is_require_grad() {
-            return;
-        }
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            let mut entries = Vec::new();
-            append(&mut entries, gradient);
-            let Filling { rows, shown, next, .. } = &mut *self.filling;
-            let Shown { times, checksum: sum } = shown[self.next];
-            match rows.places[self.next].row < *next {
-                true if times == 1 && sum == checksum(&entries) => {}
-                true => rows.mark(self.next),
-                false => rows.fill(self.next, &entries),
-            }
-        }
-        self.next += 1;
-    }
 }
 
 /// The keys that gradients are shown with.
