@@ -52,8 +52,7 @@ impl<'a> Bench<'a> {
         };
         let settings = settings(experiment, data);
         let amount = growth.amount()?;
-        let planned =
-            run.progress.sites.iter().map(|site| Planned { site: site.site.clone(), count: amount.of(site.seed) });
+        let planned = run.progress.sites.iter().map(|site| Planned { site: site.site.clone(), count: amount.of(site) });
         let plan = planned.collect();
         let parts = trainer(experiment, &settings, data).growth_parts(growth.batch, run.progress.step)?;
         let look = Look::of(&run.network, parts)?;

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use gradmax::event::Verification;
 use gradmax::methods::SidePolicy;
 use gradmax::methods::{Placement, Scale};
-use gradmax::policies::{Amount, Order, Periodic};
+use gradmax::policies::{Amount, Budget, Order, Periodic};
 use gradmax::surgery::SecondMoments;
-use gradmax::training::{BatchStatistics, Decay, GrowthBatch, Keep, LearningRate, OnFailure};
+use gradmax::training::{BatchStatistics, CohortRates, Decay, GrowthBatch, Keep, LearningRate, OnFailure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -67,6 +67,11 @@ pub struct TrainingConfig {
     /// Passes over the training examples; or `steps`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
+    /// What a run may spend, and how large its network may become: `{ flops = 1e12, seconds = 600, parameters = 1e6,
+    /// inference_flops = 1e6 }`, of which any may be left out. With a limit of operations or seconds, `steps` and
+    /// `epochs` may be left out; the run ends at whichever comes first, and the learning rate follows that.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    pub budget: Budget,
     /// Examples a step; all of them if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<usize>,
@@ -76,9 +81,13 @@ pub struct TrainingConfig {
     /// Epochs in which it does; or `warm_up_steps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up_epochs: Option<f64>,
-    /// How it falls: `"constant"`, `"cosine"`, `"linear"` or `{ step = { at = [0.3, 0.6], factor = 0.1 } }`.
+    /// How it falls: `"constant"`, `"cosine"`, `"linear"`, `{ wsd = { last = 0.2 } }` (linearly over the last share of the
+    /// run), or `{ step = { at = [0.3, 0.6], factor = 0.1 } }`.
     #[serde(default)]
     pub decay: Decay,
+    /// Steps after a growth event in which the learning rate rises again from 0 to what it would be.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rewarm_steps: usize,
     /// The largest norm of all gradients together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_gradients: Option<f64>,
@@ -144,13 +153,16 @@ pub struct GrowthConfig {
     /// New neurons as a share of the site's seed width; or `count`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fraction: Option<f64>,
+    /// New neurons as a share of the site's width at that time; or `count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geometric: Option<f64>,
     /// Which sites grow at an event: `"all_at_once"`, or one after another, `"round_robin"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
     /// Which weights of new neurons are zero: `"automatic"`, `"incoming"` or `"outgoing"`.
     #[serde(default = "default_zero_side")]
     pub zero_side: SidePolicy,
-    /// What the norm of the other weights refers to: `"mean"`, `"joint"` or `"fixed"`.
+    /// What the norm of the other weights refers to: `"mean"`, `"fresh"`, `"joint"` or `"fixed"`.
     #[serde(default = "default_scale")]
     pub scale: Scale,
     /// Multiplies the norm that `scale` refers to.
@@ -162,9 +174,23 @@ pub struct GrowthConfig {
     /// `"training"`, `"all"` or `{ examples = N }`.
     #[serde(default = "default_growth_batch")]
     pub batch: GrowthBatch,
-    /// What new entries of second moments start with.
+    /// What new entries of second moments start with: `"own"` (zeros, with a count of steps of their own), the default with
+    /// Adam and AdamW; `"mean"`, that of the old ones, the default with others; or `"zeros"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_moments: Option<SecondMoments>,
+    /// How the learning rates of new weights differ from that of the others: `"none"`, `"boost"` or `"norm"`.
     #[serde(default)]
-    pub second_moments: SecondMoments,
+    pub rates: Rates,
+    /// Whether layers that are to read more are rescaled where a batch norm follows: weights with `d` inputs that get `d'`
+    /// are multiplied by `sqrt(d / d')`.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub rescale: bool,
+    /// With `rates = "boost"`: how many times as high they are at first.
+    #[serde(default = "default_boost", skip_serializing_if = "is_default_boost")]
+    pub boost: f64,
+    /// With `rates = "boost"`: the steps in which they fall to that of the others.
+    #[serde(default = "default_boost_steps", skip_serializing_if = "is_default_boost_steps")]
+    pub boost_steps: usize,
     /// How much of an event is verified: `"full"`, `"output"` or `"off"`.
     #[serde(default)]
     pub verify: Verification,
@@ -174,6 +200,19 @@ pub struct GrowthConfig {
     /// Largest relative output change at a growth event.
     #[serde(default = "default_tolerance")]
     pub tolerance: f64,
+}
+
+/// How the learning rates of new weights differ from that of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rates {
+    /// Not at all.
+    #[default]
+    None,
+    /// Higher at first.
+    Boost,
+    /// As the norm of the new weights is to that of the seed network's.
+    Norm,
 }
 
 /// What a comparison runs, and how it is judged.
@@ -201,6 +240,9 @@ impl Default for CompareConfig {
     }
 }
 
+/// Gradient steps of a run that its budget ends.
+const UNLIMITED: usize = u32::MAX as usize;
+
 fn default_method() -> String {
     "gradmax".into()
 }
@@ -221,6 +263,10 @@ fn is_off(on: &bool) -> bool {
     !on
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 fn is_local(statistics: &BatchStatistics) -> bool {
     *statistics == BatchStatistics::Local
 }
@@ -231,6 +277,22 @@ fn one() -> usize {
 
 fn default_log_every() -> usize {
     10
+}
+
+fn default_boost() -> f64 {
+    1.3
+}
+
+fn is_default_boost(boost: &f64) -> bool {
+    *boost == default_boost()
+}
+
+fn default_boost_steps() -> usize {
+    250
+}
+
+fn is_default_boost_steps(steps: &usize) -> bool {
+    *steps == default_boost_steps()
 }
 
 fn default_zero_side() -> SidePolicy {
@@ -337,6 +399,13 @@ impl Experiment {
             )));
         }
         if let Some(growth) = self.growth.as_mut() {
+            let own = if self.optimizer.betas().is_some() { SecondMoments::Own } else { SecondMoments::Mean };
+            if *growth.second_moments.get_or_insert(own) == SecondMoments::Own && self.optimizer.betas().is_none() {
+                return Err(misuse(
+                    "`growth.second_moments` is `own`, a count of steps of their own, and this optimizer counts none; use \
+                     `mean` or `zeros`",
+                ));
+            }
             growth.check()?;
             let given = std::mem::take(&mut self.policies);
             let full = policy::full_options(growth, &given)?;
@@ -353,6 +422,7 @@ impl GrowthConfig {
             self.order.get_or_insert_default();
         }
         self.placement().check()?;
+        self.cohort_rates().check().map_err(|error| misuse(format!("`growth`: {error}")))?;
         if self.batch == GrowthBatch::Examples(0) {
             return Err(misuse("`growth.batch.examples` is 0; growth needs at least one example to look at"));
         }
@@ -403,8 +473,10 @@ impl TrainingConfig {
         if self.warm_up_steps > 0 && self.warm_up_epochs.is_some() {
             return Err(misuse("`training` needs either `warm_up_steps` or `warm_up_epochs`, and not both"));
         }
+        self.budget.check().map_err(|error| misuse(format!("`training`: {error}")))?;
         match (self.steps, self.epochs) {
             (Some(_), None) | (None, Some(_)) => Ok(()),
+            (None, None) if self.budget.ends_runs() => Ok(()),
             _ => Err(misuse("`training` needs either `steps` or `epochs`, and not both")),
         }
     }
@@ -412,7 +484,11 @@ impl TrainingConfig {
     /// Gradient steps for a number of training examples, which is asked for only if epochs are counted: it can take a
     /// folder of a million files to know.
     pub fn steps(&self, examples: impl FnOnce() -> usize) -> usize {
-        self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0) * self.steps_per_epoch(examples()))
+        match (self.steps, self.epochs) {
+            (Some(steps), _) => steps,
+            (None, Some(epochs)) => epochs * self.steps_per_epoch(examples()),
+            (None, None) => UNLIMITED,
+        }
     }
 
     /// The learning rate of every step, for a number of training examples.
@@ -432,19 +508,34 @@ impl GrowthConfig {
     /// The schedule of a policy that grows at fixed steps.
     pub fn periodic(&self) -> Result<Periodic> {
         match (self.start, self.every, self.times) {
-            (Some(start), Some(every), Some(times)) if self.policy == policy::PERIODIC => {
-                Ok(Periodic { start, every, times, order: self.order.unwrap_or_default(), amount: self.amount()? })
-            }
+            (Some(start), Some(every), Some(times)) if self.policy == policy::PERIODIC => Ok(Periodic {
+                start,
+                every,
+                times,
+                order: self.order.unwrap_or_default(),
+                amount: self.amount()?,
+                stretch: 1.0,
+            }),
             _ => Err(misuse(format!("this needs `growth.policy = \"{}\"` with its options", policy::PERIODIC))),
+        }
+    }
+
+    /// The learning rates of new weights.
+    pub fn cohort_rates(&self) -> CohortRates {
+        match self.rates {
+            Rates::None => CohortRates::None,
+            Rates::Boost => CohortRates::Boost { factor: self.boost, steps: self.boost_steps },
+            Rates::Norm => CohortRates::Norm,
         }
     }
 
     /// By how much a site grows at an event.
     pub fn amount(&self) -> Result<Amount> {
-        match (self.count, self.fraction) {
-            (Some(count), None) => Ok(Amount::Count(count)),
-            (None, Some(fraction)) => Ok(Amount::Fraction(fraction)),
-            _ => Err(misuse("`growth` needs either `count` or `fraction`, and not both")),
+        match (self.count, self.fraction, self.geometric) {
+            (Some(count), None, None) => Ok(Amount::Count(count)),
+            (None, Some(fraction), None) => Ok(Amount::Fraction(fraction)),
+            (None, None, Some(fraction)) => Ok(Amount::Geometric(fraction)),
+            _ => Err(misuse("`growth` needs one of `count`, `fraction` and `geometric`")),
         }
     }
 

@@ -11,8 +11,9 @@ use gradmax::event::Grower;
 use gradmax::methods::GrowthMethod;
 use gradmax::networks::Architecture;
 use gradmax::site::{Growable, SiteWidth};
+use gradmax::surgery::SecondMoments;
 use gradmax::training::{
-    GrowthSettings, Observer, ObserverError, Outcome, Run, Settings, Supervised, Trainer, checkpoint,
+    GrowthSettings, NewWeights, Observer, ObserverError, Outcome, Run, Settings, Supervised, Trainer, checkpoint,
 };
 
 use crate::config::{Experiment, GrowthConfig};
@@ -83,7 +84,9 @@ pub fn check(experiment: &Experiment) -> Result<()> {
     if let (Method::Grow(_), Some(growth)) = (&method, &experiment.growth)
         && let Ok(amount) = growth.amount()
     {
-        network.sites().iter().try_for_each(|site| site.check_growth(amount.of(site.width())))?;
+        let widths = Run::new(network.clone(), experiment.optimizer.init(&device)).progress.sites;
+        let sites = network.sites();
+        sites.iter().zip(&widths).try_for_each(|(site, at)| site.check_growth(amount.of(at)))?;
     }
     let is_target = matches!(method, Method::Big);
     if let Some(growth) = growth_settings(experiment, method)? {
@@ -196,7 +199,7 @@ pub fn run(
         final_test_score: evaluated.test.and_then(|test| test.score),
         parameters: evaluated.parameters,
         widths: widths.collect(),
-        train_flops: run.progress.training_flops,
+        train_flops: run.progress.flops(),
         seconds: run.progress.seconds,
         step_seconds_median: evaluated.step_seconds_median,
         growth_seconds: run.progress.growth_seconds,
@@ -350,8 +353,11 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
     };
     Settings {
         steps,
+        budget: training.budget,
         batch_size: training.batch_size,
         learning_rate: training.learning_rate(experiment.optimizer.learning_rate(), examples),
+        new_weights: new_weights(experiment),
+        rewarm: training.rewarm_steps,
         weight_decay: experiment.optimizer.weight_decay(),
         clip_gradients: training.clip_gradients,
         batch_norm: training.batch_norm,
@@ -366,6 +372,15 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
         checkpoint_every: Some(training.checkpoint_every.unwrap_or(rare(10))),
         seed: Seed::new(experiment.seed),
     }
+}
+
+/// How the weights that growth adds train.
+fn new_weights(experiment: &Experiment) -> NewWeights {
+    let Some(growth) = &experiment.growth else {
+        return NewWeights::default();
+    };
+    let own = growth.second_moments == Some(SecondMoments::Own);
+    NewWeights { rates: growth.cohort_rates(), own_steps: experiment.optimizer.betas().filter(|_| own) }
 }
 
 /// What an experiment's network is trained to do.
@@ -397,7 +412,8 @@ pub fn grower(name: &str, growth: &GrowthConfig, method: Box<dyn GrowthMethod>, 
     Grower::boxed(method)
         .with_name(name)
         .with_placement(growth.placement())
-        .with_second_moments(growth.second_moments)
+        .with_second_moments(growth.second_moments.unwrap_or_default())
+        .with_rescaling(growth.rescale)
         .with_verification(growth.verify)
         .with_tolerance(growth.tolerance)
         .with_seed(seed)

@@ -244,6 +244,16 @@ impl OptimizerConfig {
         }
     }
 
+    /// The betas of moments that are corrected by the number of steps, as Adam's are.
+    pub fn betas(&self) -> Option<[f64; 2]> {
+        match self {
+            Self::Adam { beta_1, beta_2, .. } | Self::AdamW { beta_1, beta_2, .. } => {
+                Some([f64::from(*beta_1), f64::from(*beta_2)])
+            }
+            _ => None,
+        }
+    }
+
     /// How weights are drawn to zero, which the trainer does for every optimizer.
     pub fn weight_decay(&self) -> Option<WeightDecay> {
         let decoupled = matches!(self, Self::AdamW { .. } | Self::Lion { .. });

@@ -68,7 +68,7 @@ impl GrowthConfig {
         if let Some(order) = self.order {
             pace.insert("order".into(), Value::try_from(order)?);
         }
-        if self.count.is_some() || self.fraction.is_some() || self.policy == PERIODIC {
+        if self.count.is_some() || self.fraction.is_some() || self.geometric.is_some() || self.policy == PERIODIC {
             pace.insert("amount".into(), Value::try_from(self.amount()?)?);
         }
         Ok(pace)

@@ -128,6 +128,7 @@ fn timing(case: &Case, repeat: u64) -> Timing {
         times: 1,
         order: Order::AllAtOnce,
         amount: Amount::Count(case.count),
+        stretch: 1.0,
     };
     let policy = GrowthSettings {
         policy: Box::new(schedule),

@@ -67,7 +67,8 @@ fn main() -> Result<(), Error> {
     let images = Tensor::cat(vec![rows.narrow(0, 0, 200), columns.narrow(0, 200, 200)], 0);
     let data = InMemory::<Tensor<4>>::new(images, Target::classes((0..400).map(|index| index / 200), &device));
 
-    let schedule = Periodic { start: 40, every: 40, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
+    let schedule =
+        Periodic { start: 40, every: 40, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2), stretch: 1.0 };
     let growth = GrowthSettings {
         policy: Box::new(schedule),
         grower: Grower::new(GradMax::default()),

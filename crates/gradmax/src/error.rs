@@ -286,6 +286,20 @@ pub enum Error {
         /// The tolerance.
         tolerance: f64,
     },
+    /// Rescaling existing weights before growth changed what the network computes.
+    #[error(
+        "rescaling existing weights before step {step} changed the output by {change:.3e} relative, more than the tolerance of \
+         {tolerance:.1e}; the network was left as it was: check that `sites()` names the batch norm that the forward pass \
+         applies, or grow without rescaling"
+    )]
+    RescalingChanges {
+        /// The gradient step that would have come next.
+        step: usize,
+        /// Largest change over largest output.
+        change: f64,
+        /// The tolerance.
+        tolerance: f64,
+    },
     /// A growth event changed the loss, and not the output.
     #[error(
         "growing {sites} changed the loss from {before:.6e} to {after:.6e}, but not the output: the loss reads the neurons \

@@ -5,6 +5,7 @@ pub(crate) mod checks;
 pub(crate) mod choose;
 pub(crate) mod chosen;
 pub(crate) mod context;
+pub(crate) mod gain;
 pub(crate) mod gradients;
 pub(crate) mod grower;
 pub(crate) mod look;

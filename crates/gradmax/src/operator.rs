@@ -6,6 +6,7 @@ pub(crate) mod directions;
 pub(crate) mod growth_operator;
 pub(crate) mod linear_operator;
 pub(crate) mod seen;
+pub(crate) mod work;
 
 pub use self::branch::Branch;
 pub use self::directions::{Directions, Solver, alignment, leading_directions, leading_directions_by};

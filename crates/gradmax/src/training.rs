@@ -2,6 +2,7 @@
 
 pub(crate) mod average;
 pub mod checkpoint;
+pub(crate) mod cohorts;
 pub(crate) mod data;
 pub(crate) mod evaluation;
 pub(crate) mod gradients;
@@ -14,6 +15,7 @@ pub(crate) mod settings;
 pub(crate) mod task;
 pub(crate) mod trainer;
 
+pub use self::cohorts::{CohortRates, Cohorts, NewWeights};
 pub use self::data::{Batch, Examples, InMemory, Rows};
 pub use self::evaluation::{Evaluation, each_batch, evaluate};
 pub use self::gradients::{Decayed, WeightDecay};

@@ -72,7 +72,14 @@ where
     let images = Images::new(examples, [3, 32, 32], outputs, Seed::new(2));
     let mut optimizer = momentum();
     network = images.step(network, &mut optimizer, 1e-3);
-    let schedule = Periodic { start: 1, every: 1, times: 12, order: Order::AllAtOnce, amount: Amount::Fraction(0.25) };
+    let schedule = Periodic {
+        start: 1,
+        every: 1,
+        times: 12,
+        order: Order::AllAtOnce,
+        amount: Amount::Fraction(0.25),
+        stretch: 1.0,
+    };
     let mut sites: Vec<SiteWidth> = small.site_widths();
     for event in 0..12 {
         let next = schedule.target(&small.site_widths(), event + 2).unwrap();

@@ -218,7 +218,7 @@ fn examples_that_cannot_be_read_again_end_the_event_with_an_error() {
             let settings = Settings { batch_size: Some(20), evaluation_batch: 30, ..Settings::new(2, 0.1) };
             let (order, amount) = (gradmax::policies::Order::AllAtOnce, gradmax::policies::Amount::Count(2));
             let growth = GrowthSettings {
-                policy: Box::new(Periodic { start: 1, every: 1, times: 1, order, amount }),
+                policy: Box::new(Periodic { start: 1, every: 1, times: 1, order, amount, stretch: 1.0 }),
                 grower: Grower::boxed(make()).with_evidence_memory(0),
                 batch: GrowthBatch::All,
                 // Passes over failures of growth; that examples cannot be read is none.

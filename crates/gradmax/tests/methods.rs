@@ -90,7 +90,8 @@ fn parameters<N: Growable>(network: &N) -> BTreeMap<ParamId, Vec<usize>> {
 }
 
 const STEPS: usize = 14;
-const SCHEDULE: Periodic = Periodic { start: 4, every: 4, times: 2, order: Order::AllAtOnce, amount: Amount::Count(1) };
+const SCHEDULE: Periodic =
+    Periodic { start: 4, every: 4, times: 2, order: Order::AllAtOnce, amount: Amount::Count(1), stretch: 1.0 };
 
 /// Takes every method through training with two growth events, and through an interruption between them.
 fn check_every_method<A: Architecture>(

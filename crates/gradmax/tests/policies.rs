@@ -8,12 +8,13 @@ use std::sync::atomic::AtomicBool;
 use burn::optim::SgdConfig;
 use common::{Keep, Seen, device, mlp, normal, weights, widths_of};
 use gradmax::event::{Grower, Planned};
-use gradmax::methods::GradMax;
+use gradmax::methods::{GradMax, GradMaxRectified};
 use gradmax::networks::{Architecture, Mlp, MlpConfig};
-use gradmax::policies::{Observed, POLICIES, Policy, PolicyLook, PolicyState};
+use gradmax::policies::{Budget, Observed, POLICIES, Policy, PolicyLook, PolicyState};
 use gradmax::site::{Activation, Growable, SiteWidth, trainable_parameters};
 use gradmax::training::{
-    GrowthBatch, GrowthSettings, InMemory, OnFailure, Run, Settings, Supervised, Target, Trainer, checkpoint,
+    Decay, GrowthBatch, GrowthSettings, InMemory, LearningRate, OnFailure, Run, Settings, Split, Supervised, Target,
+    Trainer, checkpoint,
 };
 use gradmax::{Error, Options, Seed};
 
@@ -118,9 +119,12 @@ fn looking_without_growing_leaves_a_run_as_it_is() {
     let [with, without] = [true, false].map(|looks| {
         let mut seen = Seen::default();
         let outcome = train(Box::new(Looks(looks)), GrowthBatch::Training, start(), &mut seen, None, None).unwrap();
-        (weights(&outcome.run.network), seen.rows)
+        let flops = seen.rows.iter_mut().map(|row| std::mem::take(&mut row.flops)).collect::<Vec<_>>();
+        ((weights(&outcome.run.network), seen.rows), flops)
     });
-    assert!(with == without);
+    assert!(with.0 == without.0);
+    // A look takes operations of its own.
+    assert!(with.1.iter().zip(&without.1).skip(1).all(|(with, without)| with > without));
 }
 
 #[test]
@@ -157,7 +161,12 @@ fn a_look_says_what_neurons_cost() {
 #[test]
 fn every_policy_of_the_registry_trains_and_resumes_to_the_same_weights() {
     for named in POLICIES {
-        let make = || named.with(&Options::from_iter([("every".to_string(), 4.into())])).unwrap().0;
+        let mut options = Options::from_iter([("every".to_string(), 4.into())]);
+        if named.name() == "plateau" {
+            // In so few steps the loss falls by less.
+            options.extend([("threshold".to_string(), 0.9.into()), ("patience".to_string(), 1.into())]);
+        }
+        let make = || named.with(&options).unwrap().0;
         assert_eq!(make().name(), named.name());
         make().check().unwrap();
         let mut whole = Seen::default();
@@ -182,6 +191,72 @@ fn options_that_make_no_sense_are_refused() {
     };
     assert!(refused("every", 0.into()) && refused("amount", serde_json::json!({ "count": 0 })));
     assert!(refused("amount", serde_json::json!({ "fraction": -0.5 })));
+}
+
+/// A policy of the registry with some of its options.
+fn named(name: &str, options: &[(&str, serde_json::Value)]) -> Box<dyn Policy> {
+    let options = options.iter().map(|(key, value)| (key.to_string(), value.clone()));
+    POLICIES.iter().find(|named| named.name() == name).unwrap().with(&options.collect()).unwrap().0
+}
+
+/// A task that a network with one hidden neuron cannot do, and one with a few can.
+fn wide_task() -> (InMemory, Run<Mlp>) {
+    let inputs = normal([200, 6], 3);
+    let teacher = mlp(6, &[4], 3, Activation::Relu, false);
+    let targets = teacher.forward(inputs.clone()).inner();
+    let run = Run::new(mlp(6, &[1], 3, Activation::Relu, false), SgdConfig::new().init());
+    (InMemory::new(inputs, Target::Values(targets)), run)
+}
+
+fn train_wide(policy: Box<dyn Policy>, settings: Settings) -> (Run<Mlp>, Seen) {
+    let (data, run) = wide_task();
+    let grower = Grower::new(GradMaxRectified::default()).with_seed(Seed::new(2));
+    let growth = GrowthSettings { policy, grower, batch: GrowthBatch::Training, on_failure: OnFailure::Stop };
+    let mut seen = Seen::default();
+    let trainer = Trainer::new(settings, Supervised::Regression, &data).with_growth(growth);
+    let run = trainer.with_observer(Keep { seen: &mut seen, folder: None, stop: None }).train(run).unwrap().run;
+    (run, seen)
+}
+
+#[test]
+fn growth_by_marginal_gains_stops_where_a_further_neuron_gains_too_little() {
+    let width = |tau: f64| {
+        let policy = named("marginal", &[("tau", tau.into()), ("every", 20.into())]);
+        let (run, seen) = train_wide(policy, Settings::new(1500, 0.05));
+        let late = seen.receipts.iter().filter(|receipt| receipt.step > 750).count();
+        (run.progress.sites[0].width, seen.rows.last().unwrap().loss, late)
+    };
+    let (found, loss, late) = width(1.0);
+    // The teacher has four neurons, one of which may be of no use to these examples.
+    assert!((3..=8).contains(&found) && late <= 1, "{found} {late}");
+    let (stayed, without, _) = width(1e9);
+    assert!(stayed <= 2 && loss < 0.1 * without, "{stayed}: {loss} {without}");
+}
+
+#[test]
+fn a_budget_ends_a_run_and_keeps_its_network_small() {
+    let policy = || named("periodic", &[("every", 10.into()), ("amount", serde_json::json!({ "count": 2 }))]);
+    let budget = |budget: Budget, learning_rate: LearningRate| {
+        // More steps than the budget of operations allows.
+        let steps = if budget.ends_runs() { 100_000 } else { 200 };
+        train_wide(policy(), Settings { budget, log_every: 1, ..Settings::new(steps, learning_rate) })
+    };
+    let rate = LearningRate { base: 0.1, warm_up: 0, decay: Decay::Linear };
+    let (whole, _) = budget(Budget::default(), rate.clone());
+    let half = whole.progress.flops() / 2;
+    let (run, seen) = budget(Budget { flops: Some(half), ..Budget::default() }, rate.clone());
+    assert!(run.progress.step < 200 && run.progress.flops() >= half);
+    let a_step = 3 * 200 * run.network.flops();
+    assert!(run.progress.flops() < half + 4 * a_step, "it ends with the step that uses it up");
+    let rates = seen.rows.iter().filter(|row| row.split == Split::Train).map(|row| (row.flops, row.learning_rate));
+    for (flops, rate) in rates {
+        // Along what is spent, not along steps.
+        assert!((rate - 0.1 * (1.0 - flops as f64 / half as f64).max(0.0)).abs() < 1e-9, "{flops} {rate}");
+    }
+    let most = 6 * 7 + 3 * 7;
+    let (run, seen) = budget(Budget { parameters: Some(most), ..Budget::default() }, rate);
+    assert!(seen.rows.iter().all(|row| row.parameters as u64 <= most));
+    assert_eq!((run.progress.step, run.progress.sites[0].width), (200, 7));
 }
 
 #[test]

@@ -66,7 +66,14 @@ fn sequences(count: usize, time: usize, tokens: i32) -> InMemory<Tensor<2, Int>,
 fn a_network_grows_while_it_learns_to_foretell_tokens() {
     let data = sequences(40, 6, 11);
     for batch in [GrowthBatch::Training, GrowthBatch::All] {
-        let policy = Periodic { start: 100, every: 100, times: 3, order: Order::AllAtOnce, amount: Amount::Count(3) };
+        let policy = Periodic {
+            start: 100,
+            every: 100,
+            times: 3,
+            order: Order::AllAtOnce,
+            amount: Amount::Count(3),
+            stretch: 1.0,
+        };
         let (policy, grower) = (Box::new(policy), Grower::new(GradMax::default()));
         let growth = GrowthSettings { policy, grower, batch, on_failure: OnFailure::Stop };
         let settings = Settings { batch_size: Some(10), evaluation_batch: 16, ..Settings::new(600, 0.5) };

@@ -54,7 +54,8 @@ fn config(hidden: &[usize]) -> MlpConfig {
 }
 
 fn policy(method: Box<dyn GrowthMethod>, batch: GrowthBatch) -> GrowthSettings {
-    let schedule = Periodic { start: 10, every: 10, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
+    let schedule =
+        Periodic { start: 10, every: 10, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2), stretch: 1.0 };
     let grower = Grower::boxed(method).with_seed(Seed::new(8));
     GrowthSettings { policy: Box::new(schedule), grower, batch, on_failure: OnFailure::Stop }
 }

@@ -305,6 +305,7 @@ fn runs_with_dropout_are_reproducible_side_by_side_and_resumed() {
             times: 1,
             order: gradmax::policies::Order::AllAtOnce,
             amount: gradmax::policies::Amount::Count(2),
+            stretch: 1.0,
         };
         let growth = GrowthSettings {
             policy: Box::new(schedule),

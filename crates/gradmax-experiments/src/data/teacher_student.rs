@@ -1,4 +1,4 @@
-//! The teacher-student task with vectors: a teacher of one hidden layer.
+//! The teacher-student task with vectors: a teacher with hidden layers.
 
 use anyhow::Result;
 use burn::tensor::Device;
@@ -11,14 +11,14 @@ use super::source::{Answers, DataSet, DataShape, DataSource};
 use super::teacher::{self, default_examples, examples_of};
 use crate::network::Shape;
 
-/// Targets from a random two-layer network of sizes `inputs`:`hidden`:`outputs`; a teacher a seed.
+/// Targets from a random dense network of sizes `inputs`:`hidden`:`outputs`; a teacher a seed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherStudent {
     /// Inputs of teacher and student.
     inputs: usize,
-    /// Neurons of the teacher's hidden layer.
-    hidden: usize,
+    /// Neurons of the teacher's hidden layer, or of each of its hidden layers.
+    hidden: Hidden,
     /// Number of outputs.
     outputs: usize,
     /// Training examples.
@@ -27,6 +27,23 @@ pub struct TeacherStudent {
     /// Test examples.
     #[serde(default = "default_examples")]
     test_examples: usize,
+}
+
+/// Widths of hidden layers, or of the only one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number of neurons, or a list with one for each hidden layer")]
+enum Hidden {
+    One(usize),
+    Each(Vec<usize>),
+}
+
+impl Hidden {
+    fn widths(&self) -> &[usize] {
+        match self {
+            Self::One(width) => std::slice::from_ref(width),
+            Self::Each(widths) => widths,
+        }
+    }
 }
 
 impl DataSource for TeacherStudent {
@@ -39,7 +56,7 @@ impl DataSource for TeacherStudent {
     }
 
     fn load(&self, seed: Seed, device: &Device) -> Result<DataSet> {
-        let teacher = MlpConfig::new(self.inputs, &[self.hidden], self.outputs, Activation::Relu);
+        let teacher = MlpConfig::new(self.inputs, self.hidden.widths(), self.outputs, Activation::Relu);
         let teacher = Shape::Mlp(MlpConfig { bias: false, ..teacher });
         examples_of(&teacher, [self.inputs, 1, 1], [self.examples, self.test_examples], seed, device)
     }

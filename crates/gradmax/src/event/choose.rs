@@ -5,7 +5,6 @@ use flexconv::{computes_on_threads, map_side_by_side};
 
 use crate::error::Error;
 use crate::event::chosen::{Chosen, ChosenBlock};
-use crate::event::look::Taken;
 use crate::event::loss_on_batch::OnGrowthBatch;
 use crate::event::pass::Part;
 use crate::event::rounding::{ONLY_ROUNDING, gradient_rounding};
@@ -43,29 +42,26 @@ pub(super) fn zero_side_of(method: &dyn GrowthMethod, placement: Placement, site
 }
 
 impl Choosing<'_> {
-    /// The weights of new neurons at these sites, and the gradients that they will receive.
+    /// The weights of new neurons at these sites by what was seen on these parts, and the gradients that they will
+    /// receive.
     pub(super) fn choose<N: Growable>(
         &self,
         planned: Vec<PlannedSite>,
         network: &N,
         parts: &[Part<'_, N>],
-        taken: &Taken<N>,
+        seen: Seen<'_>,
     ) -> Result<Vec<Chosen>, Error> {
         if self.placement.scale == Scale::Joint {
             planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
         }
-        let loss = OnGrowthBatch { network, parts, sums: self.sums };
+        let loss = OnGrowthBatch { network, parts, sums: self.sums, work: seen.work };
         let loss = self.method.needs().contains(&Need::Loss).then_some(&loss as &dyn NetworkLoss);
-        // The copy that was looked at passes again, so that batch norm's statistics of the network itself stay as they
-        // are.
-        let replay = taken.looked.replay(&taken.looking, parts);
-        let seen = taken.looked.seen(&replay);
         let Source::Kept(evidence) = seen.source else {
             // Each pass over the growth batch shows all sites.
             return self.choose_at(planned, seen, loss);
         };
         let one = |one: PlannedSite, loss| {
-            let seen = Seen { source: Source::Kept(evidence), sums: self.sums };
+            let seen = Seen { source: Source::Kept(evidence), ..seen };
             self.choose_at(vec![one], seen, loss)
         };
         // Several machines meet in the order of the sites.
@@ -120,7 +116,7 @@ impl Choosing<'_> {
     }
 
     /// The method's new neurons for one block of a site that is to gain so many in all its blocks.
-    fn neurons_of_block(
+    pub(super) fn neurons_of_block(
         &self,
         (site, count, block): (&Site, usize, usize),
         (branch, operator, loss): (&Branch<'_>, Option<&GrowthOperator>, Option<&dyn GrowthLoss>),

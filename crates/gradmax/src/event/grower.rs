@@ -6,28 +6,32 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 
 use crate::error::Error;
+use crate::event::change::{Change, is_within};
 use crate::event::checks::{check_names, check_sites};
 use crate::event::choose::{Choosing, PlannedSite, zero_side_of};
 use crate::event::chosen::{Chosen, Grown, magnitudes};
 use crate::event::context::EventContext;
-use crate::event::look::{Before, Clock, EVIDENCE_MEMORY, Look, Taken, independent};
+use crate::event::look::{Before, Clock, EVIDENCE_MEMORY, Look, Looked, Taken, independent};
 use crate::event::pass::{Part, Pass, TrainingPass};
 use crate::event::plan::Planned;
 use crate::event::receipt::{Receipt, SiteReceipt, Timing};
 use crate::event::verify::{Verification, Verified, verify};
 use crate::methods::method::GrowthMethod;
 use crate::methods::placement::Placement;
+use crate::operator::work::Work;
 use crate::seed::Seed;
 use crate::site::declaration::{Site, site_named};
 use crate::site::extension::Extension;
 use crate::site::growable::device_of;
 use crate::site::growable::{Growable, trainable_parameters};
+use crate::site::output::Output as _;
 use crate::site::probe::Probe;
 use crate::site::side::Side;
 use crate::sums::{SharedSums, Sums, alone};
 use crate::surgery::addition::Addition;
 use crate::surgery::carry::{Carried, SecondMoments, carry_by, paths_of};
 use crate::surgery::index_map::IndexMaps;
+use crate::surgery::rescale::Rescaling;
 use crate::surgery::widen::{Widening, shift, widen_by, widen_gradients};
 
 /// Grows networks with one growth method.
@@ -39,9 +43,13 @@ pub struct Grower {
     verification: Verification,
     tolerance: f64,
     evidence_memory: usize,
+    rescale: bool,
     seed: Seed,
     sums: SharedSums,
 }
+
+/// By how much rescaling may change the largest output: a batch norm's epsilon counts for more where weights are smaller.
+const RESCALING_TOLERANCE: f64 = 1e-2;
 
 /// A grown network, with everything that training goes on with.
 pub struct Growth<N: Growable> {
@@ -58,6 +66,8 @@ pub struct Growth<N: Growable> {
     pub receipt: Receipt,
     /// What was done to the parameters, for averages of them.
     pub widening: Widening,
+    /// What was computed beyond the probed pass and the verification.
+    pub(crate) work: Work,
 }
 
 impl Grower {
@@ -76,6 +86,7 @@ impl Grower {
             verification: Verification::default(),
             tolerance: 1e-5,
             evidence_memory: EVIDENCE_MEMORY,
+            rescale: false,
             seed: Seed::new(0),
             sums: alone(),
         }
@@ -115,6 +126,15 @@ impl Grower {
     #[must_use]
     pub fn with_evidence_memory(mut self, bytes: usize) -> Self {
         self.evidence_memory = bytes;
+        self
+    }
+
+    /// Sets whether layers that are to read more are rescaled first, where a batch norm follows: weights with `d` inputs
+    /// that get `d'` are multiplied by `sqrt(d / d')`, and the norm's running statistics fitted (Yuan et al. 2023). It
+    /// takes a look of its own, and one more pass to verify it.
+    #[must_use]
+    pub fn with_rescaling(mut self, rescale: bool) -> Self {
+        self.rescale = rescale;
         self
     }
 
@@ -210,12 +230,60 @@ impl Grower {
         let device = device_of(network);
         // Before the costly part: a plan that cannot be carried out is refused at once.
         let planned = self.planned_sites(network, plan, &device)?;
+        let rescaling = match self.rescale {
+            true => Rescaling::of(&planned, &network.sites()),
+            false => Rescaling::default(),
+        };
+        if !rescaling.is_empty() {
+            let look_before = taken.map(|taken| taken.looked.work);
+            let rescaled = rescaling.apply(independent(network));
+            let taken = Taken::of(&rescaled, parts, self.evidence_memory, &self.sums)?;
+            let change = self.rescaling_change((network, parts), &taken.looked, context)?;
+            // The look at the network as it was does not count for the one that grows.
+            let planned = self.planned_sites(&rescaled, plan, &device)?;
+            let probe = taken.milliseconds;
+            let mut growth = self.grow_after(&rescaled, optimizer, planned, parts, context, (&taken, probe))?;
+            (growth.widening.rescaling, growth.receipt.rescaling_change) = (rescaling, change);
+            if let Some(before) = look_before {
+                growth.work.pass(1.0);
+                growth.work.add(&before);
+            }
+            return Ok(growth);
+        }
         let taken = match taken {
             Some(taken) => taken,
             None => Taken::of(network, parts, self.evidence_memory, &self.sums)?,
         };
         let probe = taken.milliseconds;
         self.grow_after(network, optimizer, planned, parts, context, (&taken, probe))
+    }
+
+    /// By how much rescaling changes the largest output, by a pass through the network as it was; none if nothing is
+    /// verified.
+    fn rescaling_change<N: Growable>(
+        &self,
+        (network, parts): (&N, &[Part<'_, N>]),
+        rescaled: &Looked<N::Output>,
+        context: EventContext,
+    ) -> Result<Option<f64>, Error> {
+        if self.verification == Verification::Off {
+            return Ok(None);
+        }
+        let (before, mut change) = (independent(network), Change::default());
+        for (part, output) in parts.iter().zip(&rescaled.outputs) {
+            change.count(&part.run(&before, &mut ())?.output.inner(), output);
+        }
+        change.share(&self.sums);
+        let change = change.relative();
+        match is_within(change, RESCALING_TOLERANCE) {
+            true => Ok(Some(change)),
+            false => Err(Error::RescalingChanges { step: context.step, change, tolerance: RESCALING_TOLERANCE }),
+        }
+    }
+
+    /// What sums over examples go through.
+    pub(crate) fn sums(&self) -> &SharedSums {
+        &self.sums
     }
 
     /// How many bytes of evidence are kept.
@@ -258,7 +326,12 @@ impl Grower {
             return Err(Error::LossNotFinite { step: context.step, loss: looked.loss });
         }
         let mut clock = Clock::start(&device);
-        let chosen = self.choosing(context.event).choose(planned, network, parts, taken)?;
+        // The copy that was looked at passes again, so that batch norm's statistics of the network itself stay as they
+        // are.
+        let replay = looked.replay(looking, parts);
+        let chosen = self.choosing(context.event).choose(planned, network, parts, looked.seen(&replay))?;
+        // A copy that counts no further: what comes now is the verification's.
+        let work = looked.work.so_far();
         let initialize = clock.lap();
 
         let additions = chosen.iter().map(Chosen::addition).collect::<Vec<_>>();
@@ -273,7 +346,7 @@ impl Grower {
 
         let tolerance = chosen.iter().all(Chosen::preserves_function).then_some(self.tolerance);
         let before = Before { network, looked, sums: &self.sums };
-        let magnitudes = magnitudes(&chosen, looked.seen(&looked.replay(looking, parts)))?;
+        let magnitudes = magnitudes(&chosen, looked.seen(&replay))?;
         let what =
             Grown { step: context.step, chosen: &chosen, magnitudes: &magnitudes, additions: &additions, maps: &maps };
         let verified = verify(self.verification, &before, (&grown, &what), parts, tolerance)?;
@@ -288,12 +361,18 @@ impl Grower {
             ..receipt(context.event, &what, &verified, [network, &grown])
         };
         drop(maps);
-        Ok(Growth { network: grown, optimizer, training_pass, receipt, widening: Widening { shifts, extensions } })
+        let widening = Widening { rescaling: Rescaling::default(), shifts, extensions };
+        Ok(Growth { network: grown, optimizer, training_pass, receipt, widening, work })
     }
 
     fn choosing(&self, event: usize) -> Choosing<'_> {
+        self.choosing_by(&*self.method, event)
+    }
+
+    /// As [`choosing`](Self::choosing), with another growth method.
+    pub(super) fn choosing_by<'a>(&'a self, method: &'a dyn GrowthMethod, event: usize) -> Choosing<'a> {
         Choosing {
-            method: &*self.method,
+            method,
             name: self.method(),
             placement: self.placement,
             seed: self.seed.at(event as u64),

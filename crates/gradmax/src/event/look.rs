@@ -1,17 +1,20 @@
 //! A look at a network on a growth batch, from which it grows.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::time::Instant;
 
 use burn::optim::GradientsParams;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use crate::error::Error;
+use crate::event::gradients::added;
 use crate::event::pass::{Part, Probed, TrainingPass, probed};
 use crate::event::replay::Replay;
 use crate::operator::branch::Branch;
 use crate::operator::growth_operator::GrowthOperator;
 use crate::operator::seen::{Again, Seen, Source};
+use crate::operator::work::Work;
 use crate::site::declaration::site_named;
 use crate::site::growable::{Growable, device_of};
 use crate::site::probe::Evidence;
@@ -89,10 +92,37 @@ impl<'p, N: Growable> Look<'p, N> {
 impl<N: Growable> Taken<N> {
     /// Takes the pass, of whose evidence so many bytes are kept.
     pub(crate) fn of(network: &N, parts: &[Part<'_, N>], memory: usize, sums: &SharedSums) -> Result<Self, Error> {
+        Self::looking_for(network, parts, (memory, false), sums)
+    }
+
+    /// As [`of`](Self::of), keeping apart what each half of the parts says.
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if there is only one part, or examples cannot be read.
+    pub(crate) fn in_halves(
+        network: &N,
+        parts: &[Part<'_, N>],
+        memory: usize,
+        sums: &SharedSums,
+    ) -> Result<Self, Error> {
+        if parts.len() < 2 {
+            let reason =
+                "the growth batch has one example, and the policy compares two halves of it: take a larger one";
+            return Err(Error::Examples(reason.into()));
+        }
+        Self::looking_for(network, parts, (memory, true), sums)
+    }
+
+    fn looking_for(
+        network: &N,
+        parts: &[Part<'_, N>],
+        keeping: (usize, bool),
+        sums: &SharedSums,
+    ) -> Result<Self, Error> {
         let device = device_of(network);
         let mut clock = Clock::start(&device);
         let looking = independent(network);
-        let looked = look(&looking, parts, memory, sums)?;
+        let looked = look(&looking, parts, keeping, sums)?;
         Ok(Self { looking, looked, milliseconds: clock.lap() })
     }
 }
@@ -103,26 +133,91 @@ pub(crate) struct Looked<O> {
     evidence: Evidence,
     is_sample: bool,
     pub(crate) outputs: Vec<O>,
+    /// The mean loss of each part, on this machine.
+    pub(crate) losses: Vec<Tensor<1>>,
+    /// The mean loss over the whole batch.
     pub(crate) loss: f64,
+    /// What each half of the parts says by itself, if that was asked for.
+    pub(crate) halves: Vec<Half>,
+    /// The gradients of the mean loss, if halves were asked for.
+    pub(crate) gradients: Option<GradientsParams>,
     /// The pass itself, if the batch has one part; until training takes it. Its gradients are summed over all machines.
     pub(crate) pass: RefCell<Option<TrainingPass<O>>>,
     sums: SharedSums,
+    /// What is computed from here on, beyond the passes themselves.
+    pub(crate) work: Work,
 }
 
 impl<O> Looked<O> {
     /// What was seen; `network` is the one that was looked at.
     pub(crate) fn replay<'a, 'p, N: Growable>(&'a self, network: &'a N, parts: &'a [Part<'p, N>]) -> Replay<'a, 'p, N> {
-        Replay { network, parts, sample: &self.evidence }
+        Replay { network, parts, sample: &self.evidence, weight: 1.0, work: &self.work }
     }
 
     /// What was seen, or can be seen again by this replay.
     pub(crate) fn seen<'a>(&'a self, replay: &'a dyn Again) -> Seen<'a> {
-        let source = match self.is_sample {
-            true => Source::Again(replay),
-            false => Source::Kept(&self.evidence),
-        };
-        Seen { source, sums: &self.sums }
+        seen(&self.evidence, self.is_sample, replay, (&self.sums, &self.work))
     }
+}
+
+/// What one half of a growth batch says, of its own mean loss.
+pub(crate) struct Half {
+    /// Of its parts, or of an example of each site if that would be too much to keep.
+    evidence: Evidence,
+    is_sample: bool,
+    /// Which of the batch's parts it has.
+    parts: Range<usize>,
+    /// Its share of the whole batch.
+    share: f64,
+    work: Work,
+}
+
+impl Half {
+    fn of(parts: Range<usize>, work: &Work) -> Self {
+        Self { evidence: Evidence::default(), is_sample: false, parts, share: 0.0, work: work.clone() }
+    }
+
+    /// The parts of the growth batch that it has.
+    pub(crate) fn parts_of<'a, 'p, N: Growable>(&self, parts: &'a [Part<'p, N>]) -> &'a [Part<'p, N>] {
+        &parts[self.parts.clone()]
+    }
+
+    /// What was seen; `network` is the one that was looked at.
+    pub(crate) fn replay<'a, 'p, N: Growable>(&'a self, network: &'a N, parts: &'a [Part<'p, N>]) -> Replay<'a, 'p, N> {
+        Replay {
+            network,
+            parts: self.parts_of(parts),
+            sample: &self.evidence,
+            weight: 1.0 / self.share,
+            work: &self.work,
+        }
+    }
+
+    /// What was seen, or can be seen again by this replay.
+    pub(crate) fn seen<'a>(&'a self, replay: &'a dyn Again, sums: &'a SharedSums) -> Seen<'a> {
+        seen(&self.evidence, self.is_sample, replay, (sums, &self.work))
+    }
+
+    /// Its sums over all machines, as those of a batch of its own.
+    fn summed(self, is_sample: bool, sums: &SharedSums) -> Self {
+        let share = sums.number(self.share);
+        let evidence = if is_sample { self.evidence.sample() } else { self.evidence.weighted(1.0 / share) };
+        Self { share, evidence, is_sample, ..self }
+    }
+}
+
+/// Evidence in memory, or what a replay shows where only a sample of it is.
+fn seen<'a>(
+    evidence: &'a Evidence,
+    is_sample: bool,
+    replay: &'a dyn Again,
+    (sums, work): (&'a SharedSums, &'a Work),
+) -> Seen<'a> {
+    let source = match is_sample {
+        true => Source::Again(replay),
+        false => Source::Kept(evidence),
+    };
+    Seen { source, sums, work }
 }
 
 /// The network before growth, and what a look at it gave.
@@ -133,38 +228,57 @@ pub(crate) struct Before<'a, N: Growable> {
 }
 
 /// Takes a probed pass over every part. Evidence beyond so many bytes is not kept, unless it is of a single part, which
-/// is in memory during its pass anyway.
-pub(crate) fn look<N: Growable>(
+/// is in memory during its pass anyway. If asked for, what each half of the parts says is kept apart.
+fn look<N: Growable>(
     network: &N,
     parts: &[Part<'_, N>],
-    memory: usize,
+    (memory, halves): (usize, bool),
     sums: &SharedSums,
 ) -> Result<Looked<N::Output>, Error> {
     let mut looked = Looked {
         evidence: Evidence::default(),
         is_sample: false,
         outputs: Vec::new(),
+        losses: Vec::new(),
         loss: 0.0,
+        halves: Vec::new(),
+        gradients: None,
         pass: RefCell::new(None),
         sums: sums.clone(),
+        work: Work::default(),
     };
-    for part in parts {
+    if halves {
+        let middle = parts.len() / 2;
+        looked.halves = vec![Half::of(0..middle, &looked.work), Half::of(middle..parts.len(), &looked.work)];
+    }
+    for (index, part) in parts.iter().enumerate() {
         let Probed { evidence, output, loss, gradients } = probed(network, part)?;
         // A first part that does not fit shows that the whole does not; a single part was in memory for its pass
         // anyway.
         looked.is_sample |= parts.len() > 1 && looked.evidence.bytes() + evidence.bytes() > memory;
-        looked.evidence.extend(evidence);
-        if looked.is_sample {
-            looked.evidence = looked.evidence.sample();
-        }
         looked.outputs.push(output.clone());
+        looked.losses.push(loss.clone());
         looked.loss += part.weight * loss.clone().into_scalar::<f64>();
-        let pass = (parts.len() == 1).then(|| {
+        let is_sample = looked.is_sample;
+        let extend = |seen: &mut Evidence, more: Evidence| {
+            seen.extend(more);
+            if is_sample {
+                *seen = seen.sample();
+            }
+        };
+        if let Some(half) = looked.halves.iter_mut().find(|half| half.parts.contains(&index)) {
+            // The same tensors as in the evidence of all parts.
+            extend(&mut half.evidence, evidence.clone());
+            let gradients = GradientsParams::from_grads(gradients, network);
+            let sum = looked.gradients.take().unwrap_or_default();
+            looked.gradients = Some(added(network, sum, gradients, part.weight));
+            half.share += part.weight;
+        } else if parts.len() == 1 {
             let gradients = GradientsParams::from_grads(gradients, network);
             let gradients = sums.gradients(network, gradients, part.weight);
-            TrainingPass { output, loss, gradients }
-        });
-        looked.pass.replace(pass);
+            looked.pass.replace(Some(TrainingPass { output, loss, gradients }));
+        }
+        extend(&mut looked.evidence, evidence);
     }
     looked.loss = sums.number(looked.loss);
     // All machines see the batch in the same way.
@@ -173,6 +287,9 @@ pub(crate) fn look<N: Growable>(
     if is_sample[0] > 0.0 && !looked.is_sample {
         (looked.is_sample, looked.evidence) = (true, looked.evidence.sample());
     }
+    let is_sample = looked.is_sample;
+    looked.halves = looked.halves.into_iter().map(|half| half.summed(is_sample, sums)).collect();
+    looked.gradients = looked.gradients.map(|gradients| sums.gradients(network, gradients, 1.0));
     Ok(looked)
 }
 

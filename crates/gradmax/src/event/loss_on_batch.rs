@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use crate::error::Error;
 use crate::event::pass::Part;
 use crate::matrix::{Matrix, from_tensor, values};
+use crate::operator::work::Work;
 use crate::site::declaration::Site;
 use crate::site::growable::Growable;
 use crate::site::layer::EntriesOf;
@@ -22,6 +23,7 @@ pub(crate) struct OnGrowthBatch<'a, 'p, N: Growable> {
     pub(crate) network: &'a N,
     pub(crate) parts: &'a [Part<'p, N>],
     pub(crate) sums: &'a SharedSums,
+    pub(crate) work: &'a Work,
 }
 
 impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
@@ -45,6 +47,7 @@ impl<N: Growable> NetworkLoss for OnGrowthBatch<'_, '_, N> {
         };
         for part in self.parts {
             let pass = part.run(&grown, &mut ())?;
+            self.work.pass(part.weight);
             let gradients = GradientsParams::from_grads(pass.loss.backward(), &grown);
             at.loss += part.weight * pass.loss.into_scalar::<f64>();
             let rows = |all: Tensor<2>| from_tensor(all.narrow(0, first, width + count).mul_scalar(part.weight));

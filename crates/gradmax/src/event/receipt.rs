@@ -23,6 +23,10 @@ pub struct Receipt {
     /// What the change must stay below; none if the method does not preserve the function. Larger than what was asked
     /// for where the network's output depends on the last digits of its weights that much.
     pub tolerance: Option<f64>,
+    /// Largest change of an output by rescaling existing weights before, over the largest output; none if none were, or
+    /// if not verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescaling_change: Option<f64>,
     /// Each site that grew.
     pub sites: Vec<SiteReceipt>,
     /// Trainable parameters of the network, before and after.

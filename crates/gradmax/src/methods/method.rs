@@ -13,7 +13,7 @@ use crate::operator::branch::{Branch, ROUNDING};
 use crate::operator::growth_operator::GrowthOperator;
 use crate::operator::linear_operator::LinearOperator;
 use crate::seed::Seed;
-use crate::site::declaration::Site;
+use crate::site::declaration::{FRESH_INCOMING_NORM, Site};
 use crate::site::side::Side;
 use crate::surgery::existing::Existing;
 use crate::surgery::new_neurons::NewNeurons;
@@ -223,6 +223,8 @@ impl Request<'_> {
     pub fn norm(&self, zero_side: Side) -> Result<f64, Error> {
         let reference = match (self.placement.scale, zero_side) {
             (Scale::Fixed, _) => 1.0,
+            (Scale::Fresh, Side::Incoming) => self.layers.fresh_outgoing_norm(self.count),
+            (Scale::Fresh, Side::Outgoing) => FRESH_INCOMING_NORM,
             (_, Side::Incoming) => self.mean_outgoing_norm(),
             (_, Side::Outgoing) => self.mean_incoming_norm(),
         };
@@ -238,7 +240,7 @@ impl Request<'_> {
     fn scaled(&self, directions: MatRef<'_, f64>) -> Result<Matrix, Error> {
         let norm = self.norm(self.zero_side)?;
         match self.placement.scale {
-            Scale::Mean | Scale::Fixed => Ok(rows_of_norm(directions, norm)),
+            Scale::Mean | Scale::Fresh | Scale::Fixed => Ok(rows_of_norm(directions, norm)),
             Scale::Joint => self.scaled_jointly(rows_of_norm(directions, 1.0), norm),
         }
     }

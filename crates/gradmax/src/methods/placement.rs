@@ -84,6 +84,9 @@ impl SidePolicy {
 pub enum Scale {
     /// Each new neuron gets the factor times the mean norm of the existing neurons on that side (the authors' code).
     Mean,
+    /// Each new neuron gets the factor times the norm that it would have in a freshly initialised layer of the new width
+    /// (He et al. 2015): that of trained weights may have grown, or been shrunk by weight decay.
+    Fresh,
     /// Each new neuron gets the factor itself (the authors' code for VGG).
     Fixed,
     /// All directions are multiplied by `c / ||(s_1, ..., s_k)||`, with `c` the factor times the mean norm of the

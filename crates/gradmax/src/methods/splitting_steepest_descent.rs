@@ -234,6 +234,7 @@ mod tests {
 
     use super::*;
     use crate::operator::seen::{Seen, Source};
+    use crate::operator::work::Work;
     use crate::Seed;
     use crate::networks::{Architecture, MlpConfig};
     use crate::site::{Activation, Growable, Recorder};
@@ -260,7 +261,8 @@ mod tests {
 
         let site = &network.sites()[0];
         let sums = crate::sums::alone();
-        let seen = Seen { source: Source::Kept(&evidence), sums: &sums };
+        let work = Work::default();
+        let seen = Seen { source: Source::Kept(&evidence), sums: &sums, work: &work };
         let (branch, existing) = (Branch::new(site, 0, seen).unwrap(), Existing::of(site, 0));
         // The form of one neuron in double precision, and its second differences.
         let form = |neuron: usize, w: &[f64]| {

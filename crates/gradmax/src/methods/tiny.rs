@@ -58,10 +58,7 @@ impl GrowthMethod for Tiny {
         let whitened = match self.project && request.width > 0 {
             false => Whitened::new(request.operator()?, request)?,
             true => {
-                let existing = request.existing();
-                let parents = (0..request.width).map(Some).collect();
-                let existing =
-                    NewNeurons { parents, ..NewNeurons::new(existing.incoming, existing.outgoing, existing.bias) };
+                let existing = request.existing().as_neurons();
                 let operator = request.branch()?.beyond(&existing)?.operator(zero_side)?;
                 return Whitened::new(&operator, request)?.place(request);
             }

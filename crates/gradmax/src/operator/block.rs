@@ -5,6 +5,7 @@ use faer::{Mat, MatMut};
 
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor};
+use crate::operator::work::Work;
 use crate::site::between::Gained;
 use crate::site::declaration::Site;
 use crate::site::probe::Passage;
@@ -20,6 +21,8 @@ pub(crate) struct Block {
     index: usize,
     /// The site's number of the block's first neuron.
     pub(crate) first: usize,
+    /// What counts its operations.
+    work: Work,
 }
 
 /// A passage of silent neurons: what the network does with them is linear.
@@ -36,8 +39,8 @@ pub(crate) struct LinearPassage {
 pub(crate) const AT_ONCE: usize = 64;
 
 impl Block {
-    pub(crate) fn of(site: &Site, index: usize) -> Self {
-        Self { site: site.clone(), index, first: index * (site.width() / site.blocks()) }
+    pub(crate) fn of(site: &Site, index: usize, work: &Work) -> Self {
+        Self { site: site.clone(), index, first: index * (site.width() / site.blocks()), work: work.clone() }
     }
 
     /// The part of a passage that belongs to the block.
@@ -91,6 +94,9 @@ impl Block {
     pub(crate) fn produce(&self, passage: &Passage, incoming: &Tensor<2>) -> Signal {
         let of_writer = |(writer, input)| {
             let columns = self.site.columns(writer);
+            let [count, _] = incoming.dims();
+            let shape = self.site.writers[writer].produced_shape(input, count);
+            self.work.product(shape.axes().iter().product(), columns.len(), 1);
             let incoming = match columns.len() == self.site.fan_in() {
                 true => incoming.clone(),
                 false => incoming.clone().narrow(1, columns.start, columns.len()),
@@ -108,7 +114,9 @@ impl Block {
 
     /// Adds the gradients of the incoming weights, `[n, fan_in]`, from that of the neurons.
     pub(crate) fn add_incoming_gradient(&self, passage: &Passage, at_neurons: Signal, mut total: MatMut<'_, f64>) {
+        let entries = at_neurons.shape().axes().iter().product::<usize>();
         for (writer, input) in self.inputs(passage) {
+            self.work.product(entries, self.site.columns(writer).len(), 1);
             let gradient = self.site.writers[writer].incoming_gradient(input, at_neurons.clone());
             let columns = self.site.columns(writer);
             let mut part = total.as_mut().subcols_mut(columns.start, columns.len());
@@ -153,14 +161,14 @@ impl Block {
         let outgoing = outgoing.clone().narrow(0, self.first_row(passage.consumer), self.rows(passage.consumer));
         let shape = self.produced_shape(passage, count);
         if let Some(factor) = factor {
-            let gradient = path.consumer.read_gradient(&shape, outgoing, passage.delta.clone());
+            let gradient = self.read_gradient(passage, &shape, outgoing);
             return self.add_incoming_gradient(passage, gradient.scaled(*factor), total);
         }
         // The linearisation of what lies between has no adjoint written out. Automatic differentiation gives it,
         // exactly, since the map is linear: the point at which it is taken does not matter.
         let silent = shape.zeros(&passage.delta.device()).leaf();
         let read = path.linearised(silent.clone(), slopes);
-        let gradient = path.consumer.read_gradient(&read.shape(), outgoing, passage.delta.clone());
+        let gradient = self.read_gradient(passage, &read.shape(), outgoing);
         let gradients = read.inner_product(gradient.untracked()).backward();
         self.add_incoming_gradient(passage, silent.gradient(&gradients), total);
     }
@@ -176,7 +184,39 @@ impl Block {
             Some(factor) => produced.scaled(*factor),
             None => path.linearised(produced, slopes),
         };
-        path.consumer.outgoing_gradient(neurons, count, passage.delta.clone())
+        self.outgoing_gradient(passage.consumer, neurons, count, passage.delta.clone())
+    }
+
+    /// The form's gradient at what a passage's consumer reads, with these outgoing weights of its own, `[rows, n]`.
+    pub(crate) fn read_gradient(&self, passage: &Passage, read: &SignalShape, outgoing: Tensor<2>) -> Signal {
+        self.count_consumer(passage.consumer, &passage.delta, outgoing.dims()[1]);
+        self.site.paths[passage.consumer].consumer.read_gradient(read, outgoing, passage.delta.clone())
+    }
+
+    /// The gradient at a consumer's outgoing weights, `[rows, n]`, from what it reads of `count` neurons and the gradient
+    /// at its output.
+    pub(crate) fn outgoing_gradient(&self, consumer: usize, read: Signal, count: usize, delta: Signal) -> Tensor<2> {
+        self.count_consumer(consumer, &delta, count);
+        self.site.paths[consumer].consumer.outgoing_gradient(read, count, delta)
+    }
+
+    /// What a consumer computes of what it reads, with these outgoing weights of its own, `[rows, n]`.
+    pub(crate) fn consume(&self, consumer: usize, read: Signal, outgoing: Tensor<2>) -> Signal {
+        let [_, count] = outgoing.dims();
+        let consumed = self.site.paths[consumer].consumer.consume(read, outgoing);
+        self.count_consumer(consumer, &consumed, count);
+        consumed
+    }
+
+    /// Counts a matrix product `[rows, inner] x [inner, columns]`.
+    pub(crate) fn count_product(&self, rows: usize, inner: usize, columns: usize) {
+        self.work.product(rows, inner, columns);
+    }
+
+    /// Counts a product of a consumer's weights of `count` neurons with something in the shape of its output.
+    fn count_consumer(&self, consumer: usize, output: &Signal, count: usize) {
+        let positions = output.shape().axes().iter().product::<usize>() / output.width().max(1);
+        self.work.product(positions, self.rows(consumer), count);
     }
 
     /// Adds the form's matrix on one passage, `[fan_out, fan_in]`: its gradient at one side for each weight of the
@@ -227,7 +267,7 @@ impl Block {
         let read = self.read(passage, gained, neurons);
         let outgoing = to_tensor(neurons.outgoing.as_ref(), &passage.delta.device());
         let (first, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
-        self.site.paths[passage.consumer].consumer.consume(read, outgoing.narrow(0, first, rows))
+        self.consume(passage.consumer, read, outgoing.narrow(0, first, rows))
     }
 
     /// What the writers compute, with the neurons' biases added, which one writer has.

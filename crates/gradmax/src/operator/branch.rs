@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
-use faer::{Mat, MatRef};
+use faer::linalg::solvers::{Llt, Solve};
+use faer::{Mat, MatRef, Side as Triangle};
 
 use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor, values};
@@ -21,6 +22,8 @@ use crate::surgery::new_neurons::NewNeurons;
 /// Bounds on the solution of least-squares problems: iterations, and the share of the squared gradient that may remain.
 const LEAST_SQUARES_STEPS: usize = 30;
 const LEAST_SQUARES_REMAINDER: f64 = 1e-8;
+/// What is added to the diagonal of the matrix that speeds it up, as a share of its mean.
+const RIDGE: f64 = 1e-6;
 
 /// The part of the sizes of what is summed below which a gradient is rounding.
 pub(crate) const ROUNDING: f64 = 1e-6;
@@ -109,6 +112,12 @@ impl<'a> Branch<'a> {
     /// # Errors
     /// [`Error::Examples`], if the growth batch is read again and cannot be.
     pub fn beyond(&self, neurons: &NewNeurons) -> Result<Self, Error> {
+        self.beyond_by(neurons, LEAST_SQUARES_STEPS)
+    }
+
+    /// As [`beyond`](Self::beyond), in at most so many steps of conjugate gradients. One step is exact, but for
+    /// rounding, where a dense layer reads the neurons.
+    pub(crate) fn beyond_by(&self, neurons: &NewNeurons, steps: usize) -> Result<Self, Error> {
         let (block, between) = (&self.block, gains_between(&self.block.site));
         let read = |passage: &Passage| {
             block.read(passage, &leaves_of(&between, neurons, block.first, &self.device), neurons).inner()
@@ -123,26 +132,31 @@ impl<'a> Branch<'a> {
             self.each(|passage| see(passage, kept.next().cloned().unwrap_or_else(|| read(passage))))
         };
         let add_gradient = |passage: &Passage, read: Signal, delta: Signal, total: &mut Matrix| {
-            let consumer = &block.site.paths[passage.consumer].consumer;
             let mut rows = total.subrows_mut(block.first_row(passage.consumer), block.rows(passage.consumer));
-            rows += from_tensor(consumer.outgoing_gradient(read, neurons.count(), delta));
+            rows += from_tensor(block.outgoing_gradient(passage.consumer, read, neurons.count(), delta));
         };
         let zeros = |rows: usize| Mat::zeros(rows, neurons.count());
         let mut gradient = zeros(block.site.fan_out());
-        each(&mut |passage, read| add_gradient(passage, read, passage.delta.clone(), &mut gradient))?;
+        let mut moments = ReadMoments::of(block, neurons.count());
+        each(&mut |passage, read| {
+            moments.add(passage.consumer, &read, block);
+            add_gradient(passage, read, passage.delta.clone(), &mut gradient);
+        })?;
         self.sums.matrix(&mut gradient);
-        let outgoing = conjugate_gradients(gradient, |direction| {
+        let inverse = moments.inverse(&self.sums);
+        let image = |direction: &Matrix| {
             let (mut curvature, mut normal) = (0.0, zeros(block.site.fan_out()));
             each(&mut |passage, read| {
                 let outgoing = to_tensor(direction.as_ref(), &self.device);
                 let outgoing = outgoing.narrow(0, block.first_row(passage.consumer), block.rows(passage.consumer));
-                let image = block.site.paths[passage.consumer].consumer.consume(read.clone(), outgoing);
+                let image = block.consume(passage.consumer, read.clone(), outgoing);
                 curvature += image.norm().powi(2);
                 add_gradient(passage, read, image, &mut normal);
             })?;
             self.sums.matrix(&mut normal);
             Ok((self.sums.number(curvature), normal))
-        })?;
+        };
+        let outgoing = conjugate_gradients(gradient, image, |residual| inverse.times(residual), steps)?;
         Ok(self.less(NewNeurons { outgoing, ..neurons.clone() }))
     }
 
@@ -196,18 +210,23 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// The solution of a least-squares problem by conjugate gradients on its normal equations (Hestenes and Stiefel 1952):
-/// from the gradient at zero, and what gives the squared length of a direction's image and the image under the normal
-/// matrix.
+/// The solution of a least-squares problem by preconditioned conjugate gradients on its normal equations (Hestenes and
+/// Stiefel 1952): from the gradient at zero, what gives the squared length of a direction's image and the image under the
+/// normal matrix, and what nearly inverts that matrix.
 fn conjugate_gradients(
     gradient: Matrix,
     mut image: impl FnMut(&Matrix) -> Result<(f64, Matrix), Error>,
+    nearly_inverted: impl Fn(&Matrix) -> Matrix,
+    steps: usize,
 ) -> Result<Matrix, Error> {
     let start = gradient.squared_norm_l2();
-    let (mut solution, mut squared) = (Mat::zeros(gradient.nrows(), gradient.ncols()), start);
-    let (mut direction, mut residual) = (gradient.clone(), gradient);
-    for _ in 0..LEAST_SQUARES_STEPS {
-        if squared <= LEAST_SQUARES_REMAINDER * start {
+    let product = |a: &Matrix, b: &Matrix| a.col_iter().zip(b.col_iter()).map(|(a, b)| a.transpose() * b).sum::<f64>();
+    let mut solution = Mat::zeros(gradient.nrows(), gradient.ncols());
+    let mut residual = gradient;
+    let mut direction = nearly_inverted(&residual);
+    let mut along = product(&residual, &direction);
+    for _ in 0..steps {
+        if residual.squared_norm_l2() <= LEAST_SQUARES_REMAINDER * start {
             break;
         }
         let (curvature, normal) = image(&direction)?;
@@ -215,19 +234,85 @@ fn conjugate_gradients(
         if curvature == 0.0 {
             break;
         }
-        let step = faer::Scale(squared / curvature);
+        let step = faer::Scale(along / curvature);
         solution += step * &direction;
         residual -= step * &normal;
-        let next = residual.squared_norm_l2();
-        direction = &residual + direction * faer::Scale(next / squared);
-        squared = next;
+        let inverted = nearly_inverted(&residual);
+        let next = product(&residual, &inverted);
+        direction = &inverted + direction * faer::Scale(next / along);
+        along = next;
     }
     Ok(solution)
 }
 
+/// The second moments of what each of a block's readers reads of some neurons, `[n, n]`, summed over examples and
+/// positions: the normal matrix of their outgoing weights, but for how a kernel's taps overlap.
+struct ReadMoments {
+    rows: Vec<usize>,
+    moments: Vec<Matrix>,
+}
+
+impl ReadMoments {
+    fn of(block: &Block, count: usize) -> Self {
+        let rows = (0..block.site.paths.len()).map(|consumer| block.rows(consumer)).collect::<Vec<_>>();
+        let moments = rows.iter().map(|_| Mat::zeros(count, count)).collect();
+        Self { rows, moments }
+    }
+
+    fn add(&mut self, consumer: usize, read: &Signal, block: &Block) {
+        // A reader of flattened maps has several features of each neuron: then the moments of all of them together
+        // stand for it.
+        let entries = read.clone().rows();
+        let [rows, features] = entries.dims();
+        let count = self.moments[consumer].nrows();
+        let entries = match features == count {
+            true => entries,
+            false => entries.reshape([rows, count, features / count]).swap_dims(1, 2).reshape([-1, count as i32]),
+        };
+        block.count_product(count, rows * features / count, count);
+        self.moments[consumer] += from_tensor(entries.clone().transpose().matmul(entries));
+    }
+
+    /// What nearly inverts the normal matrix.
+    fn inverse(mut self, sums: &SharedSums) -> NearInverse {
+        let factor = |moments: &mut Matrix| {
+            sums.matrix(moments);
+            let count = moments.nrows();
+            // Neurons that respond alike leave it singular; those that never respond have nothing to be scaled by.
+            let mean = (0..count).map(|i| moments[(i, i)]).sum::<f64>() / count.max(1) as f64;
+            (0..count).for_each(|i| moments[(i, i)] += RIDGE * mean);
+            moments.llt(Triangle::Lower).ok().filter(|_| mean > 0.0)
+        };
+        let factors = self.moments.iter_mut().map(factor).collect();
+        NearInverse { rows: self.rows, factors }
+    }
+}
+
+/// What nearly inverts the normal matrix of outgoing weights, reader by reader.
+struct NearInverse {
+    rows: Vec<usize>,
+    factors: Vec<Option<Llt<f64>>>,
+}
+
+impl NearInverse {
+    /// Its product with outgoing weights, `[fan_out, n]`.
+    fn times(&self, outgoing: &Matrix) -> Matrix {
+        let mut product = outgoing.clone();
+        let mut first = 0;
+        for (rows, factor) in self.rows.iter().zip(&self.factors) {
+            if let Some(factor) = factor {
+                let solved = factor.solve(outgoing.subrows(first, *rows).transpose().to_owned());
+                product.subrows_mut(first, *rows).copy_from(solved.transpose());
+            }
+            first += rows;
+        }
+        product
+    }
+}
+
 /// A block of a site, and what is known of its passages: all of them, or one example of each consumer's.
 fn known(site: &Site, index: usize, seen: Seen<'_>) -> Result<(Block, Vec<Passage>), Error> {
-    let block = Block::of(site, index);
+    let block = Block::of(site, index, seen.work);
     let passages = seen.sample().passages(site)?;
     let known = passages.iter().map(|passage| block.part_of(passage)).collect();
     Ok((block, known))
@@ -356,7 +441,7 @@ impl<'b> GradientSums<'b> {
         let read = path.applied(produced.clone(), &gained);
         let (first, rows) = (block.first_row(passage.consumer), block.rows(passage.consumer));
         let outgoing = outgoing.narrow(0, first, rows);
-        let upstream = path.consumer.read_gradient(&read.shape(), outgoing, passage.delta.clone());
+        let upstream = block.read_gradient(passage, &read.shape(), outgoing);
         // The derivative of `<read, constant>` is the constant pulled back through what lies between, whatever that is.
         let gradients = read.clone().inner_product(upstream.untracked()).backward();
         let at_neurons = produced.gradient(&gradients);
@@ -368,7 +453,7 @@ impl<'b> GradientSums<'b> {
         // Silent neurons give their consumers nothing.
         if read.norm() > 0.0 {
             let mut rows = self.outgoing.subrows_mut(first, rows);
-            rows += from_tensor(path.consumer.outgoing_gradient(read, count, passage.delta.clone()));
+            rows += from_tensor(block.outgoing_gradient(passage.consumer, read, count, passage.delta.clone()));
         }
         for (parameter, leaf) in &gained.0 {
             let gradient = leaf.grad(&gradients).unwrap_or_else(|| leaf.clone().inner().zeros_like());

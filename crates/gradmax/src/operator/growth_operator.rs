@@ -10,6 +10,7 @@ use crate::operator::branch::{Branch, each_of};
 use crate::operator::directions::{Directions, leading_directions};
 use crate::operator::linear_operator::LinearOperator;
 use crate::operator::seen::{Seen, Source};
+use crate::operator::work::Work;
 use crate::site::declaration::Site;
 use crate::site::probe::Evidence;
 use crate::site::side::Side;
@@ -59,7 +60,7 @@ impl GrowthOperator {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_block(site: &Site, block: usize, evidence: &Evidence) -> Result<Self, Error> {
-        let seen = Seen { source: Source::Kept(evidence), sums: &alone() };
+        let seen = Seen { source: Source::Kept(evidence), sums: &alone(), work: &Work::default() };
         Branch::new(site, block, seen)?.operator(Side::Incoming)
     }
 

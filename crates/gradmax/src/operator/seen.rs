@@ -2,6 +2,7 @@
 //! much to keep.
 
 use crate::error::Error;
+use crate::operator::work::Work;
 use crate::site::probe::Evidence;
 use crate::sums::SharedSums;
 
@@ -11,6 +12,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) source: Source<'a>,
     /// What sums over examples go through.
     pub(crate) sums: &'a SharedSums,
+    /// What counts the operations.
+    pub(crate) work: &'a Work,
 }
 
 /// Where evidence comes from.

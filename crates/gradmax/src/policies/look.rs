@@ -3,15 +3,17 @@
 use std::cell::OnceCell;
 
 use crate::error::Error;
+use crate::event::gain::gains;
 use crate::event::gradients::{gradient_norm, gradients_of_parts};
+use crate::event::grower::Grower;
 use crate::event::look::{Taken, independent};
 use crate::event::pass::Part;
+use crate::event::plan::Planned;
 use crate::operator::branch::Branch;
 use crate::operator::growth_operator::GrowthOperator;
 use crate::site::declaration::{Site, site_named};
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::side::Side;
-use crate::sums::SharedSums;
 use crate::surgery::addition::addition;
 use crate::surgery::new_neurons::NewNeurons;
 use crate::surgery::widen::widen;
@@ -31,6 +33,22 @@ pub trait PolicyLook {
     /// As [`loss`](Self::loss).
     fn gradient_norm(&self) -> Result<f64, Error>;
 
+    /// What further neurons at a site gain that its existing ones cannot: by how much the loss falls per unit of the
+    /// learning rate with the first step of each, the best first. What changes of the existing neurons' outgoing weights
+    /// can explain is taken off before. The neurons are GradMax's, whatever the run's growth method is, in the sizes that
+    /// the run gives them; they are chosen by one half of the growth batch and judged by the other, so that noise gains
+    /// nothing on average, and a number can be negative.
+    ///
+    /// One number for each [growth unit](Self::growth_unit) of `count` neurons.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSite`], [`Error::UnevenGroups`], those of [`GrowthOperator::new`]; [`Error::Examples`], if the
+    /// policy does not [look in halves](crate::policies::Policy::looks_in_halves), or the growth batch has one example.
+    fn gains(&self, site: &str, count: usize) -> Result<Vec<f64>, Error>;
+
+    /// What the network is: its trainable parameters, and its operations.
+    fn size(&self) -> Cost;
+
     /// The leading singular values of a site's growth operator, at most so many of each of its blocks, the largest
     /// first: with outgoing weights of norm `c`, the incoming weights of a new neuron receive a gradient of norm `c`
     /// times its value.
@@ -49,10 +67,22 @@ pub trait PolicyLook {
     ///
     /// # Errors
     /// [`Error::UnknownSite`] and [`Error::UnevenGroups`].
-    fn cost(&self, site: &str, count: usize) -> Result<Cost, Error>;
+    fn cost(&self, site: &str, count: usize) -> Result<Cost, Error> {
+        let (before, after) = (self.size(), self.grown_size(&[Planned { site: site.to_string(), count }])?);
+        Ok(Cost {
+            parameters: after.parameters.saturating_sub(before.parameters),
+            flops: after.flops.saturating_sub(before.flops),
+        })
+    }
+
+    /// What the network would be with these new neurons.
+    ///
+    /// # Errors
+    /// As [`cost`](Self::cost).
+    fn grown_size(&self, plan: &[Planned]) -> Result<Cost, Error>;
 }
 
-/// What new neurons cost.
+/// What new neurons, or a network, cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     /// Trainable parameters.
@@ -65,15 +95,16 @@ pub struct Cost {
 pub(crate) struct LazyLook<'a, 'p, N: Growable> {
     network: &'a N,
     parts: &'a [Part<'p, N>],
-    /// Bytes of evidence that are kept.
-    memory: usize,
-    sums: &'a SharedSums,
+    /// What chooses new neurons.
+    grower: &'a Grower,
+    /// Whether what each half of the parts says is kept apart.
+    in_halves: bool,
     taken: OnceCell<Taken<N>>,
 }
 
 impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
-    pub(crate) fn new(network: &'a N, parts: &'a [Part<'p, N>], memory: usize, sums: &'a SharedSums) -> Self {
-        Self { network, parts, memory, sums, taken: OnceCell::new() }
+    pub(crate) fn new(network: &'a N, parts: &'a [Part<'p, N>], grower: &'a Grower, in_halves: bool) -> Self {
+        Self { network, parts, grower, in_halves, taken: OnceCell::new() }
     }
 
     /// What was seen, if something was asked for.
@@ -85,8 +116,20 @@ impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
         if let Some(taken) = self.taken.get() {
             return Ok(taken);
         }
-        let taken = Taken::of(self.network, self.parts, self.memory, self.sums)?;
+        let (memory, sums) = (self.grower.evidence_memory(), self.grower.sums());
+        let taken = match self.in_halves {
+            true => Taken::in_halves(self.network, self.parts, memory, sums)?,
+            false => Taken::of(self.network, self.parts, memory, sums)?,
+        };
         Ok(self.taken.get_or_init(|| taken))
+    }
+
+    /// What was seen, in halves.
+    fn halves(&self) -> Result<&Taken<N>, Error> {
+        match self.in_halves {
+            true => self.taken(),
+            false => Err(Error::Examples("the policy does not say that it looks in halves".into())),
+        }
     }
 
     fn site(&self, name: &str) -> Result<Site, Error> {
@@ -107,10 +150,22 @@ impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
             None => {
                 // A pass of its own, on a copy: batch norm's statistics must not count the batch twice.
                 let copy = independent(self.network);
-                let gradients = self.sums.gradients(&copy, gradients_of_parts(&copy, self.parts)?, 1.0);
+                let gradients = self.grower.sums().gradients(&copy, gradients_of_parts(&copy, self.parts)?, 1.0);
                 Ok(gradient_norm(&copy, &gradients))
             }
         }
+    }
+
+    fn gains(&self, site: &str, count: usize) -> Result<Vec<f64>, Error> {
+        let (site, taken) = (self.site(site)?, self.halves()?);
+        site.check_growth(count)?;
+        let of_neurons = gains(self.grower, self.parts, taken, (&site, count))?;
+        // A unit can have several neurons of each block.
+        Ok(of_neurons.chunks(site.growth_unit() / site.blocks()).map(|unit| unit.iter().sum()).collect())
+    }
+
+    fn size(&self) -> Cost {
+        size_of(self.network)
     }
 
     fn spectrum(&self, site: &str, count: usize) -> Result<Vec<f64>, Error> {
@@ -133,18 +188,19 @@ impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
         Ok(self.site(site)?.growth_unit())
     }
 
-    fn cost(&self, site: &str, count: usize) -> Result<Cost, Error> {
-        let site = self.site(site)?;
-        site.check_growth(count)?;
-        let each = count / site.blocks();
+    fn grown_size(&self, plan: &[Planned]) -> Result<Cost, Error> {
+        let mut extensions = Vec::new();
+        for Planned { site, count } in plan {
+            let site = self.site(site)?;
+            site.check_growth(*count)?;
+            let silent = NewNeurons::zeros(count / site.blocks(), site.fan_in(), site.fan_out());
+            extensions.extend(addition(&site, &vec![&silent; site.blocks()]).all().cloned());
+        }
         // Widened for real and counted, so that no formula of a layer's cost has to be kept true.
-        let silent = NewNeurons::zeros(each, site.fan_in(), site.fan_out());
-        let extensions = addition(&site, &vec![&silent; site.blocks()]).all().cloned().collect::<Vec<_>>();
-        let grown = widen(independent(self.network), &extensions)?;
-        let gained = |after: u64, before: u64| after.saturating_sub(before);
-        Ok(Cost {
-            parameters: gained(trainable_parameters(&grown) as u64, trainable_parameters(self.network) as u64),
-            flops: gained(grown.flops(), self.network.flops()),
-        })
+        Ok(size_of(&widen(independent(self.network), &extensions)?))
     }
+}
+
+fn size_of<N: Growable>(network: &N) -> Cost {
+    Cost { parameters: trainable_parameters(network) as u64, flops: network.flops() }
 }

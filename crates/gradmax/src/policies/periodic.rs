@@ -23,6 +23,9 @@ pub struct Periodic {
     pub order: Order,
     /// By how much.
     pub amount: Amount,
+    /// How many times as long as the one before each interval is: other than 1, the first event is at `start`, and the
+    /// next ones come whatever they are multiples of.
+    pub stretch: f64,
 }
 
 /// Which sites grow at an event.
@@ -44,14 +47,18 @@ pub enum Amount {
     Count(usize),
     /// A share of the site's seed width, rounded down, but at least one neuron.
     Fraction(f64),
+    /// A share of the site's width at that time, rounded down, but at least one neuron: growth in a geometric series.
+    Geometric(f64),
 }
 
 impl Amount {
-    /// The number of neurons for a site of the given seed width.
-    pub fn of(&self, seed_width: usize) -> usize {
+    /// The number of neurons for a site.
+    pub fn of(&self, at: &SiteWidth) -> usize {
+        let share = |share: f64, width: usize| ((share * width as f64).floor() as usize).max(1);
         match self {
             Self::Count(count) => *count,
-            Self::Fraction(fraction) => ((fraction * seed_width as f64).floor() as usize).max(1),
+            Self::Fraction(fraction) => share(*fraction, at.seed),
+            Self::Geometric(fraction) => share(*fraction, at.width),
         }
     }
 }
@@ -59,23 +66,33 @@ impl Amount {
 impl Default for Periodic {
     /// A neuron at every site every hundredth step, without end.
     fn default() -> Self {
-        Self { start: 0, every: 100, times: u32::MAX as usize, order: Order::default(), amount: Amount::Count(1) }
+        let (order, amount) = (Order::default(), Amount::Count(1));
+        Self { start: 0, every: 100, times: u32::MAX as usize, order, amount, stretch: 1.0 }
     }
 }
 
 impl Periodic {
     /// Whether growth comes before this step.
     pub(crate) fn comes(&self, step: usize, events: usize) -> bool {
-        step >= self.start && step.is_multiple_of(self.every) && events < self.times
+        let is_time = match self.stretch == 1.0 {
+            true => step >= self.start && step.is_multiple_of(self.every),
+            false => step as f64 >= self.start as f64 + self.every as f64 * self.intervals(events),
+        };
+        is_time && events < self.times
+    }
+
+    /// The length of so many intervals, where the first one is 1.
+    fn intervals(&self, count: usize) -> f64 {
+        (self.stretch.powf(count as f64) - 1.0) / (self.stretch - 1.0)
     }
 
     /// The growth of the event after so many.
-    fn planned(&self, events: usize, sites: &[SiteWidth]) -> Vec<Planned> {
+    pub(crate) fn planned(&self, events: usize, sites: &[SiteWidth]) -> Vec<Planned> {
         // By events, not by steps: a skipped event passes its turn on.
         let turn = events % sites.len().max(1);
         let grows = |index: usize| self.order == Order::AllAtOnce || index == turn;
         let sites = sites.iter().enumerate().filter(|(index, _)| grows(*index));
-        sites.map(|(_, at)| Planned { site: at.site.clone(), count: self.amount.of(at.seed) }).collect()
+        sites.map(|(_, at)| Planned { site: at.site.clone(), count: self.amount.of(at) }).collect()
     }
 }
 
@@ -95,6 +112,14 @@ impl Policy for Periodic {
                 "fraction",
                 share.to_string(),
                 "growth adds a share of the seed width; it must be a positive number",
+            ),
+            Amount::Geometric(share) if !(share > 0.0 && share.is_finite()) => {
+                bad("geometric", share.to_string(), "growth adds a share of the width; it must be a positive number")
+            }
+            _ if !(self.stretch > 0.0 && self.stretch.is_finite()) => bad(
+                "stretch",
+                self.stretch.to_string(),
+                "each interval is so many times as long as the one before; it must be a positive number",
             ),
             _ => Ok(()),
         }
@@ -136,7 +161,7 @@ mod tests {
     }
 
     fn periodic(order: Order, amount: Amount) -> Periodic {
-        Periodic { start: 20, every: 15, times: 4, order, amount }
+        Periodic { start: 20, every: 15, times: 4, order, amount, stretch: 1.0 }
     }
 
     fn events(schedule: &Periodic) -> Vec<(usize, Vec<Planned>)> {
@@ -167,6 +192,16 @@ mod tests {
     fn fractions_are_of_the_seed_width_and_at_least_one_neuron() {
         let widths = periodic(Order::AllAtOnce, Amount::Fraction(0.25)).target(&sites(), 1000).unwrap();
         assert_eq!(widths.iter().map(|at| at.width).collect::<Vec<_>>(), [8 + 4 * 2, 3 + 4]);
+    }
+
+    #[test]
+    fn geometric_growth_is_of_the_width_at_that_time_and_intervals_can_stretch() {
+        let geometric = periodic(Order::AllAtOnce, Amount::Geometric(0.5));
+        let widths = geometric.target(&sites(), 1000).unwrap();
+        assert_eq!(widths.iter().map(|at| at.width).collect::<Vec<_>>(), [8 + 4 + 6 + 9 + 13, 3 + 1 + 2 + 3 + 4]);
+        let stretched = Periodic { stretch: 2.0, ..geometric };
+        let steps = events(&stretched).into_iter().map(|(step, _)| step);
+        assert_eq!(steps.collect::<Vec<_>>(), [20, 35, 65, 125]);
     }
 
     #[test]

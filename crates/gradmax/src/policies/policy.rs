@@ -27,6 +27,17 @@ pub trait Policy: Send + Sync {
     /// Whether growth may come before the gradient step `observed.step`. Asked at each step, so it is cheap.
     fn due(&self, observed: &Observed<'_>, state: &PolicyState) -> bool;
 
+    /// Whether its looks compare two halves of the growth batch. Such a batch is then seen in two parts at least, also
+    /// where it is the training step's.
+    fn looks_in_halves(&self) -> bool {
+        false
+    }
+
+    /// Whether it follows the training loss step by step: [`Observed::stretch`].
+    fn follows_loss(&self) -> bool {
+        false
+    }
+
     /// The growth before this step; empty if there is to be none. Asked where it is [due](Self::due), and may look,
     /// which costs a pass over the growth batch unless the network grows after it.
     ///
@@ -64,14 +75,41 @@ pub struct Observed<'a> {
     pub loss: Option<f64>,
     /// The last loss on the validation examples, if there are any.
     pub validation_loss: Option<f64>,
-    /// Floating-point operations spent on training steps.
-    pub training_flops: u64,
+    /// Floating-point operations spent on training and growth.
+    pub flops: u64,
+    /// The share of the run that is done: of its steps, or of its [budget](crate::policies::Budget) if that is used up
+    /// more.
+    pub done: f64,
+    /// The steps since the last time that growth was due, if the policy [follows the loss](Policy::follows_loss).
+    pub stretch: Stretch,
+}
+
+/// A stretch of training steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Steps.
+    pub steps: usize,
+    /// The sum of their training losses, each before its step.
+    pub losses: f64,
+    /// The sum of their learning rates.
+    pub rates: f64,
 }
 
 impl<'a> Observed<'a> {
     /// What is known before gradient step `step` of `steps`, after `events` growth events.
     pub fn new(step: usize, steps: usize, events: usize, sites: &'a [SiteWidth]) -> Self {
-        Self { step, steps, events, sites, loss: None, validation_loss: None, training_flops: 0 }
+        let done = step as f64 / steps.max(1) as f64;
+        Self {
+            step,
+            steps,
+            events,
+            sites,
+            loss: None,
+            validation_loss: None,
+            flops: 0,
+            done,
+            stretch: Stretch::default(),
+        }
     }
 }
 

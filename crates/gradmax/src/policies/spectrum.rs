@@ -37,7 +37,7 @@ impl Spectrum {
     /// When it looks, and the most that can come of it.
     fn pace(&self) -> Periodic {
         let Self { start, every, times, amount, .. } = *self;
-        Periodic { start, every, times, order: Order::AllAtOnce, amount }
+        Periodic { start, every, times, order: Order::AllAtOnce, amount, ..Periodic::default() }
     }
 }
 
@@ -68,14 +68,14 @@ impl Policy for Spectrum {
         look: &dyn PolicyLook,
         _state: &mut PolicyState,
     ) -> Result<Vec<Planned>, Error> {
-        let spectra = observed.sites.iter().map(|at| look.spectrum(&at.site, self.amount.of(at.seed)));
+        let spectra = observed.sites.iter().map(|at| look.spectrum(&at.site, self.amount.of(at)));
         let spectra = spectra.collect::<Result<Vec<_>, Error>>()?;
         let largest = spectra.iter().flatten().fold(0.0_f64, |largest, value| largest.max(*value));
         let mut planned = Vec::new();
         for (at, values) in observed.sites.iter().zip(spectra) {
             let large = values.iter().filter(|value| **value > 0.0 && **value >= self.threshold * largest).count();
             // Rounded up: a site with one large singular value still grows by a whole group.
-            let count = large.min(self.amount.of(at.seed)).next_multiple_of(look.growth_unit(&at.site)?);
+            let count = large.min(self.amount.of(at)).next_multiple_of(look.growth_unit(&at.site)?);
             planned.extend((count > 0).then(|| Planned { site: at.site.clone(), count }));
         }
         Ok(planned)

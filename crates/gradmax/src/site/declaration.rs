@@ -42,6 +42,9 @@ pub struct Path {
     pub consumer: Arc<dyn Consumer>,
 }
 
+/// The norm of a neuron's incoming weights in a fresh layer: `fan_in` of them with He's variance, `2 / fan_in`.
+pub(crate) const FRESH_INCOMING_NORM: f64 = std::f64::consts::SQRT_2;
+
 impl Site {
     /// A site with one writer and one reader, from its layers.
     ///
@@ -354,22 +357,32 @@ impl Site {
     /// with `count` neurons would start with (He et al. 2015).
     pub fn mean_incoming_norm(&self) -> f64 {
         match self.width() {
-            // He's weights have variance `2 / fan_in`, so that a row of `fan_in` of them has this norm.
-            0 => 2.0_f64.sqrt(),
+            0 => FRESH_INCOMING_NORM,
             _ => mean_norm(self.incoming(EntriesOf::Values).expect("layers have weights")),
         }
     }
 
     /// As [`mean_incoming_norm`](Self::mean_incoming_norm), of the outgoing weights to all consumers.
     pub fn mean_outgoing_norm(&self, count: usize) -> f64 {
-        if self.width() == 0 {
-            // A neuron's share of He's variance at the reader, `2 / (count * taps)` for each of its `fan_out` weights
-            // there.
-            let taps = |path: &Path| path.fan_out(0) as f64 / path.consumer.outputs() as f64;
-            let squared = |path: &Path| 2.0 * path.fan_out(0) as f64 / (count as f64 * taps(path));
-            return self.paths.iter().map(squared).sum::<f64>().sqrt();
+        match self.width() {
+            0 => self.fresh_outgoing_norm(count),
+            _ => mean_norm(self.outgoing(EntriesOf::Values).expect("layers have weights")),
         }
-        mean_norm(self.outgoing(EntriesOf::Values).expect("layers have weights"))
+    }
+
+    /// The norm of a neuron's outgoing weights if all readers were initialised anew, with `count` more neurons of each
+    /// block.
+    pub(crate) fn fresh_outgoing_norm(&self, count: usize) -> f64 {
+        let squared = |path: &Path| {
+            // A neuron's share of He's variance at the reader, `2 / (neurons * taps)` for each of its `fan_out` weights
+            // there.
+            let rows = path.fan_out(self.width()) as f64;
+            let taps = rows * path.consumer.groups() as f64 / path.consumer.outputs() as f64;
+            let others = path.consumer.inputs() / path.consumer.groups() / path.positions(self.width()).max(1);
+            let in_group = self.blocks() / path.consumer.groups();
+            2.0 * rows / ((others + count * in_group) as f64 * taps)
+        };
+        self.paths.iter().map(squared).sum::<f64>().sqrt()
     }
 
     /// Entries of the existing neurons' incoming weights, `[width, fan_in]`; none if no writer has any.

@@ -26,6 +26,9 @@ pub enum SecondMoments {
     Mean,
     /// Zeros. Adam's step count is shared, so the first steps of new weights are then about three times too long.
     Zeros,
+    /// Zeros, for optimizers that count steps (Adam and kin), whose new weights are trained by a count [of their
+    /// own](crate::training::NewWeights::own_steps), as in a fresh network.
+    Own,
 }
 
 /// An optimizer whose state fits the widened module.

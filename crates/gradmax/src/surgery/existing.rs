@@ -43,6 +43,12 @@ impl Existing {
         }
     }
 
+    /// As if they were new: each takes over its own entries of what lies between.
+    pub(crate) fn as_neurons(&self) -> NewNeurons {
+        let parents = (0..self.count()).map(Some).collect();
+        NewNeurons { parents, ..NewNeurons::new(self.incoming.clone(), self.outgoing.clone(), self.bias.clone()) }
+    }
+
     /// Number of neurons.
     pub fn count(&self) -> usize {
         self.incoming.nrows()

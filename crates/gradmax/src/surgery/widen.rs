@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use crate::error::Error;
 use crate::site::extension::Extension;
 use crate::surgery::index_map::IndexMaps;
+use crate::surgery::rescale::Rescaling;
 
 /// Inserts the extensions into the module's parameters; ids, and everything else, stay as they are.
 ///
@@ -23,6 +24,8 @@ pub fn widen<M: Module>(module: M, extensions: &[Extension]) -> Result<M, Error>
 /// weights.
 #[derive(Debug, Clone, Default)]
 pub struct Widening {
+    /// What existing entries are multiplied by before.
+    pub(crate) rescaling: Rescaling,
     /// What is added to entries that were there before.
     pub(crate) shifts: Vec<Extension>,
     /// New entries.
@@ -36,7 +39,7 @@ impl Widening {
     /// # Errors
     /// As [`widen`].
     pub fn apply<M: Module>(&self, module: M) -> Result<M, Error> {
-        widen(shift(module, &self.shifts), &self.extensions)
+        widen(shift(self.rescaling.apply(module), &self.shifts), &self.extensions)
     }
 }
 

@@ -28,6 +28,11 @@ pub enum Decay {
     Cosine,
     /// Linearly, to 0 at the end of the run.
     Linear,
+    /// Linearly, to 0 at the end, over the last share of the run only: warm-up, stable, decay (Hu et al. 2024).
+    Wsd {
+        /// The share.
+        last: f64,
+    },
     /// By a factor at some shares of the run.
     Step {
         /// The shares, between 0 and 1.
@@ -46,20 +51,30 @@ impl From<f64> for LearningRate {
 impl LearningRate {
     /// The rate of gradient step `step` of a run of `steps`, counted from 0.
     pub fn at(&self, step: usize, steps: usize) -> f64 {
+        let share = |of: usize| of as f64 / steps.max(1) as f64;
+        self.at_share(step, share(step), share(self.warm_up))
+    }
+
+    /// The rate of gradient step `step`, counted from 0, of a run of which these shares were done before the step, and
+    /// when the warm-up ended.
+    pub fn at_share(&self, step: usize, done: f64, warmed: f64) -> f64 {
         let warmth = match step < self.warm_up {
             // From the first step on above 0, which would be a step for nothing.
             true => (step + 1) as f64 / self.warm_up as f64,
             false => 1.0,
         };
-        let share = |of: usize, all: usize| of as f64 / all.max(1) as f64;
-        let since_warm_up = share(step.saturating_sub(self.warm_up), steps.saturating_sub(self.warm_up));
+        let since_warm_up = match step >= self.warm_up && warmed < 1.0 {
+            true => ((done - warmed) / (1.0 - warmed)).clamp(0.0, 1.0),
+            false => 0.0,
+        };
         let decay = match &self.decay {
             Decay::Constant => 1.0,
             Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * since_warm_up).cos()),
             Decay::Linear => 1.0 - since_warm_up,
+            Decay::Wsd { last } => ((1.0 - done) / last).clamp(0.0, 1.0),
             Decay::Step { at, factor } => {
                 // Shares of the whole run, warm-up included, as the paper's schedules are stated.
-                let passed = at.iter().filter(|at| share(step, steps) >= **at).count();
+                let passed = at.iter().filter(|at| done >= **at).count();
                 factor.powi(passed as i32)
             }
         };
@@ -75,8 +90,12 @@ impl LearningRate {
         if !(self.base > 0.0 && self.base.is_finite()) {
             return bad("learning_rate", self.base, "it must be a positive number");
         }
-        let Decay::Step { at, factor } = &self.decay else {
-            return Ok(());
+        let (at, factor) = match &self.decay {
+            Decay::Step { at, factor } => (at, factor),
+            Decay::Wsd { last } if !(*last > 0.0 && *last <= 1.0) => {
+                return bad("last", *last, "it is the share of the run over which the rate falls: above 0, at most 1");
+            }
+            _ => return Ok(()),
         };
         if !(*factor > 0.0 && factor.is_finite()) {
             return bad("factor", *factor, "a learning rate falls by a positive factor, for example 0.1");
@@ -109,6 +128,14 @@ mod tests {
         assert!(close(&rates(0, Decay::Cosine)[2..], &[0.090450849718747, 0.05, 0.002447174185242]));
         let step = Decay::Step { at: vec![0.2, 0.5], factor: 0.1 };
         assert!(close(&rates(0, step), &[0.1, 0.1, 0.01, 0.001, 0.001]));
+    }
+
+    #[test]
+    fn a_stable_rate_falls_over_the_last_share_only() {
+        let rate = LearningRate { base: 0.1, warm_up: 2, decay: Decay::Wsd { last: 0.2 } };
+        let rates = [0, 1, 2, 50, 80, 90, 99].map(|step| rate.at(step, 100));
+        assert!(close(&rates, &[0.05, 0.1, 0.1, 0.1, 0.1, 0.05, 0.005]), "{rates:?}");
+        assert!(LearningRate { decay: Decay::Wsd { last: 0.0 }, ..rate }.check().is_err());
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::time::Instant;
 use crate::error::Error;
 use crate::event::context::EventContext;
 use crate::event::grower::Growth;
-use crate::event::look::Taken;
 use crate::event::pass::TrainingPass;
 use crate::event::receipt::Receipt;
+use crate::operator::work::Work;
 use crate::site::growable::{Growable, trainable_parameters};
+use crate::training::cohorts::CohortSteps;
 use crate::training::run::Run;
 
 /// A run, and what is known about it since it was started or resumed.
@@ -19,17 +20,25 @@ pub(crate) struct Ongoing<N: Growable> {
     /// Of these, the seconds of forward and backward passes.
     pass_seconds: Vec<f64>,
     steps_since_growth: usize,
+    pub(crate) cohort_steps: CohortSteps,
 }
 
-/// The receipt of an event, and the pass that a training step can go on from.
-pub(crate) type Grew<N> = (Receipt, Option<TrainingPass<<N as Growable>::Output>>);
+/// The receipt of an event, the pass that a training step can go on from, and what was computed.
+pub(crate) type Grew<N> = (Receipt, Option<TrainingPass<<N as Growable>::Output>>, Work);
 
 /// Steps that the median of a training step's time is taken over.
 const RECENT_STEPS: usize = 100;
 
 impl<N: Growable> Ongoing<N> {
     pub(crate) fn new(run: Run<N>) -> Self {
-        Self { run, started: Instant::now(), step_seconds: Vec::new(), pass_seconds: Vec::new(), steps_since_growth: 0 }
+        Self {
+            run,
+            started: Instant::now(),
+            step_seconds: Vec::new(),
+            pass_seconds: Vec::new(),
+            steps_since_growth: 0,
+            cohort_steps: CohortSteps::default(),
+        }
     }
 
     /// Counts a whole step that took until now, of which its forward and backward pass took so many seconds.
@@ -52,7 +61,8 @@ impl<N: Growable> Ongoing<N> {
 
     /// Goes on with the grown network; returns the receipt, and the pass that a training step can go on from.
     pub(crate) fn grew(&mut self, grown: Growth<N>, started: Instant) -> Result<Grew<N>, Error> {
-        let Growth { network, optimizer, training_pass, receipt, widening } = grown;
+        let Growth { network, optimizer, training_pass, receipt, widening, work } = grown;
+        self.run.progress.cohorts.grow(&self.run.network, &widening, self.run.progress.step);
         self.run.average = self.run.average.take().map(|average| widening.apply(average)).transpose()?;
         (self.run.network, self.run.optimizer, self.steps_since_growth) = (network, optimizer, 0);
         let progress = &mut self.run.progress;
@@ -61,7 +71,7 @@ impl<N: Growable> Ongoing<N> {
             progress.sites.iter_mut().filter(|at| at.site == site.site).for_each(|at| at.width = site.width);
         }
         progress.growth_seconds += started.elapsed().as_secs_f64();
-        Ok((receipt, training_pass))
+        Ok((receipt, training_pass, work))
     }
 
     /// Adds the time since the last call to the run's.
@@ -74,14 +84,6 @@ impl<N: Growable> Ongoing<N> {
     fn recent_milliseconds(&self, seconds: &[f64]) -> Option<f64> {
         let recent = self.steps_since_growth.min(RECENT_STEPS).min(seconds.len());
         median(&seconds[seconds.len() - recent..]).map(|seconds| seconds * 1e3)
-    }
-
-    /// Goes on from a look after which nothing grew, which a training step can take for its own pass.
-    pub(crate) fn looked(&mut self, taken: Taken<N>) -> Option<TrainingPass<N::Output>> {
-        let pass = taken.looked.pass.into_inner()?;
-        // The copy that was looked at: its running statistics have seen the batch.
-        self.run.network = taken.looking;
-        Some(pass)
     }
 
     /// Goes on without a growth event that failed; returns its receipt.

@@ -59,20 +59,40 @@ impl Order {
         step: usize,
         steps: usize,
     ) -> Result<Vec<Taken<I, T>>, Error> {
+        self.batch_in(self.parts, examples, step, steps)
+    }
+
+    /// As [`batch`](Self::batch), with two parts for each.
+    pub(crate) fn batch_in_halves<I: Clone, T: Clone>(
+        &mut self,
+        examples: &dyn Examples<Input = I, Target = T>,
+        step: usize,
+        steps: usize,
+    ) -> Result<Vec<Taken<I, T>>, Error> {
+        self.batch_in(2 * self.parts, examples, step, steps)
+    }
+
+    fn batch_in<I: Clone, T: Clone>(
+        &mut self,
+        parts: usize,
+        examples: &dyn Examples<Input = I, Target = T>,
+        step: usize,
+        steps: usize,
+    ) -> Result<Vec<Taken<I, T>>, Error> {
         for upcoming in step..(step + 1 + AHEAD).min(steps) {
             let seed = Some(self.augmentation(upcoming));
-            self.parts(upcoming).for_each(|part| examples.announce(part.indices, seed));
+            self.parts(upcoming, self.parts).for_each(|part| examples.announce(part.indices, seed));
         }
         let seed = self.augmentation(step);
         let taken = |Slice { first, indices, counts }| {
             examples.augmented(indices, seed).map(|batch| Taken { batch, first, counts })
         };
-        self.parts(step).map(taken).collect()
+        self.parts(step, parts).map(taken).collect()
     }
 
     /// This machine's slices of the parts of a step's examples, which are as large as each other but for one.
-    fn parts(&mut self, step: usize) -> impl Iterator<Item = Slice<'_>> {
-        let (parts, sums) = (self.parts, self.sums.clone());
+    fn parts(&mut self, step: usize, parts: usize) -> impl Iterator<Item = Slice<'_>> {
+        let sums = self.sums.clone();
         let indices = self.indices(step);
         (0..parts)
             .map(move |part| &indices[part * indices.len() / parts..(part + 1) * indices.len() / parts])

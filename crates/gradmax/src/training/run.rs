@@ -3,9 +3,10 @@
 use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
 
-use crate::policies::policy::{Observed, PolicyState};
+use crate::policies::policy::{PolicyState, Stretch};
 use crate::site::growable::Growable;
 use crate::site::width::SiteWidth;
+use crate::training::cohorts::Cohorts;
 use crate::training::evaluation::Evaluation;
 
 /// A run between two steps: all that a checkpoint holds.
@@ -36,6 +37,13 @@ pub struct Progress {
     pub sites: Vec<SiteWidth>,
     /// Floating-point operations spent on training steps.
     pub training_flops: u64,
+    /// Floating-point operations spent on looks and growth events: passes over the growth batch that are not a training
+    /// step's, and all products that choosing neurons takes; no decompositions of small matrices, and no verification.
+    #[serde(default)]
+    pub growth_flops: u64,
+    /// The share of the run that was done when the learning rate's warm-up ended.
+    #[serde(default)]
+    pub warmed: f64,
     /// Seconds spent.
     pub seconds: f64,
     /// Of these, seconds spent on growth, verification included.
@@ -55,6 +63,12 @@ pub struct Progress {
     /// What the policy remembers.
     #[serde(default)]
     pub policy: PolicyState,
+    /// The steps since growth was due for the last time, if the policy follows the loss.
+    #[serde(default)]
+    pub stretch: Stretch,
+    /// Which weights came at which growth event.
+    #[serde(default)]
+    pub cohorts: Cohorts,
     /// Machines that took the last step together; 0 before the first.
     #[serde(default)]
     pub ranks: usize,
@@ -74,11 +88,9 @@ pub struct Validated {
 }
 
 impl Progress {
-    /// What a policy can observe of a run of so many steps.
-    pub(crate) fn observed(&self, steps: usize) -> Observed<'_> {
-        let Self { step, events, loss, training_flops, .. } = *self;
-        let validation_loss = self.validated.as_ref().map(|validated| validated.evaluation.loss);
-        Observed { loss, validation_loss, training_flops, ..Observed::new(step, steps, events, &self.sites) }
+    /// Floating-point operations spent on training and growth.
+    pub fn flops(&self) -> u64 {
+        self.training_flops + self.growth_flops
     }
 }
 

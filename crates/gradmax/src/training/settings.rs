@@ -3,20 +3,29 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::grower::Grower;
+use crate::policies::budget::Budget;
 use crate::policies::policy::Policy;
 use crate::seed::Seed;
+use crate::training::cohorts::NewWeights;
 use crate::training::gradients::WeightDecay;
 use crate::training::learning_rate::LearningRate;
 
 /// How long, on what batches, and what to log.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Gradient steps in all.
+    /// Gradient steps in all; fewer if the budget is spent before.
     pub steps: usize,
+    /// What the run may spend, and how large its network may become. The learning rate follows what is used up the most,
+    /// steps or budget.
+    pub budget: Budget,
     /// Examples a step; none for all of them, in order.
     pub batch_size: Option<usize>,
     /// Learning rate of every step.
     pub learning_rate: LearningRate,
+    /// How the weights that growth adds train, beside the others.
+    pub new_weights: NewWeights,
+    /// Steps after a growth event in which the learning rate rises again from 0 to what it would be; 0 for none.
+    pub rewarm: usize,
     /// How weights are drawn to zero.
     pub weight_decay: Option<WeightDecay>,
     /// The largest norm of all gradients together; larger ones are scaled down to it.
@@ -53,8 +62,11 @@ impl Settings {
     pub fn new(steps: usize, learning_rate: impl Into<LearningRate>) -> Self {
         Self {
             steps,
+            budget: Budget::default(),
             batch_size: None,
             learning_rate: learning_rate.into(),
+            new_weights: NewWeights::default(),
+            rewarm: 0,
             weight_decay: None,
             clip_gradients: None,
             log_every: 10,

@@ -15,14 +15,16 @@ use crate::across::with_statistics;
 use crate::draws::with_draws;
 use crate::error::Error;
 use crate::event::gradients::gradient_norm;
+use crate::policies::policy::Observed;
 use crate::site::growable::{Growable, training_flops};
 use crate::sums::{SharedSums, Sums, alone};
 use crate::training::average::averaged;
+use crate::training::cohorts::CohortSteps;
 use crate::training::data::Examples;
 use crate::training::observer::Observer;
 use crate::training::ongoing::Ongoing;
 use crate::training::order::{Order, Taken};
-use crate::training::run::{Outcome, Run};
+use crate::training::run::{Outcome, Progress, Run};
 use crate::training::settings::{BatchStatistics, GrowthSettings, Keep, Settings};
 use crate::training::task::Task;
 
@@ -47,7 +49,7 @@ use crate::training::task::Task;
 /// let config = MlpConfig::new(4, &[2], 4, Activation::Tanh);
 /// let network = config.init(Seed::new(0), &device.autodiff())?;
 ///
-/// let policy = Periodic { start: 50, every: 50, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2) };
+/// let policy = Periodic { start: 50, every: 50, times: 3, order: Order::AllAtOnce, amount: Amount::Count(2), stretch: 1.0 };
 /// let growth = GrowthSettings {
 ///     policy: Box::new(policy),
 ///     grower: Grower::new(GradMax::default()),
@@ -139,7 +141,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let mut ongoing = Ongoing::new(self.prepared(run));
         ongoing.run.progress.ranks = self.sums.size();
         let mut order = self.order();
-        while ongoing.run.progress.step < self.settings.steps {
+        while self.is_ahead(&mut ongoing) {
             if self.is_stopped() {
                 self.checkpoint(&mut ongoing)?;
                 return Ok(Outcome { run: ongoing.run, finished: None });
@@ -159,6 +161,52 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let summary = self.finish(&mut ongoing, &order)?;
         ongoing.count_seconds();
         Ok(Outcome { run: ongoing.run, finished: Some(summary) })
+    }
+
+    /// Whether there are steps to take.
+    fn is_ahead(&self, ongoing: &mut Ongoing<N>) -> bool {
+        if self.settings.budget.seconds.is_some() {
+            ongoing.count_seconds();
+            // The slowest machine's, so that all end at the same step.
+            let mut seconds = [ongoing.run.progress.seconds];
+            self.sums.largest(&mut seconds);
+            ongoing.run.progress.seconds = seconds[0];
+        }
+        self.done(&ongoing.run.progress) < 1.0
+    }
+
+    /// The share of the run that is done: of its steps, or of its budget if more of that is spent.
+    fn done(&self, progress: &Progress) -> f64 {
+        let of_steps = progress.step as f64 / self.settings.steps.max(1) as f64;
+        of_steps.max(self.settings.budget.spent(progress.flops(), progress.seconds))
+    }
+
+    /// The learning rate of the next step.
+    fn learning_rate(&self, progress: &Progress) -> f64 {
+        let (rate, step) = (&self.settings.learning_rate, progress.step);
+        let rate = match self.settings.budget.ends_runs() {
+            true => rate.at_share(step, self.done(progress), progress.warmed),
+            false => rate.at(step, self.settings.steps),
+        };
+        match progress.cohorts.last_came().map(|came| step - came + 1) {
+            Some(since) if since < self.settings.rewarm => rate * since as f64 / self.settings.rewarm as f64,
+            _ => rate,
+        }
+    }
+
+    /// What a policy can observe of a run.
+    fn observed<'p>(&self, progress: &'p Progress) -> Observed<'p> {
+        let &Progress { step, events, loss, .. } = progress;
+        let validation_loss = progress.validated.as_ref().map(|validated| validated.evaluation.loss);
+        let (flops, done) = (progress.flops(), self.done(progress));
+        Observed {
+            loss,
+            validation_loss,
+            flops,
+            done,
+            stretch: progress.stretch,
+            ..Observed::new(step, self.settings.steps, events, &progress.sites)
+        }
     }
 
     /// Whether the run is to stop here: all machines do if one was asked to.
@@ -191,7 +239,10 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
 
     fn step(&mut self, mut ongoing: Ongoing<N>, order: &mut Order) -> Result<Ongoing<N>, Error> {
         let step = ongoing.run.progress.step;
-        let mut batch = match order.batch(self.train, step, self.settings.steps) {
+        if step > 0 && step == self.settings.learning_rate.warm_up {
+            ongoing.run.progress.warmed = self.done(&ongoing.run.progress);
+        }
+        let mut batch = match self.batch(&ongoing.run.progress, order) {
             Ok(batch) => batch,
             Err(unreadable) => return self.saved(ongoing, unreadable),
         };
@@ -200,7 +251,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             return self.saved(ongoing, Error::Examples("a batch has no examples that can be read".into()));
         }
         let logs = step.is_multiple_of(self.settings.log_every);
-        let grown = match self.grow_if_due(&mut ongoing, order, &batch) {
+        let grown = match self.grow_if_due(&mut ongoing, order, &batch, logs) {
             Ok(grown) => grown,
             // Such a loss comes from weights that are not worth saving.
             Err(error @ (Error::LossNotFinite { .. } | Error::Observer(_))) => return Err(error),
@@ -209,17 +260,20 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
 
         let (started, whole) = (Instant::now(), grown.is_none());
         let (measured, gradients) = match grown {
-            Some(pass) => (self.measured(&pass, &batch[0], logs), pass.gradients),
+            Some(pass) => pass,
             None => self.training_passes(&ongoing.run.network, &batch, logs)?,
         };
         let pass_seconds = started.elapsed().as_secs_f64();
+        if self.growth.as_ref().is_some_and(|growth| growth.policy.follows_loss()) {
+            self.follow(&mut ongoing.run.progress, self.units(&batch), &measured);
+        }
         if logs {
             let norm = gradient_norm(&ongoing.run.network, &gradients);
             self.log_training(&mut ongoing, order, self.units(&batch), measured, norm)?;
         }
         let counting = batch.iter().filter(|part| part.counts);
         let examples = counting.map(|part| self.task.examples(&part.batch.target)).sum::<usize>();
-        ongoing.run = self.descended(ongoing.run, gradients, examples);
+        ongoing.run = self.descended(ongoing.run, gradients, examples, &mut ongoing.cohort_steps);
         if whole {
             ongoing.took(started, pass_seconds);
         }
@@ -236,16 +290,24 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     }
 
     /// The run after a step down these gradients, those of so many examples on this machine.
-    fn descended(&self, run: Run<N>, gradients: GradientsParams, examples: usize) -> Run<N> {
+    fn descended(
+        &self,
+        run: Run<N>,
+        gradients: GradientsParams,
+        examples: usize,
+        cohort_steps: &mut CohortSteps,
+    ) -> Run<N> {
         let Run { network, average, best, mut optimizer, mut progress } = run;
+        let rate = self.learning_rate(&progress);
         progress.training_flops += training_flops(&network) * self.sums.number(examples as f64) as u64;
-        let rate = self.settings.learning_rate.at(progress.step, self.settings.steps);
         let gradients = self.regularised(&network, gradients);
         let network = match self.settings.weight_decay {
             Some(decay) => decay.applied(network, rate),
             None => network,
         };
-        let network = optimizer.step(rate, network, gradients);
+        let rated = (&progress.cohorts, &self.settings.new_weights);
+        let network =
+            cohort_steps.step(rated, progress.step, network, |network| optimizer.step(rate, network, gradients));
         let network = match self.synchronises() {
             // Then all machines have the same.
             true => network,
@@ -273,7 +335,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let step = ongoing.run.progress.step;
         self.observers.iter_mut().try_for_each(|observer| observer.stepped(step).map_err(Error::Observer))?;
         let due = self.settings.checkpoint_every.is_some_and(|every| step.is_multiple_of(every));
-        if due && step < self.settings.steps {
+        if due && self.done(&ongoing.run.progress) < 1.0 {
             self.checkpoint(&mut ongoing)?;
         }
         Ok(ongoing)

@@ -16,6 +16,8 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
             Err(Error::BadOption { option, value, remedy: "there are no validation examples to go by" })
         };
         self.settings.learning_rate.check()?;
+        self.settings.budget.check()?;
+        self.settings.new_weights.rates.check()?;
         match self.settings {
             _ if self.train.count() == 0 => bad("examples", "there is nothing to train on"),
             _ if self.test.is_some_and(|test| test.count() == 0) => {

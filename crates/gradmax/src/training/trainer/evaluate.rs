@@ -112,6 +112,7 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
         evaluation: Evaluation,
         gradient_norm: Option<f64>,
     ) -> Result<(), Error> {
+        let learning_rate = self.learning_rate(&ongoing.run.progress);
         let progress = &mut ongoing.run.progress;
         progress.rows += 1;
         let row = Row {
@@ -120,9 +121,9 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
             split,
             loss: evaluation.loss,
             score: evaluation.score,
-            learning_rate: self.settings.learning_rate.at(progress.step, self.settings.steps),
+            learning_rate,
             parameters,
-            flops: progress.training_flops,
+            flops: progress.flops(),
             gradient_norm,
             seconds: progress.seconds + ongoing.started.elapsed().as_secs_f64(),
         };

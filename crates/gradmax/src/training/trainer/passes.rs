@@ -9,6 +9,7 @@ use crate::across::with_part;
 use crate::error::Error;
 use crate::event::gradients::added;
 use crate::event::pass::TrainingPass;
+use crate::policies::policy::Stretch;
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::output::Output;
 use crate::training::data::Batch;
@@ -17,6 +18,7 @@ use crate::training::gradients::clipped;
 use crate::training::observer::Split;
 use crate::training::ongoing::Ongoing;
 use crate::training::order::{Order, Taken};
+use crate::training::run::Progress;
 use crate::training::task::Task;
 
 /// What a pass over a batch says of the network.
@@ -29,17 +31,25 @@ pub(super) struct Measured {
 
 impl Measured {
     /// The loss's share in a larger mean; numbers stay.
-    fn weighted(self, share: f64) -> Self {
+    pub(super) fn weighted(self, share: f64) -> Self {
         Self { loss: self.loss.mul_scalar(share), ..self }
     }
 
-    fn plus(self, other: Self) -> Self {
+    pub(super) fn plus(self, other: Self) -> Self {
         let correct = self.correct.zip(other.correct).map(|(own, other)| own + other);
         Self { loss: self.loss + other.loss, correct }
     }
 }
 
 impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
+    /// Adds a step to the stretch that the policy follows.
+    pub(super) fn follow(&self, progress: &mut Progress, units: usize, Measured { loss, .. }: &Measured) {
+        let loss = self.sums.number(loss.clone().into_scalar::<f64>() * self.share(units));
+        let rate = self.learning_rate(progress);
+        let Stretch { steps, losses, rates } = progress.stretch;
+        progress.stretch = Stretch { steps: steps + 1, losses: losses + loss, rates: rates + rate };
+    }
+
     /// Logs the training loss of a batch, with its score and the norm of its gradients.
     pub(super) fn log_training(
         &mut self,
@@ -71,7 +81,7 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
         if let ([part], true) = (batch, overlaps) {
             let pass = || {
                 let pass = with_part(part.first, own, || self.training_pass(network, &part.batch))?;
-                Ok((self.measured(&pass, part, logs), pass.gradients))
+                Ok((self.measured(&pass.output, &pass.loss, part, logs), pass.gradients))
             };
             if let Some(summed) = self.sums.gradients_of_pass(network, own, pass) {
                 return summed;
@@ -81,7 +91,7 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
         for part in batch {
             let share = self.units_of(part) as f64 / units.max(1) as f64;
             let pass = with_part(part.first, own * share, || self.training_pass(network, &part.batch))?;
-            let measured = self.measured(&pass, part, logs);
+            let measured = self.measured(&pass.output, &pass.loss, part, logs);
             sum = Some(match sum {
                 None if batch.len() == 1 => (measured, pass.gradients),
                 None => (measured.weighted(share), added(network, GradientsParams::new(), pass.gradients, share)),
@@ -97,13 +107,14 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
     /// The loss of a pass over these targets, and if it is to be logged the number of right answers.
     pub(super) fn measured(
         &self,
-        pass: &TrainingPass<N::Output>,
+        output: &N::Output,
+        loss: &Tensor<1>,
         part: &Taken<N::Input, T::Target>,
         logs: bool,
     ) -> Measured {
-        let correct = if logs { self.task.correct(&pass.output, &part.batch.target) } else { None };
+        let correct = if logs { self.task.correct(output, &part.batch.target) } else { None };
         let correct = correct.map(|correct| if part.counts { correct } else { 0.0 });
-        Measured { loss: pass.loss.clone(), correct }
+        Measured { loss: loss.clone(), correct }
     }
 
     fn training_pass(&self, network: &N, batch: &Batch<N::Input, T::Target>) -> Result<TrainingPass<N::Output>, Error> {

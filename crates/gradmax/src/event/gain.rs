@@ -1,0 +1,90 @@
+//! What new neurons would gain that existing ones cannot, told on examples that they were not chosen by.
+
+use crate::error::Error;
+use crate::event::choose::zero_side_of;
+use crate::event::grower::Grower;
+use crate::event::look::Taken;
+use crate::event::pass::Part;
+use crate::matrix::Matrix;
+use crate::methods::gradmax::{GradMax, Sign};
+use crate::operator::branch::{Branch, gradients_of};
+use crate::site::declaration::Site;
+use crate::site::growable::Growable;
+use crate::site::side::Side;
+use crate::surgery::existing::Existing;
+use crate::surgery::new_neurons::NewNeurons;
+
+/// How far new neurons are moved, as a share of the norm of their weights: far enough for single precision, and so near
+/// that an activation is still as at zero.
+const STEP: f64 = 1e-3;
+
+/// Steps of conjugate gradients by which what existing neurons can explain is taken off: exact where a dense layer reads
+/// them, and nearly so where a convolution does.
+const LEAST_SQUARES_STEPS: usize = 2;
+
+/// By how much the loss falls per unit of the learning rate with the first step of each of `count` new neurons at a site,
+/// one number for each neuron of a block, the best first.
+///
+/// What changes of the existing neurons' outgoing weights can explain of the loss's gradient is taken off before, in each
+/// half of the look: training will see to that by itself, and much of it is no more than an oscillation of training
+/// along directions of large curvature. The neurons are those of GradMax, with the sign that gains more; they are chosen
+/// by one half and judged by the other, moved down their gradient in the first. So noise gains nothing on average.
+pub(crate) fn gains<N: Growable>(
+    grower: &Grower,
+    parts: &[Part<'_, N>],
+    taken: &Taken<N>,
+    (site, count): (&Site, usize),
+) -> Result<Vec<f64>, Error> {
+    let method = GradMax { sign: Sign::OneSided, ..GradMax::default() };
+    // What could be gained here does not depend on the method that will grow the site, nor on what it draws.
+    let choosing = grower.choosing_by(&method, 0);
+    let zero_side = zero_side_of(&method, choosing.placement, site).unwrap_or(Side::Outgoing);
+    let replays = taken.looked.halves.iter().map(|half| half.replay(&taken.looking, parts)).collect::<Vec<_>>();
+    let mut gains = vec![0.0; count / site.blocks()];
+    for block in 0..site.blocks() {
+        let existing = Existing::of(site, block);
+        let beyond = |half: usize| {
+            let branch = Branch::new(site, block, taken.looked.halves[half].seen(&replays[half], choosing.sums))?;
+            match existing.count() {
+                0 => Ok(branch),
+                _ => branch.beyond_by(&existing.as_neurons(), LEAST_SQUARES_STEPS),
+            }
+        };
+        let (first, second) = (beyond(0)?, beyond(1)?);
+        let operator = first.operator(zero_side)?;
+        let neurons = choosing.neurons_of_block((site, count, block), (&first, Some(&operator), None))?;
+        let gradients = gradients_of(&[(&first, &neurons)])?.remove(0).neurons;
+        let of_block = gains_on(&second, neurons, &gradients)?;
+        gains.iter_mut().zip(of_block).for_each(|(gain, of_block)| *gain += of_block);
+    }
+    // By the other half, the order can be another.
+    gains.sort_by(|a, b| b.total_cmp(a));
+    Ok(gains)
+}
+
+/// What each neuron gains on a branch by moving down these gradients, per unit of the learning rate.
+fn gains_on(branch: &Branch<'_>, neurons: NewNeurons, gradients: &NewNeurons) -> Result<Vec<f64>, Error> {
+    let norm =
+        |of: &NewNeurons, neuron: usize| of.incoming.row(neuron).norm_l2().hypot(of.outgoing.col(neuron).norm_l2());
+    let length = |neuron: usize| match norm(gradients, neuron) {
+        0.0 => 0.0,
+        gradient => STEP * norm(&neurons, neuron) / gradient,
+    };
+    let lengths = (0..neurons.count()).map(length).collect::<Vec<_>>();
+    let (incoming, outgoing) = (&neurons.incoming, &neurons.outgoing);
+    let moved = NewNeurons {
+        incoming: Matrix::from_fn(incoming.nrows(), incoming.ncols(), |i, j| {
+            incoming[(i, j)] - lengths[i] * gradients.incoming[(i, j)]
+        }),
+        outgoing: Matrix::from_fn(outgoing.nrows(), outgoing.ncols(), |i, j| {
+            outgoing[(i, j)] - lengths[j] * gradients.outgoing[(i, j)]
+        }),
+        incoming_gradient: None,
+        ..neurons.clone()
+    };
+    // One side was zero, so that the loss was as without the neurons; the form is linear in the outgoing weights.
+    let towards = branch.gradients(&moved)?.outgoing;
+    let fallen = |neuron: usize| -(towards.col(neuron).transpose() * moved.outgoing.col(neuron));
+    let gain = |neuron: usize| if lengths[neuron] > 0.0 { fallen(neuron) / lengths[neuron] } else { 0.0 };
+    Ok((0..neurons.count()).map(gain).collect())
+}

@@ -1,0 +1,206 @@
+//! Growth where a further neuron gains more for what it costs than training has gained lately for what it costs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::event::plan::Planned;
+use crate::policies::look::{Cost, PolicyLook};
+use crate::policies::periodic::{Amount, Periodic};
+use crate::policies::policy::{Observed, Policy, PolicyState, Stretch};
+
+/// Grows the best neurons of all sites as long as each gains more for its cost than training does without it.
+///
+/// At a look, a further neuron's gain is what the loss falls by with its first step, per unit of the learning rate, beyond
+/// what the neurons that are there can do ([`PolicyLook::gains`]). Training's gain is what the training loss has fallen by
+/// lately, per unit of the learning rate: a line through the mean losses between looks, of which older ones count less.
+/// (The squared norm of the gradient would be the same for a small learning rate; for the rates in use most of it is
+/// oscillation, from which the loss does not fall.) Both are for the cost: what a neuron adds to the network's, and the
+/// network's own.
+///
+/// So it decides when, where, how many, and when to stop; right after growth the loss falls faster, which makes it wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Marginal {
+    /// The first step at which it may look.
+    pub start: usize,
+    /// Steps between two looks.
+    pub every: usize,
+    /// The most that a site grows by at a look.
+    pub amount: Amount,
+    /// How many times more than training a neuron has to gain for its cost.
+    pub tau: f64,
+    /// What a mean loss counts for at the next look, if it counts for 1 now.
+    pub memory: f64,
+    /// What cost is.
+    pub cost: Currency,
+}
+
+/// What neurons cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Currency {
+    /// Floating-point operations.
+    #[default]
+    Flops,
+    /// Trainable parameters.
+    Parameters,
+}
+
+impl Currency {
+    fn of(self, cost: Cost) -> f64 {
+        match self {
+            Self::Flops => cost.flops as f64,
+            Self::Parameters => cost.parameters as f64,
+        }
+    }
+}
+
+impl Default for Marginal {
+    /// A look every fiftieth step, at which a site grows by a quarter at most.
+    fn default() -> Self {
+        let (amount, cost) = (Amount::Geometric(0.25), Currency::default());
+        Self { start: 0, every: 50, amount, tau: 1.0, memory: 0.7, cost }
+    }
+}
+
+impl Marginal {
+    /// When it looks, and the most that can come of it.
+    fn pace(&self) -> Periodic {
+        let Self { start, every, amount, .. } = *self;
+        Periodic { start, every, times: usize::MAX, amount, ..Periodic::default() }
+    }
+}
+
+/// A line through mean losses against the sum of learning rates, by least squares in which older ones count less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Fit {
+    /// Half the learning rates of the last stretch.
+    half: f64,
+    /// Sums of weights, and of weighted products of the two: 1, x, y, x x, x y. The middle of the last stretch is `x = 0`,
+    /// so that a long run costs no digits.
+    sums: [f64; 5],
+}
+
+impl Fit {
+    /// With another stretch of steps, whose mean loss stands for its middle.
+    fn with(self, stretch: Stretch, memory: f64) -> Self {
+        let half = stretch.rates / 2.0;
+        let (back, loss) = (self.half + half, stretch.losses / stretch.steps as f64);
+        let [weight, x, y, xx, xy] = self.sums.map(|sum| memory * sum);
+        let moved = [weight, x - back * weight, y, xx - 2.0 * back * x + back * back * weight, xy - back * y];
+        let more = [1.0, 0.0, loss, 0.0, 0.0];
+        Self { half, sums: std::array::from_fn(|i| moved[i] + more[i]) }
+    }
+
+    /// By how much the loss falls per unit of the learning rate; none of fewer than two stretches.
+    fn fall(&self) -> Option<f64> {
+        let [weight, x, y, xx, xy] = self.sums;
+        let spread = xx / weight - (x / weight).powi(2);
+        (spread > 0.0).then(|| (x * y / weight - xy) / weight / spread)
+    }
+}
+
+/// What further neurons at a site would gain, and how many of them are wanted so far.
+struct Candidates {
+    site: String,
+    /// Neurons that come together.
+    unit: usize,
+    /// What each unit gains for its cost.
+    worth: Vec<f64>,
+    wanted: usize,
+}
+
+impl Candidates {
+    fn of(at: &str, count: usize, look: &dyn PolicyLook, cost: Currency) -> Result<Self, Error> {
+        let unit = look.growth_unit(at)?;
+        let a_unit = cost.of(look.cost(at, unit)?);
+        let gains = look.gains(at, count.next_multiple_of(unit))?;
+        let worth = gains.into_iter().map(|gain| gain / a_unit).collect();
+        Ok(Self { site: at.to_string(), unit, worth, wanted: 0 })
+    }
+
+    /// What the next unit gains for its cost.
+    fn next(&self) -> f64 {
+        self.worth.get(self.wanted).copied().unwrap_or(f64::NEG_INFINITY)
+    }
+}
+
+impl Policy for Marginal {
+    fn name(&self) -> &str {
+        "marginal"
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.pace().check()?;
+        let bad = |option, value: f64, remedy| Err(Error::BadOption { option, value: value.to_string(), remedy });
+        match *self {
+            Self { tau, .. } if !(tau >= 0.0 && tau.is_finite()) => {
+                bad("tau", tau, "it compares gains: 1 to grow where a neuron gains more than training, more to grow less")
+            }
+            Self { memory, .. } if !(memory > 0.0 && memory < 1.0) => {
+                bad("memory", memory, "it is what a loss counts for at the next look: above 0, and below 1")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn due(&self, observed: &Observed<'_>, state: &PolicyState) -> bool {
+        self.pace().due(observed, state)
+    }
+
+    fn looks_in_halves(&self) -> bool {
+        true
+    }
+
+    fn follows_loss(&self) -> bool {
+        true
+    }
+
+    fn plan(
+        &self,
+        observed: &Observed<'_>,
+        look: &dyn PolicyLook,
+        state: &mut PolicyState,
+    ) -> Result<Vec<Planned>, Error> {
+        if observed.stretch.steps == 0 {
+            return Ok(Vec::new());
+        }
+        let fit = state.read::<Fit>().unwrap_or_default().with(observed.stretch, self.memory);
+        state.write(&fit);
+        let Some(fall) = fit.fall() else {
+            return Ok(Vec::new());
+        };
+        let bar = self.tau * fall.max(0.0) / self.cost.of(look.size());
+        let candidates =
+            observed.sites.iter().map(|at| Candidates::of(&at.site, self.amount.of(at), look, self.cost));
+        let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;
+        while let Some(best) =
+            candidates.iter_mut().max_by(|a, b| a.next().total_cmp(&b.next())).filter(|best| best.next() > bar)
+        {
+            best.wanted += 1;
+        }
+        let wanted = candidates.into_iter().filter(|site| site.wanted > 0);
+        Ok(wanted.map(|site| Planned { site: site.site, count: site.wanted * site.unit }).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_gains_what_the_loss_falls_by_per_unit_of_the_learning_rate() {
+        let stretch = |losses: f64, rate: f64| Stretch { steps: 10, losses: 10.0 * losses, rates: 10.0 * rate };
+        let one = Fit::default().with(stretch(5.0, 0.1), 0.7);
+        assert_eq!(one.fall(), None);
+        // From 5 to 4 between the middles of two stretches, of lengths 1 and 2.
+        let two = one.with(stretch(4.0, 0.2), 0.7);
+        assert!((two.fall().unwrap() - 1.0 / 1.5).abs() < 1e-12);
+        // A loss that falls evenly falls as much wherever it is measured.
+        let line = (0..20).fold(Fit::default(), |fit, at| fit.with(stretch(3.0 - 0.25 * at as f64, 0.05), 0.5));
+        assert!((line.fall().unwrap() - 0.5).abs() < 1e-9);
+        // Of a loss that stands still after it has fallen, the fall is soon forgotten.
+        let still = (0..10).fold(line, |fit, _| fit.with(stretch(-2.0, 0.05), 0.5));
+        assert!(still.fall().unwrap() < 0.05);
+    }
+}
