@@ -20,6 +20,7 @@ macro_rules! shipped {
 shipped! {
     "teacher_student"
     "teacher_student_large"
+    "teacher_student_marginal"
     "teacher_student_conv"
     "teacher_student_conv_bn"
     "digits_mlp"

@@ -76,9 +76,19 @@ impl Marginal {
 struct Fit {
     /// Half the learning rates of the last stretch.
     half: f64,
-    /// Sums of weights, and of weighted products of the two: 1, x, y, x x, x y. The middle of the last stretch is `x = 0`,
-    /// so that a long run costs no digits.
-    sums: [f64; 5],
+    /// Sums of weights, and of weighted products of the two: 1, x, y, x x, x y, y y. The middle of the last stretch is `x =
+    /// 0`, so that a long run costs no digits.
+    sums: [f64; 6],
+    /// The sum of squared weights.
+    squares: f64,
+}
+
+/// By how much the loss falls per unit of the learning rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Fall {
+    slope: f64,
+    /// The slope's standard error, by how far the losses are from the line.
+    error: f64,
 }
 
 impl Fit {
@@ -86,17 +96,27 @@ impl Fit {
     fn with(self, stretch: Stretch, memory: f64) -> Self {
         let half = stretch.rates / 2.0;
         let (back, loss) = (self.half + half, stretch.losses / stretch.steps as f64);
-        let [weight, x, y, xx, xy] = self.sums.map(|sum| memory * sum);
-        let moved = [weight, x - back * weight, y, xx - 2.0 * back * x + back * back * weight, xy - back * y];
-        let more = [1.0, 0.0, loss, 0.0, 0.0];
-        Self { half, sums: std::array::from_fn(|i| moved[i] + more[i]) }
+        let [weight, x, y, xx, xy, yy] = self.sums.map(|sum| memory * sum);
+        let moved = [weight, x - back * weight, y, xx - 2.0 * back * x + back * back * weight, xy - back * y, yy];
+        let more = [1.0, 0.0, loss, 0.0, 0.0, loss * loss];
+        let sums = std::array::from_fn(|i| moved[i] + more[i]);
+        Self { half, sums, squares: memory * memory * self.squares + 1.0 }
     }
 
-    /// By how much the loss falls per unit of the learning rate; none of fewer than two stretches.
-    fn fall(&self) -> Option<f64> {
-        let [weight, x, y, xx, xy] = self.sums;
-        let spread = xx / weight - (x / weight).powi(2);
-        (spread > 0.0).then(|| (x * y / weight - xy) / weight / spread)
+    /// The line's slope; none of fewer than three stretches, which say nothing of how sure it is.
+    fn fall(&self) -> Option<Fall> {
+        let [weight, x, y, xx, xy, yy] = self.sums;
+        let [x, y, xx, xy, yy] = [x, y, xx, xy, yy].map(|sum| sum / weight);
+        // As many losses of equal weight would be as sure.
+        let losses = weight * weight / self.squares;
+        let spread = xx - x * x;
+        if losses <= 2.0 || spread <= 0.0 {
+            return None;
+        }
+        let slope = (x * y - xy) / spread;
+        // What rounding leaves of the differences can be below 0.
+        let off = (yy - y * y - slope * slope * spread).max(0.0);
+        Some(Fall { slope, error: (off / spread / (losses - 2.0)).sqrt() })
     }
 }
 
@@ -137,8 +157,8 @@ impl Policy for Marginal {
             Self { tau, .. } if !(tau >= 0.0 && tau.is_finite()) => {
                 bad("tau", tau, "it compares gains: 1 to grow where a neuron gains more than training, more to grow less")
             }
-            Self { memory, .. } if !(memory > 0.0 && memory < 1.0) => {
-                bad("memory", memory, "it is what a loss counts for at the next look: above 0, and below 1")
+            Self { memory, .. } if !(0.4..1.0).contains(&memory) => {
+                bad("memory", memory, "it is what a loss counts for at the next look: at least 0.4, and below 1")
             }
             _ => Ok(()),
         }
@@ -170,7 +190,12 @@ impl Policy for Marginal {
         let Some(fall) = fit.fall() else {
             return Ok(Vec::new());
         };
-        let bar = self.tau * fall.max(0.0) / self.cost.of(look.size());
+        // A loss that rises says that training is not stable: more neurons are no remedy.
+        if fall.slope < -fall.error {
+            return Ok(Vec::new());
+        }
+        // Where it stands still, what noise hides is what training may gain.
+        let bar = self.tau * fall.slope.max(fall.error) / self.cost.of(look.size());
         let candidates =
             observed.sites.iter().map(|at| Candidates::of(&at.site, self.amount.of(at), look, self.cost));
         let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;
@@ -192,15 +217,29 @@ mod tests {
     fn training_gains_what_the_loss_falls_by_per_unit_of_the_learning_rate() {
         let stretch = |losses: f64, rate: f64| Stretch { steps: 10, losses: 10.0 * losses, rates: 10.0 * rate };
         let one = Fit::default().with(stretch(5.0, 0.1), 0.7);
-        assert_eq!(one.fall(), None);
-        // From 5 to 4 between the middles of two stretches, of lengths 1 and 2.
+        // From 5 to 4 between the middles of two stretches, of lengths 1 and 2: two points are always on a line.
         let two = one.with(stretch(4.0, 0.2), 0.7);
-        assert!((two.fall().unwrap() - 1.0 / 1.5).abs() < 1e-12);
+        assert_eq!([one.fall(), two.fall()], [None, None]);
+        let three = two.with(stretch(3.0, 0.1), 0.7).fall().unwrap();
+        assert!((three.slope - 1.0 / 1.5).abs() < 1e-12 && three.error < 1e-6, "{three:?}");
         // A loss that falls evenly falls as much wherever it is measured.
         let line = (0..20).fold(Fit::default(), |fit, at| fit.with(stretch(3.0 - 0.25 * at as f64, 0.05), 0.5));
-        assert!((line.fall().unwrap() - 0.5).abs() < 1e-9);
+        assert!((line.fall().unwrap().slope - 0.5).abs() < 1e-9);
         // Of a loss that stands still after it has fallen, the fall is soon forgotten.
         let still = (0..10).fold(line, |fit, _| fit.with(stretch(-2.0, 0.05), 0.5));
-        assert!(still.fall().unwrap() < 0.05);
+        assert!(still.fall().unwrap().slope < 0.05);
+    }
+
+    #[test]
+    fn a_slope_is_as_sure_as_losses_are_near_the_line() {
+        // Equal weights, nearly: x = 0, 1, ..., 9, and y = -x / 2 with 1 added and taken off in turn.
+        let memory = 1.0 - 1e-9;
+        let noisy = (0..10).fold(Fit::default(), |fit, at| {
+            let loss = -0.5 * at as f64 + if at % 2 == 0 { 1.0 } else { -1.0 };
+            fit.with(Stretch { steps: 1, losses: loss, rates: 1.0 }, memory)
+        });
+        // numpy.polyfit(range(10), y, 1, cov=True): slope -0.5606, standard error 0.12121.
+        let fall = noisy.fall().unwrap();
+        assert!((fall.slope - 0.560_606).abs() < 1e-5 && (fall.error - 0.121_21).abs() < 1e-4, "{fall:?}");
     }
 }
