@@ -241,7 +241,7 @@ impl Default for CompareConfig {
 }
 
 /// Gradient steps of a run that its budget ends.
-const UNLIMITED: usize = u32::MAX as usize;
+pub const UNLIMITED: usize = u32::MAX as usize;
 
 fn default_method() -> String {
     "gradmax".into()

@@ -16,7 +16,7 @@ use gradmax::training::{
     GrowthSettings, NewWeights, Observer, ObserverError, Outcome, Run, Settings, Supervised, Trainer, checkpoint,
 };
 
-use crate::config::{Experiment, GrowthConfig};
+use crate::config::{Experiment, GrowthConfig, UNLIMITED};
 use crate::data::DataSet;
 use crate::device;
 use crate::failure::misuse;
@@ -141,7 +141,9 @@ pub fn training_flops(experiment: &Experiment) -> Result<u64> {
     };
     let examples = || experiment.data.examples();
     let batch = experiment.training.batch_size.unwrap_or_else(examples);
-    Ok(3 * a_step * (experiment.training.steps(examples) * batch) as u64)
+    let steps = experiment.training.steps(examples) as u64;
+    let all = (3 * a_step).saturating_mul(steps.saturating_mul(batch as u64));
+    Ok(experiment.training.budget.flops.map_or(all, |budget| budget.min(all)))
 }
 
 /// Runs an experiment in its folder, from its checkpoint if there is one, to its end or until stopped.
@@ -159,7 +161,7 @@ pub fn run(
     let _alone = if ranks.is_first() { Some(folder.lock()?) } else { None };
     agree(experiment, data, ranks)?;
     let run = start(experiment, &method, folder, &device, ranks)?;
-    let steps = Steps::new(bar, settings.steps, &run.progress);
+    let steps = Steps::new(bar, settings.steps, settings.budget, &run.progress);
     let mut trainer = Trainer::new(settings, task(experiment, data), &*data.train)
         .with_test(&*data.test)
         .with_observer(steps)
@@ -346,7 +348,8 @@ fn init_seed(experiment: &Experiment) -> Seed {
 pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
     let training = &experiment.training;
     let steps = training.steps(|| examples);
-    let rare = |part: usize| (steps / part).max(1);
+    // How many steps a run takes that its budget ends is not known beforehand.
+    let rare = |part: usize| if steps == UNLIMITED { 2000 / part } else { (steps / part).max(1) };
     let evaluate_every = match training.batch_size {
         Some(_) => training.steps_per_epoch(examples),
         None => rare(20),

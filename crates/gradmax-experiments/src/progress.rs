@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gradmax::event::Receipt;
+use gradmax::policies::Budget;
 use gradmax::site::Growable;
 use gradmax::training::{Observer, ObserverError, Progress, Row, Split};
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
@@ -150,6 +151,9 @@ impl RunBar {
 /// Moves a bar with the steps of a run.
 pub struct Steps {
     bar: RunBar,
+    /// Its steps at most, and what can end it before.
+    steps: usize,
+    budget: Budget,
     loss: Option<f64>,
     /// The last score, on validation or test examples where these have one.
     score: Option<f64>,
@@ -161,14 +165,14 @@ pub struct Steps {
 const SITES: usize = 4;
 
 impl Steps {
-    /// An observer that moves a bar, for a run of so many steps that is at this point.
-    pub fn new(bar: RunBar, steps: usize, progress: &Progress) -> Self {
+    /// An observer that moves a bar, for a run of so many steps at most that is at this point.
+    pub fn new(bar: RunBar, steps: usize, budget: Budget, progress: &Progress) -> Self {
         bar.bar.set_length(steps as u64);
         bar.bar.set_position(progress.step as u64);
         // Speed and time left are those of the steps from here on.
         bar.bar.reset_eta();
         let widths = progress.sites.iter().map(|site| (site.site.clone(), site.width)).collect();
-        Self { bar, loss: None, score: None, widths }
+        Self { bar, steps, budget, loss: None, score: None, widths }
     }
 
     fn show(&self) {
@@ -193,6 +197,12 @@ impl<N: Growable> Observer<N> for Steps {
     }
 
     fn logged(&mut self, row: &Row) -> Result<(), ObserverError> {
+        let spent = self.budget.spent(row.flops, row.seconds);
+        if row.step > 0 && spent > 0.0 {
+            // As many steps as there will be if they go on spending as much.
+            let by_budget = (row.step as f64 / spent).ceil() as usize;
+            self.bar.bar.set_length(by_budget.clamp(row.step, self.steps.max(row.step)) as u64);
+        }
         match row.split {
             Split::Train => self.loss = Some(row.loss),
             Split::Validation | Split::Test => self.score = row.score,

@@ -234,6 +234,23 @@ fn growth_by_marginal_gains_stops_where_a_further_neuron_gains_too_little() {
 }
 
 #[test]
+fn a_batch_without_halves_is_passed_over_and_too_small_ones_are_refused() {
+    // Of 60 examples in batches of 59, every other one has a single example, and every second step looks at it.
+    let run = |batch_size: usize| {
+        let data = data();
+        let policy = named("marginal", &[("every", 1.into()), ("tau", 0.0.into())]);
+        let grower = Grower::new(GradMax::default());
+        let growth = GrowthSettings { policy, grower, batch: GrowthBatch::Training, on_failure: OnFailure::Stop };
+        let settings = Settings { batch_size: Some(batch_size), ..Settings::new(12, 0.01) };
+        Trainer::new(settings, Supervised::Regression, &data).with_growth(growth).train(start())
+    };
+    let grown = run(59).unwrap().run.progress;
+    assert!(grown.events > 0 && grown.step == 12);
+    let refused = run(1).err().unwrap();
+    assert!(matches!(refused, Error::BadOption { option: "growth batch", .. }), "{refused}");
+}
+
+#[test]
 fn a_budget_ends_a_run_and_keeps_its_network_small() {
     let policy = || named("periodic", &[("every", 10.into()), ("amount", serde_json::json!({ "count": 2 }))]);
     let budget = |budget: Budget, learning_rate: LearningRate| {

@@ -112,6 +112,20 @@ impl Shown<'_> {
         receipts.map(|receipt| receipt.step).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// Which methods share a line of what changes at growth events, and what bands are where seeds grow differently.
+    fn stairs(&self, series: &[Series]) -> String {
+        let shared = series.iter().filter(|line| line.methods.len() > 1).map(|line| line.methods.join(", "));
+        let shared = shared.collect::<Vec<_>>();
+        let mut note = match shared.is_empty() {
+            true => String::new(),
+            false => format!("One line for {}. ", shared.join("; and for ")),
+        };
+        if series.iter().flat_map(|line| &line.points).any(|point| point.low < point.high) {
+            note += &self.band();
+        }
+        self.marked(note.trim_end()).trim_start().to_string()
+    }
+
     /// Lines over steps, with marks at growth events.
     fn over_steps(&self, y_label: &str, series: Vec<Series>, logarithmic: bool) -> Chart {
         let (x_label, y_label) = ("step".into(), y_label.into());
@@ -122,14 +136,4 @@ impl Shown<'_> {
 /// The step of a row.
 fn step(row: &Row) -> f64 {
     row.step as f64
-}
-
-/// Which methods share a line.
-fn same_line(series: &[Series]) -> String {
-    let shared = series.iter().filter(|line| line.methods.len() > 1).map(|line| line.methods.join(", "));
-    let shared = shared.collect::<Vec<_>>();
-    match shared.is_empty() {
-        true => "Vertical lines: growth events.".into(),
-        false => format!("One line for {}. Vertical lines: growth events.", shared.join("; and for ")),
-    }
 }

@@ -75,7 +75,9 @@ pub fn averaged(
     let bin = bin_of(group);
     // By bin: for each run that has rows there, the means of x and y.
     let mut bins: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut ended = 0;
     for run in &group.runs {
+        ended += usize::from(run.summary.is_some() && run.rows.iter().any(|row| row.split == split));
         let mut of_run: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
         for row in run.rows.iter().filter(|row| row.split == split) {
             if let Some(y) = y(row).filter(|y| y.is_finite()) {
@@ -88,6 +90,9 @@ pub fn averaged(
             bins.entry(index).or_default().push((mean(|v| v.0), mean(|v| v.1)));
         }
     }
+    // Runs that spend a budget end at steps of their own. A line goes as far as all that have ended: the mean of those that
+    // are left would jump each time that one ends.
+    bins.retain(|_, values| values.len() >= ended);
     let point = |values: Vec<(f64, f64)>| {
         let ys = values.iter().map(|(_, y)| *y).collect::<Vec<_>>();
         let x = values.iter().map(|(x, _)| x).sum::<f64>() / values.len() as f64;
@@ -134,14 +139,25 @@ fn bin_of(group: &MethodRuns<'_>) -> usize {
     (last / if noisy { POINTS_OF_BATCHES } else { POINTS }).max(1)
 }
 
-/// A staircase over steps, from the first run of a method: `value` of each row, which changes only at growth events.
-pub fn staircase(group: &MethodRuns<'_>, points: Vec<(f64, f64)>) -> Series {
+/// A staircase over steps of what changes only at growth events: `changes` are the steps of a run at which it does, and the
+/// values from there on, from its beginning to its end. Averaged over seeds, if these do not all grow alike.
+pub fn staircase(group: &MethodRuns<'_>, changes: impl Fn(&RecordedRun) -> Vec<(f64, f64)>, confidence: f64) -> Series {
+    let runs = group.runs.iter().map(|run| changes(run)).filter(|points| !points.is_empty()).collect::<Vec<_>>();
+    let end = runs.iter().filter_map(|points| Some(points.last()?.0)).fold(f64::INFINITY, f64::min);
+    let mut steps = runs.iter().flatten().map(|(step, _)| *step).filter(|step| *step <= end).collect::<Vec<_>>();
+    steps.sort_by(f64::total_cmp);
+    steps.dedup();
     let mut stairs: Vec<Point> = Vec::new();
-    for (x, y) in points {
-        if let Some(last) = stairs.last().copied().filter(|last| last.y != y) {
+    for x in steps {
+        let at = |points: &Vec<(f64, f64)>| points.iter().rev().find(|(step, _)| *step <= x).map(|(_, value)| *value);
+        let Some(mean) = Mean::of(&runs.iter().filter_map(at).collect::<Vec<_>>()) else {
+            continue;
+        };
+        let point = Point::of(x, &mean, confidence);
+        if let Some(last) = stairs.last().copied().filter(|last| last.y != point.y) {
             stairs.push(Point { x, ..last });
         }
-        stairs.push(Point { x, y, low: y, high: y });
+        stairs.push(point);
     }
     Series { methods: vec![group.method.clone()], points: stairs }
 }

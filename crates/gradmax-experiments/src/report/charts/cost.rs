@@ -14,6 +14,6 @@ pub fn chart(shown: &Shown<'_>) -> Option<Charted> {
         logarithmic: true,
         whole_x: None,
     });
-    let note = format!("{} A training step counts as three forward passes.", shown.band());
+    let note = format!("{} A training step counts as three forward passes; looks and growth events count, too.", shown.band());
     Some(Charted { title: "Training loss against what it cost", note, chart })
 }

@@ -2,20 +2,20 @@
 
 use gradmax::networks::Architecture;
 
-use super::{Charted, Shown, same_line};
+use super::{Charted, Shown};
 use crate::experiment;
 use crate::report::RecordedRun;
-use crate::report::series::{MethodRuns, Series, merged, staircase};
+use crate::report::series::{MethodRuns, merged, staircase};
 
 pub fn chart(shown: &Shown<'_>) -> Option<Charted> {
-    let series = merged(shown.groups.iter().map(widths).collect());
-    let note = same_line(&series);
+    let of_group = |group: &MethodRuns<'_>| staircase(group, widths, shown.compare.confidence);
+    let series = merged(shown.groups.iter().map(of_group).collect());
+    let note = shown.stairs(&series);
     Some(Charted { title: "Width", note, chart: shown.over_steps("neurons at all sites", series, false) })
 }
 
-/// Neurons at all sites over the steps of a method's first run.
-fn widths(group: &MethodRuns<'_>) -> Series {
-    let run = group.runs[0];
+/// Neurons at all sites over the steps of a run.
+fn widths(run: &RecordedRun) -> Vec<(f64, f64)> {
     let grown = run.receipts.iter().map(|receipt| {
         let added = receipt.sites.iter().map(|site| site.added).sum::<usize>();
         (receipt.step, added)
@@ -28,7 +28,7 @@ fn widths(group: &MethodRuns<'_>) -> Series {
         points.push((step as f64, width as f64));
     }
     points.push((last as f64, width as f64));
-    staircase(group, points)
+    points
 }
 
 /// Neurons at all sites of the network that a run starts with.

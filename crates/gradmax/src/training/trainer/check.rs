@@ -10,11 +10,33 @@ use crate::training::settings::{GrowthBatch, Keep, Settings};
 use crate::training::task::Task;
 
 impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
+    /// Checks that a policy that compares two halves of the growth batch ever gets two.
+    fn check_halves(&self) -> Result<(), Error> {
+        let Some(growth) = self.growth.as_ref().filter(|growth| growth.policy.looks_in_halves()) else {
+            return Ok(());
+        };
+        let all = self.train.count();
+        let examples = match growth.batch {
+            GrowthBatch::Training => self.settings.batch_size.unwrap_or(all).min(all),
+            GrowthBatch::Examples(count) => count.min(all),
+            GrowthBatch::All => all,
+        };
+        match examples < 2 {
+            true => Err(Error::BadOption {
+                option: "growth batch",
+                value: format!("{examples} examples"),
+                remedy: "the policy compares two halves of it; let it look at more, a few hundred at least",
+            }),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn check(&self, run: &Run<N>) -> Result<(), Error> {
         let bad = |option, remedy| Err(Error::BadOption { option, value: "0".into(), remedy });
         let without_validation = |option, value| {
             Err(Error::BadOption { option, value, remedy: "there are no validation examples to go by" })
         };
+        self.check_halves()?;
         self.settings.learning_rate.check()?;
         self.settings.budget.check()?;
         self.settings.new_weights.rates.check()?;

@@ -73,6 +73,10 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let context = ongoing.event_context(is_step && batch.len() == 1);
         let in_halves = growth.policy.looks_in_halves();
         let parts = self.growth_batch(which, batch, context.step, in_halves)?;
+        // The last batch of an epoch can have a single example, which has no halves: the policy looks at the next one.
+        if in_halves && parts.len() < 2 {
+            return Ok(None);
+        }
         let network = &ongoing.run.network;
         let counting = |part: &&Taken<N::Input, T::Target>| part.counts;
         let examples = batch.iter().filter(counting).map(|part| self.task.examples(&part.batch.target)).sum::<usize>();
