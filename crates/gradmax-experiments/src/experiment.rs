@@ -53,8 +53,11 @@ impl Networks {
         let sites = seed.site_widths();
         let target = match &experiment.growth {
             None => Some(sites),
-            Some(growth) => policy::named(growth, &experiment.policies)?
-                .target(&sites, experiment.training.steps(|| experiment.data.examples())),
+            Some(growth) => match experiment.training.steps(|| experiment.data.examples()) {
+                // Growth without end in a run that its budget ends leads to a network that is not known beforehand.
+                UNLIMITED if growth.times.is_none() => None,
+                steps => policy::named(growth, &experiment.policies)?.target(&sites, steps),
+            },
         };
         let with_widths =
             |sites: Vec<SiteWidth>| seed.with_site_widths(&sites.iter().map(|site| site.width).collect::<Vec<_>>());

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use burn::optim::SgdConfig;
 use common::{Keep, Seen, device, mlp, normal, weights, widths_of};
 use gradmax::event::{Grower, Planned};
-use gradmax::methods::{GradMax, GradMaxRectified};
+use gradmax::methods::{GradMax, GradMaxRectified, METHODS};
 use gradmax::networks::{Architecture, Mlp, MlpConfig};
 use gradmax::policies::{Budget, Observed, POLICIES, Policy, PolicyLook, PolicyState};
 use gradmax::site::{Activation, Growable, SiteWidth, trainable_parameters};
@@ -162,9 +162,11 @@ fn a_look_says_what_neurons_cost() {
 fn every_policy_of_the_registry_trains_and_resumes_to_the_same_weights() {
     for named in POLICIES {
         let mut options = Options::from_iter([("every".to_string(), 4.into())]);
-        if named.name() == "plateau" {
-            // In so few steps the loss falls by less.
-            options.extend([("threshold".to_string(), 0.9.into()), ("patience".to_string(), 1.into())]);
+        // In so few steps the loss falls by less than noise, and than a plateau's default.
+        match named.name() {
+            "plateau" => options.extend([("threshold".to_string(), 0.9.into()), ("patience".to_string(), 1.into())]),
+            "marginal" => options.extend([("tau".to_string(), 0.0.into())]),
+            _ => {}
         }
         let make = || named.with(&options).unwrap().0;
         assert_eq!(make().name(), named.name());
@@ -231,6 +233,27 @@ fn growth_by_marginal_gains_stops_where_a_further_neuron_gains_too_little() {
     assert!((3..=8).contains(&found) && late <= 1, "{found} {late}");
     let (stayed, without, _) = width(1e9);
     assert!(stayed <= 2 && loss < 0.1 * without, "{stayed}: {loss} {without}");
+}
+
+/// Neurons of a sigmoid are not zero at zero: methods that leave no side zero, or the outgoing one, grow them.
+#[test]
+fn gains_are_told_at_any_activation() {
+    for (method, activation) in
+        [("split", Activation::Sigmoid), ("gradmax", Activation::Gelu), ("gradmax", Activation::Tanh)]
+    {
+        let method = METHODS.iter().find(|named| named.name() == method).unwrap().with(&Options::new()).unwrap().0;
+        let policy = named("marginal", &[("every", 2.into()), ("tau", 0.0.into())]);
+        let growth = GrowthSettings {
+            policy,
+            grower: Grower::boxed(method),
+            batch: GrowthBatch::Training,
+            on_failure: OnFailure::Stop,
+        };
+        let data = data();
+        let trainer = Trainer::new(Settings::new(12, 0.05), Supervised::Regression, &data).with_growth(growth);
+        let run = trainer.train(Run::new(mlp(6, &[3, 4], 3, activation, true), SgdConfig::new().init())).unwrap().run;
+        assert!(run.progress.events > 0);
+    }
 }
 
 #[test]

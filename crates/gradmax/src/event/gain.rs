@@ -7,9 +7,10 @@ use crate::event::look::Taken;
 use crate::event::pass::Part;
 use crate::matrix::Matrix;
 use crate::methods::gradmax::{GradMax, Sign};
+use crate::methods::placement::SidePolicy;
 use crate::operator::branch::{Branch, gradients_of};
 use crate::site::declaration::Site;
-use crate::site::growable::Growable;
+use crate::site::growable::{Growable, device_of};
 use crate::site::side::Side;
 use crate::surgery::existing::Existing;
 use crate::surgery::new_neurons::NewNeurons;
@@ -37,7 +38,11 @@ pub(crate) fn gains<N: Growable>(
 ) -> Result<Vec<f64>, Error> {
     let method = GradMax { sign: Sign::OneSided, ..GradMax::default() };
     // What could be gained here does not depend on the method that will grow the site, nor on what it draws.
-    let choosing = grower.choosing_by(&method, 0);
+    let mut choosing = grower.choosing_by(&method, 0);
+    if site.slopes_at_zero(&device_of(&taken.looking)).is_err() {
+        // Methods that leave no side zero grow sites whose neurons are not zero at zero, too.
+        choosing.placement.zero_side = SidePolicy::Outgoing;
+    }
     let zero_side = zero_side_of(&method, choosing.placement, site).unwrap_or(Side::Outgoing);
     let replays = taken.looked.halves.iter().map(|half| half.replay(&taken.looking, parts)).collect::<Vec<_>>();
     let mut gains = vec![0.0; count / site.blocks()];

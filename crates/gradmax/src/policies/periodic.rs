@@ -140,7 +140,10 @@ impl Policy for Periodic {
 
     fn target(&self, seed: &[SiteWidth], steps: usize) -> Option<Vec<SiteWidth>> {
         let (mut sites, mut events) = (seed.to_vec(), 0);
-        for step in 0..steps {
+        for step in self.start..steps {
+            if events >= self.times {
+                break;
+            }
             if self.comes(step, events) {
                 for Planned { site, count } in self.planned(events, &sites) {
                     sites.iter_mut().filter(|at| at.site == site).for_each(|at| at.width += count);
