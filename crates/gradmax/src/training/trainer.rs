@@ -177,7 +177,10 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
 
     /// The share of the run that is done: of its steps, or of its budget if more of that is spent.
     fn done(&self, progress: &Progress) -> f64 {
-        let of_steps = progress.step as f64 / self.settings.steps.max(1) as f64;
+        let of_steps = match progress.step < self.settings.steps {
+            true => progress.step as f64 / self.settings.steps as f64,
+            false => 1.0,
+        };
         of_steps.max(self.settings.budget.spent(progress.flops(), progress.seconds))
     }
 
