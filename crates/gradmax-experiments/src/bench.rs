@@ -79,16 +79,17 @@ impl<'a> Bench<'a> {
         };
         let seed = Seed::new(self.experiment.seed).fold("growth").fold("repeat").at(repeat);
         let grower = experiment::grower(name, self.growth, method, seed);
-        let Run { network, optimizer, progress, .. } = self.start();
+        let Run { network, optimizer, mut progress, .. } = self.start();
         let (step, event) = (progress.step, progress.events);
         let context = EventContext { step, event, training_step, ..EventContext::default() };
         let grow = || grower.grow_looked(&network, &optimizer, &self.plan, context, &self.look);
         let again = (1..timed).map(|_| Ok(grow()?.receipt.timing.growth)).collect::<Result<Vec<_>>>()?;
-        let Growth { network, optimizer, mut receipt, .. } = grow()?;
+        let Growth { network: grown, optimizer, mut receipt, widening, .. } = grow()?;
+        progress.cohorts.grow(&network, &widening, step);
         let costs = again.into_iter().chain([receipt.timing.growth]).collect::<Vec<_>>();
         receipt.timing.growth = median(&costs).expect("there is one growth at least");
         receipt.timing.growth_in_steps = training_step.map(|step| receipt.timing.growth / step);
-        Ok((Run { progress, ..Run::new(network, optimizer) }, receipt))
+        Ok((Run { progress, ..Run::new(grown, optimizer) }, receipt))
     }
 
     /// Trains on without growth, and measures the loss after each of these numbers of steps, in increasing order, as

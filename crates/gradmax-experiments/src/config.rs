@@ -535,7 +535,7 @@ impl GrowthConfig {
             (Some(count), None, None) => Ok(Amount::Count(count)),
             (None, Some(fraction), None) => Ok(Amount::Fraction(fraction)),
             (None, None, Some(fraction)) => Ok(Amount::Geometric(fraction)),
-            _ => Err(misuse("`growth` needs one of `count`, `fraction` and `geometric`")),
+            _ => Err(misuse("`growth` needs `count`, `fraction` or `geometric`, and not both or all")),
         }
     }
 

@@ -107,7 +107,7 @@ impl Cohorts {
     }
 
     /// With another cohort, which comes before a step by a widening of this network.
-    pub(crate) fn grow<N: Growable>(&mut self, network: &N, widening: &Widening, step: usize) {
+    pub fn grow<N: Growable>(&mut self, network: &N, widening: &Widening, step: usize) {
         self.steps.push(step);
         let cohort = self.steps.len();
         let inputs = axes_of_inputs(network);
