@@ -21,3 +21,19 @@ pub(crate) fn parameter<const D: usize>(values: Tensor<D>) -> Param<Tensor<D>> {
     let tracked = values.is_autodiff();
     Param::initialized(ParamId::new(), if tracked { values.require_grad() } else { values })
 }
+
+/// The parameter with other values, made from its own without automatic differentiation: a leaf again, since optimizers step
+/// leaves only, and trained or frozen as before.
+pub(crate) fn revalued<const D: usize>(
+    param: Param<Tensor<D>>,
+    values: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Param<Tensor<D>> {
+    param.map(|old| {
+        let (tracked, autodiff) = (old.is_require_grad(), old.is_autodiff());
+        let values = values(old.inner());
+        match autodiff {
+            true => values.autodiff().set_require_grad(tracked),
+            false => values,
+        }
+    })
+}

@@ -111,7 +111,7 @@ impl Choosing<'_> {
     }
 
     /// The side that stays zero; methods that leave no side zero are asked as if it were the outgoing one.
-    fn zero_side(&self, site: &Site) -> Side {
+    pub(super) fn zero_side(&self, site: &Site) -> Side {
         zero_side_of(self.method, self.placement, site).unwrap_or(Side::Outgoing)
     }
 

@@ -1,7 +1,6 @@
 //! What new neurons would gain that existing ones cannot, told on examples that they were not chosen by.
 
 use crate::error::Error;
-use crate::event::choose::zero_side_of;
 use crate::event::grower::Grower;
 use crate::event::look::Taken;
 use crate::event::pass::Part;
@@ -11,7 +10,6 @@ use crate::methods::placement::SidePolicy;
 use crate::operator::branch::{Branch, gradients_of};
 use crate::site::declaration::Site;
 use crate::site::growable::{Growable, device_of};
-use crate::site::side::Side;
 use crate::surgery::existing::Existing;
 use crate::surgery::new_neurons::NewNeurons;
 
@@ -43,13 +41,13 @@ pub(crate) fn gains<N: Growable>(
         // Methods that leave no side zero grow sites whose neurons are not zero at zero, too.
         choosing.placement.zero_side = SidePolicy::Outgoing;
     }
-    let zero_side = zero_side_of(&method, choosing.placement, site).unwrap_or(Side::Outgoing);
+    let zero_side = choosing.zero_side(site);
     let replays = taken.looked.halves.iter().map(|half| half.replay(&taken.looking, parts)).collect::<Vec<_>>();
     let mut gains = vec![0.0; count / site.blocks()];
     for block in 0..site.blocks() {
         let existing = Existing::of(site, block);
         let beyond = |half: usize| {
-            let branch = Branch::new(site, block, taken.looked.halves[half].seen(&replays[half], choosing.sums))?;
+            let branch = Branch::new(site, block, taken.looked.halves[half].seen(&replays[half]))?;
             match existing.count() {
                 0 => Ok(branch),
                 _ => branch.beyond_by(&existing.as_neurons(), LEAST_SQUARES_STEPS),
@@ -59,7 +57,7 @@ pub(crate) fn gains<N: Growable>(
         let operator = first.operator(zero_side)?;
         let neurons = choosing.neurons_of_block((site, count, block), (&first, Some(&operator), None))?;
         let gradients = gradients_of(&[(&first, &neurons)])?.remove(0).neurons;
-        let of_block = gains_on(&second, neurons, &gradients)?;
+        let of_block = gains_on(&second, &neurons, &gradients)?;
         gains.iter_mut().zip(of_block).for_each(|(gain, of_block)| *gain += of_block);
     }
     // By the other half, the order can be another.
@@ -68,12 +66,12 @@ pub(crate) fn gains<N: Growable>(
 }
 
 /// What each neuron gains on a branch by moving down these gradients, per unit of the learning rate.
-fn gains_on(branch: &Branch<'_>, neurons: NewNeurons, gradients: &NewNeurons) -> Result<Vec<f64>, Error> {
+fn gains_on(branch: &Branch<'_>, neurons: &NewNeurons, gradients: &NewNeurons) -> Result<Vec<f64>, Error> {
     let norm =
         |of: &NewNeurons, neuron: usize| of.incoming.row(neuron).norm_l2().hypot(of.outgoing.col(neuron).norm_l2());
     let length = |neuron: usize| match norm(gradients, neuron) {
         0.0 => 0.0,
-        gradient => STEP * norm(&neurons, neuron) / gradient,
+        gradient => STEP * norm(neurons, neuron) / gradient,
     };
     let lengths = (0..neurons.count()).map(length).collect::<Vec<_>>();
     let (incoming, outgoing) = (&neurons.incoming, &neurons.outgoing);

@@ -92,58 +92,38 @@ impl<'p, N: Growable> Look<'p, N> {
 impl<N: Growable> Taken<N> {
     /// Takes the pass, of whose evidence so many bytes are kept.
     pub(crate) fn of(network: &N, parts: &[Part<'_, N>], memory: usize, sums: &SharedSums) -> Result<Self, Error> {
-        Self::looking_for(network, parts, (memory, false), sums)
+        Self::keeping(network, parts, (memory, false), sums)
     }
 
-    /// As [`of`](Self::of), keeping apart what each half of the parts says.
-    ///
-    /// # Errors
-    /// [`Error::Examples`], if there is only one part, or examples cannot be read.
-    pub(crate) fn in_halves(
+    /// As [`of`](Self::of), keeping apart what each half of the parts says, if that is asked for: of two at least.
+    pub(crate) fn keeping(
         network: &N,
         parts: &[Part<'_, N>],
-        memory: usize,
-        sums: &SharedSums,
-    ) -> Result<Self, Error> {
-        if parts.len() < 2 {
-            let reason =
-                "the growth batch has one example, and the policy compares two halves of it: take a larger one";
-            return Err(Error::Examples(reason.into()));
-        }
-        Self::looking_for(network, parts, (memory, true), sums)
-    }
-
-    fn looking_for(
-        network: &N,
-        parts: &[Part<'_, N>],
-        keeping: (usize, bool),
+        (memory, halves): (usize, bool),
         sums: &SharedSums,
     ) -> Result<Self, Error> {
         let device = device_of(network);
         let mut clock = Clock::start(&device);
         let looking = independent(network);
-        let looked = look(&looking, parts, keeping, sums)?;
+        let looked = look(&looking, parts, (memory, halves), sums)?;
         Ok(Self { looking, looked, milliseconds: clock.lap() })
     }
 }
 
 /// What the probed passes over the growth batch gave.
 pub(crate) struct Looked<O> {
-    /// Of all parts, or of an example of each site if that would be too much to keep.
-    evidence: Evidence,
-    is_sample: bool,
+    whole: Section,
+    /// What each half of the parts says by itself, if that was asked for.
+    pub(crate) halves: Vec<Section>,
     pub(crate) outputs: Vec<O>,
     /// The mean loss of each part, on this machine.
     pub(crate) losses: Vec<Tensor<1>>,
     /// The mean loss over the whole batch.
     pub(crate) loss: f64,
-    /// What each half of the parts says by itself, if that was asked for.
-    pub(crate) halves: Vec<Half>,
     /// The gradients of the mean loss, if halves were asked for.
     pub(crate) gradients: Option<GradientsParams>,
     /// The pass itself, if the batch has one part; until training takes it. Its gradients are summed over all machines.
     pub(crate) pass: RefCell<Option<TrainingPass<O>>>,
-    sums: SharedSums,
     /// What is computed from here on, beyond the passes themselves.
     pub(crate) work: Work,
 }
@@ -151,73 +131,63 @@ pub(crate) struct Looked<O> {
 impl<O> Looked<O> {
     /// What was seen; `network` is the one that was looked at.
     pub(crate) fn replay<'a, 'p, N: Growable>(&'a self, network: &'a N, parts: &'a [Part<'p, N>]) -> Replay<'a, 'p, N> {
-        Replay { network, parts, sample: &self.evidence, weight: 1.0, work: &self.work }
+        self.whole.replay(network, parts)
     }
 
     /// What was seen, or can be seen again by this replay.
     pub(crate) fn seen<'a>(&'a self, replay: &'a dyn Again) -> Seen<'a> {
-        seen(&self.evidence, self.is_sample, replay, (&self.sums, &self.work))
+        self.whole.seen(replay)
     }
 }
 
-/// What one half of a growth batch says, of its own mean loss.
-pub(crate) struct Half {
-    /// Of its parts, or of an example of each site if that would be too much to keep.
+/// What some parts of a growth batch say, of their own mean loss.
+pub(crate) struct Section {
+    /// Of these parts, or of an example of each site if that would be too much to keep.
     evidence: Evidence,
     is_sample: bool,
-    /// Which of the batch's parts it has.
     parts: Range<usize>,
-    /// Its share of the whole batch.
+    /// Their share of the whole batch.
     share: f64,
+    sums: SharedSums,
     work: Work,
 }
 
-impl Half {
-    fn of(parts: Range<usize>, work: &Work) -> Self {
-        Self { evidence: Evidence::default(), is_sample: false, parts, share: 0.0, work: work.clone() }
+impl Section {
+    fn of(parts: Range<usize>, sums: &SharedSums, work: &Work) -> Self {
+        let (sums, work) = (sums.clone(), work.clone());
+        Self { evidence: Evidence::default(), is_sample: false, parts, share: 0.0, sums, work }
     }
 
-    /// The parts of the growth batch that it has.
-    pub(crate) fn parts_of<'a, 'p, N: Growable>(&self, parts: &'a [Part<'p, N>]) -> &'a [Part<'p, N>] {
-        &parts[self.parts.clone()]
-    }
-
-    /// What was seen; `network` is the one that was looked at.
+    /// What was seen, to be seen again; `network` is the one that was looked at, and `parts` are those of the whole batch.
     pub(crate) fn replay<'a, 'p, N: Growable>(&'a self, network: &'a N, parts: &'a [Part<'p, N>]) -> Replay<'a, 'p, N> {
-        Replay {
-            network,
-            parts: self.parts_of(parts),
-            sample: &self.evidence,
-            weight: 1.0 / self.share,
-            work: &self.work,
-        }
+        let (parts, weight) = (&parts[self.parts.clone()], 1.0 / self.share);
+        Replay { network, parts, sample: &self.evidence, weight, work: &self.work }
     }
 
     /// What was seen, or can be seen again by this replay.
-    pub(crate) fn seen<'a>(&'a self, replay: &'a dyn Again, sums: &'a SharedSums) -> Seen<'a> {
-        seen(&self.evidence, self.is_sample, replay, (sums, &self.work))
+    pub(crate) fn seen<'a>(&'a self, replay: &'a dyn Again) -> Seen<'a> {
+        let source = match self.is_sample {
+            true => Source::Again(replay),
+            false => Source::Kept(&self.evidence),
+        };
+        Seen { source, sums: &self.sums, work: &self.work }
     }
 
-    /// Its sums over all machines, as those of a batch of its own.
-    fn summed(self, is_sample: bool, sums: &SharedSums) -> Self {
-        let share = sums.number(self.share);
+    /// Adds the evidence of one of its parts; of all only a sample, if the batch shows too much to keep.
+    fn extend(&mut self, evidence: Evidence, weight: f64, is_sample: bool) {
+        self.evidence.extend(evidence);
+        self.share += weight;
+        if is_sample {
+            self.evidence = self.evidence.sample();
+        }
+    }
+
+    /// The same of the parts' own mean loss, over all machines.
+    fn summed(self, is_sample: bool) -> Self {
+        let share = self.sums.number(self.share);
         let evidence = if is_sample { self.evidence.sample() } else { self.evidence.weighted(1.0 / share) };
         Self { share, evidence, is_sample, ..self }
     }
-}
-
-/// Evidence in memory, or what a replay shows where only a sample of it is.
-fn seen<'a>(
-    evidence: &'a Evidence,
-    is_sample: bool,
-    replay: &'a dyn Again,
-    (sums, work): (&'a SharedSums, &'a Work),
-) -> Seen<'a> {
-    let source = match is_sample {
-        true => Source::Again(replay),
-        false => Source::Kept(evidence),
-    };
-    Seen { source, sums, work }
 }
 
 /// The network before growth, and what a look at it gave.
@@ -235,60 +205,45 @@ fn look<N: Growable>(
     (memory, halves): (usize, bool),
     sums: &SharedSums,
 ) -> Result<Looked<N::Output>, Error> {
-    let mut looked = Looked {
-        evidence: Evidence::default(),
-        is_sample: false,
-        outputs: Vec::new(),
-        losses: Vec::new(),
-        loss: 0.0,
-        halves: Vec::new(),
-        gradients: None,
-        pass: RefCell::new(None),
-        sums: sums.clone(),
-        work: Work::default(),
-    };
-    if halves {
-        let middle = parts.len() / 2;
-        looked.halves = vec![Half::of(0..middle, &looked.work), Half::of(middle..parts.len(), &looked.work)];
-    }
+    let work = Work::default();
+    let section = |parts: Range<usize>| Section::of(parts, sums, &work);
+    let (whole, middle) = (section(0..parts.len()), parts.len() / 2);
+    let halves = if halves { vec![section(0..middle), section(middle..parts.len())] } else { Vec::new() };
+    let (outputs, losses, loss, gradients, pass) = (Vec::new(), Vec::new(), 0.0, None, RefCell::new(None));
+    let mut looked = Looked { whole, halves, outputs, losses, loss, gradients, pass, work };
+    let mut is_sample = false;
     for (index, part) in parts.iter().enumerate() {
         let Probed { evidence, output, loss, gradients } = probed(network, part)?;
         // A first part that does not fit shows that the whole does not; a single part was in memory for its pass
         // anyway.
-        looked.is_sample |= parts.len() > 1 && looked.evidence.bytes() + evidence.bytes() > memory;
+        is_sample |= parts.len() > 1 && looked.whole.evidence.bytes() + evidence.bytes() > memory;
         looked.outputs.push(output.clone());
         looked.losses.push(loss.clone());
         looked.loss += part.weight * loss.clone().into_scalar::<f64>();
-        let is_sample = looked.is_sample;
-        let extend = |seen: &mut Evidence, more: Evidence| {
-            seen.extend(more);
-            if is_sample {
-                *seen = seen.sample();
-            }
-        };
         if let Some(half) = looked.halves.iter_mut().find(|half| half.parts.contains(&index)) {
             // The same tensors as in the evidence of all parts.
-            extend(&mut half.evidence, evidence.clone());
+            half.extend(evidence.clone(), part.weight, is_sample);
             let gradients = GradientsParams::from_grads(gradients, network);
             let sum = looked.gradients.take().unwrap_or_default();
             looked.gradients = Some(added(network, sum, gradients, part.weight));
-            half.share += part.weight;
         } else if parts.len() == 1 {
             let gradients = GradientsParams::from_grads(gradients, network);
             let gradients = sums.gradients(network, gradients, part.weight);
             looked.pass.replace(Some(TrainingPass { output, loss, gradients }));
         }
-        extend(&mut looked.evidence, evidence);
+        looked.whole.extend(evidence, part.weight, is_sample);
     }
     looked.loss = sums.number(looked.loss);
     // All machines see the batch in the same way.
-    let mut is_sample = [f64::from(u8::from(looked.is_sample))];
+    let mut is_sample = [f64::from(u8::from(is_sample))];
     sums.largest(&mut is_sample);
-    if is_sample[0] > 0.0 && !looked.is_sample {
-        (looked.is_sample, looked.evidence) = (true, looked.evidence.sample());
+    let is_sample = is_sample[0] > 0.0;
+    looked.halves = looked.halves.into_iter().map(|half| half.summed(is_sample)).collect();
+    // The whole batch's loss is what its parts' shares make it: it needs no other weight.
+    looked.whole.share = 1.0;
+    if is_sample {
+        (looked.whole.is_sample, looked.whole.evidence) = (true, looked.whole.evidence.sample());
     }
-    let is_sample = looked.is_sample;
-    looked.halves = looked.halves.into_iter().map(|half| half.summed(is_sample, sums)).collect();
     looked.gradients = looked.gradients.map(|gradients| sums.gradients(network, gradients, 1.0));
     Ok(looked)
 }

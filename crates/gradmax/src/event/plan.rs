@@ -10,3 +10,10 @@ pub struct Planned {
     /// Number of new neurons.
     pub count: usize,
 }
+
+impl Planned {
+    /// So many new neurons for a site; nothing to plan if there are none.
+    pub(crate) fn some(site: &str, count: usize) -> Option<Self> {
+        (count > 0).then(|| Self { site: site.to_string(), count })
+    }
+}

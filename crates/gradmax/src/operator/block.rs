@@ -22,7 +22,7 @@ pub(crate) struct Block {
     /// The site's number of the block's first neuron.
     pub(crate) first: usize,
     /// What counts its operations.
-    work: Work,
+    pub(crate) work: Work,
 }
 
 /// A passage of silent neurons: what the network does with them is linear.
@@ -96,7 +96,7 @@ impl Block {
             let columns = self.site.columns(writer);
             let [count, _] = incoming.dims();
             let shape = self.site.writers[writer].produced_shape(input, count);
-            self.work.product(shape.axes().iter().product(), columns.len(), 1);
+            self.work.product(shape.entries(), columns.len(), 1);
             let incoming = match columns.len() == self.site.fan_in() {
                 true => incoming.clone(),
                 false => incoming.clone().narrow(1, columns.start, columns.len()),
@@ -114,7 +114,7 @@ impl Block {
 
     /// Adds the gradients of the incoming weights, `[n, fan_in]`, from that of the neurons.
     pub(crate) fn add_incoming_gradient(&self, passage: &Passage, at_neurons: Signal, mut total: MatMut<'_, f64>) {
-        let entries = at_neurons.shape().axes().iter().product::<usize>();
+        let entries = at_neurons.shape().entries();
         for (writer, input) in self.inputs(passage) {
             self.work.product(entries, self.site.columns(writer).len(), 1);
             let gradient = self.site.writers[writer].incoming_gradient(input, at_neurons.clone());
@@ -208,14 +208,9 @@ impl Block {
         consumed
     }
 
-    /// Counts a matrix product `[rows, inner] x [inner, columns]`.
-    pub(crate) fn count_product(&self, rows: usize, inner: usize, columns: usize) {
-        self.work.product(rows, inner, columns);
-    }
-
     /// Counts a product of a consumer's weights of `count` neurons with something in the shape of its output.
     fn count_consumer(&self, consumer: usize, output: &Signal, count: usize) {
-        let positions = output.shape().axes().iter().product::<usize>() / output.width().max(1);
+        let positions = output.shape().entries() / output.width().max(1);
         self.work.product(positions, self.rows(consumer), count);
     }
 

@@ -269,7 +269,7 @@ impl ReadMoments {
             true => entries,
             false => entries.reshape([rows, count, features / count]).swap_dims(1, 2).reshape([-1, count as i32]),
         };
-        block.count_product(count, rows * features / count, count);
+        block.work.product(count, rows * features / count, count);
         self.moments[consumer] += from_tensor(entries.clone().transpose().matmul(entries));
     }
 

@@ -93,8 +93,7 @@ impl Budget {
         let largest = plan.iter().zip(&units).map(|(planned, unit)| planned.count / unit).max().unwrap_or(0);
         let part = |number: usize| {
             let of_site = |(planned, unit): (&Planned, &usize)| {
-                let count = planned.count / unit * number / largest * unit;
-                Some(Planned { site: planned.site.clone(), count }).filter(|planned| planned.count > 0)
+                Planned::some(&planned.site, planned.count / unit * number / largest * unit)
             };
             plan.iter().zip(&units).filter_map(of_site).collect::<Vec<_>>()
         };

@@ -43,7 +43,7 @@ pub trait PolicyLook {
     ///
     /// # Errors
     /// [`Error::UnknownSite`], [`Error::UnevenGroups`], those of [`GrowthOperator::new`]; [`Error::Examples`], if the
-    /// policy does not [look in halves](crate::policies::Policy::looks_in_halves), or the growth batch has one example.
+    /// policy does not [look in halves](crate::policies::Policy::looks_in_halves).
     fn gains(&self, site: &str, count: usize) -> Result<Vec<f64>, Error>;
 
     /// What the network is: its trainable parameters, and its operations.
@@ -117,10 +117,7 @@ impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
             return Ok(taken);
         }
         let (memory, sums) = (self.grower.evidence_memory(), self.grower.sums());
-        let taken = match self.in_halves {
-            true => Taken::in_halves(self.network, self.parts, memory, sums)?,
-            false => Taken::of(self.network, self.parts, memory, sums)?,
-        };
+        let taken = Taken::keeping(self.network, self.parts, (memory, self.in_halves), sums)?;
         Ok(self.taken.get_or_init(|| taken))
     }
 

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::event::plan::Planned;
 use crate::policies::look::{Cost, PolicyLook};
 use crate::policies::periodic::{Amount, Periodic};
-use crate::policies::policy::{Observed, Policy, PolicyState, Stretch};
+use crate::policies::policy::{Observed, Policy, PolicyState};
 
 /// Grows the best neurons of all sites as long as each gains more for its cost than training does without it.
 ///
@@ -92,10 +92,10 @@ struct Fall {
 }
 
 impl Fit {
-    /// With another stretch of steps, whose mean loss stands for its middle.
-    fn with(self, stretch: Stretch, memory: f64) -> Self {
-        let half = stretch.rates / 2.0;
-        let (back, loss) = (self.half + half, stretch.losses / stretch.steps as f64);
+    /// With the mean loss of another stretch of steps, which stands for its middle, and the sum of their learning rates.
+    fn with(self, loss: f64, rates: f64, memory: f64) -> Self {
+        let half = rates / 2.0;
+        let back = self.half + half;
         let [weight, x, y, xx, xy, yy] = self.sums.map(|sum| memory * sum);
         let moved = [weight, x - back * weight, y, xx - 2.0 * back * x + back * back * weight, xy - back * y, yy];
         let more = [1.0, 0.0, loss, 0.0, 0.0, loss * loss];
@@ -182,10 +182,10 @@ impl Policy for Marginal {
         look: &dyn PolicyLook,
         state: &mut PolicyState,
     ) -> Result<Vec<Planned>, Error> {
-        if observed.stretch.steps == 0 {
+        let Some(loss) = observed.stretch.mean_loss() else {
             return Ok(Vec::new());
-        }
-        let fit = state.read::<Fit>().unwrap_or_default().with(observed.stretch, self.memory);
+        };
+        let fit = state.read::<Fit>().unwrap_or_default().with(loss, observed.stretch.rates, self.memory);
         state.write(&fit);
         let Some(fall) = fit.fall() else {
             return Ok(Vec::new());
@@ -204,8 +204,7 @@ impl Policy for Marginal {
         {
             best.wanted += 1;
         }
-        let wanted = candidates.into_iter().filter(|site| site.wanted > 0);
-        Ok(wanted.map(|site| Planned { site: site.site, count: site.wanted * site.unit }).collect())
+        Ok(candidates.iter().filter_map(|site| Planned::some(&site.site, site.wanted * site.unit)).collect())
     }
 }
 
@@ -215,18 +214,17 @@ mod tests {
 
     #[test]
     fn training_gains_what_the_loss_falls_by_per_unit_of_the_learning_rate() {
-        let stretch = |losses: f64, rate: f64| Stretch { steps: 10, losses: 10.0 * losses, rates: 10.0 * rate };
-        let one = Fit::default().with(stretch(5.0, 0.1), 0.7);
+        let one = Fit::default().with(5.0, 1.0, 0.7);
         // From 5 to 4 between the middles of two stretches, of lengths 1 and 2: two points are always on a line.
-        let two = one.with(stretch(4.0, 0.2), 0.7);
+        let two = one.with(4.0, 2.0, 0.7);
         assert_eq!([one.fall(), two.fall()], [None, None]);
-        let three = two.with(stretch(3.0, 0.1), 0.7).fall().unwrap();
+        let three = two.with(3.0, 1.0, 0.7).fall().unwrap();
         assert!((three.slope - 1.0 / 1.5).abs() < 1e-12 && three.error < 1e-6, "{three:?}");
         // A loss that falls evenly falls as much wherever it is measured.
-        let line = (0..20).fold(Fit::default(), |fit, at| fit.with(stretch(3.0 - 0.25 * at as f64, 0.05), 0.5));
+        let line = (0..20).fold(Fit::default(), |fit, at| fit.with(3.0 - 0.25 * at as f64, 0.5, 0.5));
         assert!((line.fall().unwrap().slope - 0.5).abs() < 1e-9);
         // Of a loss that stands still after it has fallen, the fall is soon forgotten.
-        let still = (0..10).fold(line, |fit, _| fit.with(stretch(-2.0, 0.05), 0.5));
+        let still = (0..10).fold(line, |fit, _| fit.with(-2.0, 0.5, 0.5));
         assert!(still.fall().unwrap().slope < 0.05);
     }
 
@@ -236,7 +234,7 @@ mod tests {
         let memory = 1.0 - 1e-9;
         let noisy = (0..10).fold(Fit::default(), |fit, at| {
             let loss = -0.5 * at as f64 + if at % 2 == 0 { 1.0 } else { -1.0 };
-            fit.with(Stretch { steps: 1, losses: loss, rates: 1.0 }, memory)
+            fit.with(loss, 1.0, memory)
         });
         // numpy.polyfit(range(10), y, 1, cov=True): slope -0.5606, standard error 0.12121.
         let fall = noisy.fall().unwrap();

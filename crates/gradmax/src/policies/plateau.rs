@@ -83,11 +83,9 @@ impl Policy for Plateau {
         _look: &dyn PolicyLook,
         state: &mut PolicyState,
     ) -> Result<Vec<Planned>, Error> {
-        let stretch = observed.stretch;
-        if stretch.steps == 0 {
+        let Some(loss) = observed.stretch.mean_loss() else {
             return Ok(Vec::new());
-        }
-        let loss = stretch.losses / stretch.steps as f64;
+        };
         let least = match state.read::<Least>() {
             // Losses can be negative: a share is one of their size.
             Some(least) if loss > least.loss - self.threshold * least.loss.abs() => {

@@ -95,6 +95,13 @@ pub struct Stretch {
     pub rates: f64,
 }
 
+impl Stretch {
+    /// The mean training loss; none of no steps.
+    pub fn mean_loss(&self) -> Option<f64> {
+        (self.steps > 0).then(|| self.losses / self.steps as f64)
+    }
+}
+
 impl<'a> Observed<'a> {
     /// What is known before gradient step `step` of `steps`, after `events` growth events.
     pub fn new(step: usize, steps: usize, events: usize, sites: &'a [SiteWidth]) -> Self {

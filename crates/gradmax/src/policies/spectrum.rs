@@ -76,7 +76,7 @@ impl Policy for Spectrum {
             let large = values.iter().filter(|value| **value > 0.0 && **value >= self.threshold * largest).count();
             // Rounded up: a site with one large singular value still grows by a whole group.
             let count = large.min(self.amount.of(at)).next_multiple_of(look.growth_unit(&at.site)?);
-            planned.extend((count > 0).then(|| Planned { site: at.site.clone(), count }));
+            planned.extend(Planned::some(&at.site, count));
         }
         Ok(planned)
     }

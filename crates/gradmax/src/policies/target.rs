@@ -44,6 +44,14 @@ impl Target {
         let given = self.widths.get(index).copied();
         given.unwrap_or((self.factor * seed as f64).round() as usize).max(seed)
     }
+
+    /// The width that a site is to have once this share of the run is done.
+    fn aim(&self, index: usize, seed: usize, done: f64) -> usize {
+        let share = (done / self.until).min(1.0);
+        let gain = share * (self.width(index, seed) - seed) as f64;
+        // Rounding must not keep a site a unit short of its target.
+        seed + (gain + 1e-9) as usize
+    }
 }
 
 impl Policy for Target {
@@ -83,14 +91,11 @@ impl Policy for Target {
                 remedy: "name one width for each site of the network, in order",
             });
         }
-        let share = (observed.done / self.until).min(1.0);
         let mut planned = Vec::new();
         for (index, at) in observed.sites.iter().enumerate() {
             let unit = look.growth_unit(&at.site)?;
-            let aim = at.seed as f64 + share * (self.width(index, at.seed) - at.seed) as f64;
-            // Rounding must not keep a site a unit short of its target.
-            let count = (aim + 1e-9 - at.width as f64).max(0.0) as usize / unit * unit;
-            planned.extend((count > 0).then(|| Planned { site: at.site.clone(), count }));
+            let count = self.aim(index, at.seed, observed.done).saturating_sub(at.width) / unit * unit;
+            planned.extend(Planned::some(&at.site, count));
         }
         Ok(planned)
     }
@@ -98,10 +103,10 @@ impl Policy for Target {
     fn target(&self, seed: &[SiteWidth], steps: usize) -> Option<Vec<SiteWidth>> {
         // Reached only if there is a time for it.
         let last = (0..steps).rev().find(|step| self.pace().comes(*step, 0))?;
-        let share = (last as f64 / steps as f64 / self.until).min(1.0);
-        let reached = |(index, at): (usize, &SiteWidth)| {
-            let aim = at.seed as f64 + share * (self.width(index, at.seed) - at.seed) as f64;
-            SiteWidth { width: ((aim + 1e-9) as usize).max(at.width), ..at.clone() }
+        let done = last as f64 / steps as f64;
+        let reached = |(index, at): (usize, &SiteWidth)| SiteWidth {
+            width: self.aim(index, at.seed, done).max(at.width),
+            ..at.clone()
         };
         Some(seed.iter().enumerate().map(reached).collect())
     }

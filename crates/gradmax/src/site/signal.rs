@@ -34,6 +34,11 @@ impl SignalShape {
         [&[self.examples, self.neurons], self.positions.as_slice()].concat()
     }
 
+    /// Number of entries.
+    pub(crate) fn entries(&self) -> usize {
+        self.examples * self.neurons * self.positions.iter().product::<usize>()
+    }
+
     /// Zeros of this shape.
     pub fn zeros(&self, device: &Device) -> Signal {
         let positions = self.positions.iter().product();

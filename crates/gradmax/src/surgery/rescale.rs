@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
 
+use crate::modules::revalued;
 use crate::site::between::{BetweenLayer, Role};
 use crate::site::declaration::Site;
 
@@ -88,16 +89,9 @@ struct Scaling<'a>(&'a BTreeMap<ParamId, f64>);
 
 impl ModuleMapper for Scaling<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(factor) = self.0.get(&param.id) else {
-            return param;
-        };
-        param.map(|old| {
-            let (tracked, autodiff) = (old.is_require_grad(), old.is_autodiff());
-            let scaled = old.inner().mul_scalar(*factor);
-            match autodiff {
-                true => scaled.autodiff().set_require_grad(tracked),
-                false => scaled,
-            }
-        })
+        match self.0.get(&param.id) {
+            Some(factor) => revalued(param, |old| old.mul_scalar(*factor)),
+            None => param,
+        }
     }
 }

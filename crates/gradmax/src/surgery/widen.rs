@@ -7,6 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use crate::error::Error;
+use crate::modules::revalued;
 use crate::site::extension::Extension;
 use crate::surgery::index_map::IndexMaps;
 use crate::surgery::rescale::Rescaling;
@@ -83,21 +84,15 @@ impl ModuleMapper for Shifting<'_> {
         let Some(shifts) = self.shifts.get(&param.id) else {
             return param;
         };
-        param.map(|old| {
-            let (tracked, autodiff) = (old.is_require_grad(), old.is_autodiff());
-            let old = old.inner();
+        revalued(param, |old| {
             let (device, dtype) = (old.device(), old.dtype());
-            let shifted = shifts.iter().fold(old, |tensor, shift| {
+            shifts.iter().fold(old, |tensor, shift| {
                 let values = Tensor::<D>::from_data(shift.values.clone(), (&device, dtype));
                 let mut ranges = tensor.dims().map(|length| 0..length);
                 ranges[shift.axis] = shift.at..shift.at + shift.added();
                 let entries = tensor.clone().slice(ranges.clone()) + values;
                 tensor.slice_assign(ranges, entries)
-            });
-            match autodiff {
-                true => shifted.autodiff().set_require_grad(tracked),
-                false => shifted,
-            }
+            })
         })
     }
 }
@@ -128,16 +123,7 @@ impl ModuleMapper for Inserting<'_> {
             return param;
         }
         self.done.insert(param.id);
-        param.map(|old| {
-            let tracked = old.is_require_grad();
-            // A result of operations would not be a leaf any more, and optimizers step leaves only.
-            let autodiff = old.is_autodiff();
-            let grown = map.extended(old.inner());
-            match autodiff {
-                true => grown.autodiff().set_require_grad(tracked),
-                false => grown,
-            }
-        })
+        revalued(param, |old| map.extended(old))
     }
 }
 

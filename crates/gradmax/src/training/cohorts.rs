@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::matrix::Matrix;
+use crate::modules::revalued;
 use crate::site::growable::Growable;
 use crate::site::layer::Consumer;
 use crate::surgery::index_map::{IndexMaps, ParameterMap, Segment};
@@ -167,8 +168,7 @@ impl Born {
         let is_new = map.old_shape().contains(&0);
         let cohort_here = if is_new { 0 } else { cohort };
         for axis in map.axes() {
-            let old = self.axes[axis].iter().flat_map(|(cohort, count)| std::iter::repeat_n(*cohort, *count));
-            let old = old.collect::<Vec<_>>();
+            let old = along(&self.axes[axis]);
             let mut grown = Vec::<(usize, usize)>::new();
             let mut add = |cohort: usize, count: usize| match grown.last_mut() {
                 Some((last, so_far)) if *last == cohort => *so_far += count,
@@ -199,24 +199,27 @@ impl Born {
         ((entries(cohort) - entries(cohort - 1)) / entries(0) * inputs(0) / inputs(cohort)).sqrt()
     }
 
-    /// A number for each entry, by its cohort.
-    fn spread(&self, of_cohort: &[f64]) -> TensorData {
-        let mut entries = vec![0_usize];
-        for axis in &self.axes {
-            let along = axis.iter().flat_map(|(cohort, count)| std::iter::repeat_n(*cohort, *count));
-            let along = along.collect::<Vec<_>>();
-            entries = entries.iter().flat_map(|so_far| along.iter().map(|cohort| *cohort.max(so_far))).collect();
-        }
-        let shape = self.axes.iter().map(|axis| axis.iter().map(|(_, count)| count).sum()).collect::<Vec<usize>>();
-        TensorData::new(entries.into_iter().map(|cohort| of_cohort[cohort] as f32).collect(), shape)
+    /// The number of each entry's cohort, flat.
+    fn numbers(&self) -> Vec<usize> {
+        self.axes.iter().fold(vec![0], |entries, axis| {
+            let along = along(axis);
+            entries.iter().flat_map(|so_far| along.iter().map(|cohort| *cohort.max(so_far))).collect()
+        })
     }
+}
+
+/// The cohort of each index along an axis.
+fn along(axis: &[(usize, usize)]) -> Vec<usize> {
+    axis.iter().flat_map(|(cohort, count)| std::iter::repeat_n(*cohort, *count)).collect()
 }
 
 /// Steps of a network whose cohorts have rates of their own.
 #[derive(Default)]
 pub(crate) struct CohortSteps {
-    /// What the updates of parameters were multiplied by last, which often stays the same.
-    last: BTreeMap<u64, (Vec<f64>, TensorData)>,
+    /// The number of each entry's cohort, by parameters, for so many cohorts: rates can be others at every step, and these
+    /// are not.
+    numbers: BTreeMap<u64, Tensor<1, Int>>,
+    cohorts: usize,
 }
 
 impl CohortSteps {
@@ -231,63 +234,64 @@ impl CohortSteps {
         if cohorts.is_empty() || *how == NewWeights::default() {
             return optimize(network);
         }
-        self.last.retain(|id, _| cohorts.parameters.contains_key(id));
-        let mut rated = BTreeMap::new();
-        for (id, born) in &cohorts.parameters {
-            let multipliers = cohorts.multipliers(born, how, step);
-            if multipliers.iter().any(|multiplier| *multiplier != 1.0) {
-                let known = self.last.remove(id).filter(|(known, _)| *known == multipliers);
-                let (multipliers, spread) = known.unwrap_or_else(|| {
-                    let spread = born.spread(&multipliers);
-                    (multipliers, spread)
-                });
-                rated.insert(*id, (multipliers, spread));
-            }
+        if self.cohorts != cohorts.steps.len() {
+            (self.numbers, self.cohorts) = (BTreeMap::new(), cohorts.steps.len());
         }
-        self.last = rated;
-        if self.last.is_empty() {
+        let of_parameter = |(id, born): (&u64, &Born)| {
+            let multipliers = cohorts.multipliers(born, how, step);
+            multipliers.iter().any(|multiplier| *multiplier != 1.0).then_some((*id, multipliers))
+        };
+        let rates = cohorts.parameters.iter().filter_map(of_parameter).collect::<BTreeMap<_, _>>();
+        if rates.is_empty() {
             return optimize(network);
         }
-        let mut before = Before { rated: &self.last, weights: GradientsParams::new() };
+        let mut before = Before { rates: &rates, weights: GradientsParams::new() };
         network.visit(&mut before);
         let weights = before.weights;
-        optimize(network).map(&mut Rating { rated: &self.last, before: weights })
+        optimize(network).map(&mut Rating { rates: &rates, cohorts, numbers: &mut self.numbers, before: weights })
     }
 }
 
-/// Keeps the weights of some parameters.
+/// Keeps the weights of parameters that have rates of their own.
 struct Before<'a> {
-    rated: &'a BTreeMap<u64, (Vec<f64>, TensorData)>,
+    rates: &'a BTreeMap<u64, Vec<f64>>,
     weights: GradientsParams,
 }
 
 impl ModuleVisitor for Before<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.rated.contains_key(&param.id.val()) {
+        // Frozen parameters are not trained.
+        if self.rates.contains_key(&param.id.val()) && param.is_require_grad() {
             self.weights.register(param.id, param.val().inner());
         }
     }
 }
 
 struct Rating<'a> {
-    rated: &'a BTreeMap<u64, (Vec<f64>, TensorData)>,
+    rates: &'a BTreeMap<u64, Vec<f64>>,
+    cohorts: &'a Cohorts,
+    numbers: &'a mut BTreeMap<u64, Tensor<1, Int>>,
     before: GradientsParams,
 }
 
 impl ModuleMapper for Rating<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let rated = self.rated.get(&param.id.val());
-        let (Some((_, multipliers)), Some(before)) = (rated, self.before.remove::<D>(param.id)) else {
+        let Some(before) = self.before.remove::<D>(param.id) else {
             return param;
         };
-        if !param.val().is_require_grad() {
-            return param;
-        }
-        param.map(|stepped| {
-            let multipliers = Tensor::<D>::from_data(multipliers.clone(), (&before.device(), before.dtype()));
-            let update = stepped.inner() - before.clone();
-            (before + update * multipliers).autodiff().require_grad()
-        })
+        let id = param.id.val();
+        let (device, dtype) = (before.device(), before.dtype());
+        let numbers = self.numbers.entry(id).or_insert_with(|| {
+            let numbers = self.cohorts.parameters[&id].numbers().into_iter().map(|number| number as i64);
+            let numbers = numbers.collect::<Vec<_>>();
+            let length = numbers.len();
+            Tensor::from_data(TensorData::new(numbers, [length]), &device)
+        });
+        let rates = self.rates[&id].iter().map(|rate| *rate as f32).collect::<Vec<_>>();
+        let count = rates.len();
+        let rates = Tensor::<1>::from_data(TensorData::new(rates, [count]), (&device, dtype));
+        let rates = rates.select(0, numbers.clone()).reshape(before.dims());
+        revalued(param, |stepped| before.clone() + (stepped - before) * rates)
     }
 }
 
@@ -321,14 +325,8 @@ mod tests {
     #[test]
     fn an_entry_came_with_the_later_one_of_its_row_and_column() {
         let (_, born) = grown();
-        let cohorts = born.spread(&[0.0, 1.0, 2.0]).try_to_vec::<f32>().unwrap();
-        let expected = [
-            [2.0, 2.0, 2.0, 2.0, 2.0],
-            [0.0, 2.0, 2.0, 0.0, 0.0],
-            [0.0, 2.0, 2.0, 0.0, 0.0],
-            [1.0, 2.0, 2.0, 1.0, 1.0],
-        ];
-        assert_eq!(cohorts, expected.concat());
+        let expected = [[2, 2, 2, 2, 2], [0, 2, 2, 0, 0], [0, 2, 2, 0, 0], [1, 2, 2, 1, 1]];
+        assert_eq!(born.numbers(), expected.concat());
     }
 
     #[test]

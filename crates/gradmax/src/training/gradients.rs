@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::event::gradients::gradient_norm;
+use crate::modules::revalued;
 
 /// How strongly weights are drawn to zero, and which.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -117,7 +118,7 @@ impl ModuleMapper for Reducing {
             return param;
         }
         let kept = 1.0 - self.learning_rate * self.decay.rate;
-        param.map(|weight| weight.inner().mul_scalar(kept).autodiff().require_grad())
+        revalued(param, |weight| weight.mul_scalar(kept))
     }
 }
 

@@ -59,35 +59,27 @@ impl Order {
         step: usize,
         steps: usize,
     ) -> Result<Vec<Taken<I, T>>, Error> {
-        self.batch_in(self.parts, examples, step, steps)
+        self.batch_in(1, examples, step, steps)
     }
 
-    /// As [`batch`](Self::batch), with two parts for each.
-    pub(crate) fn batch_in_halves<I: Clone, T: Clone>(
+    /// As [`batch`](Self::batch), with so many parts for each.
+    pub(crate) fn batch_in<I: Clone, T: Clone>(
         &mut self,
-        examples: &dyn Examples<Input = I, Target = T>,
-        step: usize,
-        steps: usize,
-    ) -> Result<Vec<Taken<I, T>>, Error> {
-        self.batch_in(2 * self.parts, examples, step, steps)
-    }
-
-    fn batch_in<I: Clone, T: Clone>(
-        &mut self,
-        parts: usize,
+        pieces: usize,
         examples: &dyn Examples<Input = I, Target = T>,
         step: usize,
         steps: usize,
     ) -> Result<Vec<Taken<I, T>>, Error> {
         for upcoming in step..(step + 1 + AHEAD).min(steps) {
             let seed = Some(self.augmentation(upcoming));
-            self.parts(upcoming, self.parts).for_each(|part| examples.announce(part.indices, seed));
+            let parts = if upcoming == step { pieces * self.parts } else { self.parts };
+            self.parts(upcoming, parts).for_each(|part| examples.announce(part.indices, seed));
         }
         let seed = self.augmentation(step);
         let taken = |Slice { first, indices, counts }| {
             examples.augmented(indices, seed).map(|batch| Taken { batch, first, counts })
         };
-        self.parts(step, parts).map(taken).collect()
+        self.parts(step, pieces * self.parts).map(taken).collect()
     }
 
     /// This machine's slices of the parts of a step's examples, which are as large as each other but for one.

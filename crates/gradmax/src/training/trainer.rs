@@ -245,7 +245,8 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         if step > 0 && step == self.settings.learning_rate.warm_up {
             ongoing.run.progress.warmed = self.done(&ongoing.run.progress);
         }
-        let mut batch = match self.batch(&ongoing.run.progress, order) {
+        let due = self.is_growth_due(&ongoing.run.progress);
+        let mut batch = match self.batch(step, order, due) {
             Ok(batch) => batch,
             Err(unreadable) => return self.saved(ongoing, unreadable),
         };
@@ -254,7 +255,8 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
             return self.saved(ongoing, Error::Examples("a batch has no examples that can be read".into()));
         }
         let logs = step.is_multiple_of(self.settings.log_every);
-        let grown = match self.grow_if_due(&mut ongoing, order, &batch, logs) {
+        let grown = if due { self.grow(&mut ongoing, order, &batch, logs) } else { Ok(None) };
+        let grown = match grown {
             Ok(grown) => grown,
             // Such a loss comes from weights that are not worth saving.
             Err(error @ (Error::LossNotFinite { .. } | Error::Observer(_))) => return Err(error),

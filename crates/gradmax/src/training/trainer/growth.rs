@@ -29,20 +29,18 @@ use crate::training::task::Task;
 type Parts<N, T> = Vec<Taken<<N as Growable>::Input, <T as Task>::Target>>;
 
 impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
-    /// The batch of a step, in halves if a policy looks at it that is due.
-    pub(super) fn batch(&self, progress: &Progress, order: &mut Order) -> Result<Parts<N, T>, Error> {
-        let (step, steps) = (progress.step, self.settings.steps);
-        let looks = self.growth_due(progress).filter(|growth| growth.policy.looks_in_halves());
-        match looks.is_some_and(|growth| growth.batch == GrowthBatch::Training || self.sees_all(growth.batch, order)) {
-            true => order.batch_in_halves(self.train, step, steps),
-            false => order.batch(self.train, step, steps),
-        }
+    /// The batch of a step, in halves if the policy is due and looks at it so.
+    pub(super) fn batch(&self, step: usize, order: &mut Order, due: bool) -> Result<Parts<N, T>, Error> {
+        let looks = self.growth.as_ref().filter(|growth| due && growth.policy.looks_in_halves());
+        let halves =
+            looks.is_some_and(|growth| growth.batch == GrowthBatch::Training || self.sees_all(growth.batch, order));
+        order.batch_in(if halves { 2 } else { 1 }, self.train, step, self.settings.steps)
     }
 
-    /// How the network grows, if its policy is due.
-    fn growth_due(&self, progress: &Progress) -> Option<&GrowthSettings> {
-        let observed = self.observed(progress);
-        self.growth.as_ref().filter(|growth| growth.policy.due(&observed, &progress.policy))
+    /// Whether the network may grow before the next step.
+    pub(super) fn is_growth_due(&self, progress: &Progress) -> bool {
+        let is_due = |growth: &GrowthSettings| growth.policy.due(&self.observed(progress), &progress.policy);
+        self.growth.as_ref().is_some_and(is_due)
     }
 
     /// Whether the growth batch is all examples, and that of each step too.
@@ -50,16 +48,16 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         batch == GrowthBatch::All && order.is_whole() && !self.train.augments()
     }
 
-    /// Grows the network if the policy says so; returns the pass over the batch, if growth took it on the training
-    /// step's behalf.
-    pub(super) fn grow_if_due(
+    /// Grows the network if the policy, which is due, says so; returns the pass over the batch, if growth took it on the
+    /// training step's behalf.
+    pub(super) fn grow(
         &mut self,
         ongoing: &mut Ongoing<N>,
         order: &Order,
         batch: &[Taken<N::Input, T::Target>],
         logs: bool,
     ) -> Result<Option<(Measured, GradientsParams)>, Error> {
-        let Some(growth) = self.growth_due(&ongoing.run.progress) else {
+        let Some(growth) = &self.growth else {
             return Ok(None);
         };
         let progress = &ongoing.run.progress;
