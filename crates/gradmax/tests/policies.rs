@@ -231,6 +231,9 @@ fn growth_by_marginal_gains_stops_where_a_further_neuron_gains_too_little() {
     let (found, loss, late) = width(1.0);
     // The teacher has four neurons, one of which may be of no use to these examples.
     assert!((3..=8).contains(&found) && late <= 1, "{found} {late}");
+    // No more events than it is told, whatever they would gain.
+    let policy = named("marginal", &[("tau", 0.0.into()), ("every", 20.into()), ("times", 2.into())]);
+    assert_eq!(train_wide(policy, Settings::new(400, 0.05)).1.receipts.len(), 2);
     let (stayed, without, _) = width(1e9);
     assert!(stayed <= 2 && loss < 0.1 * without, "{stayed}: {loss} {without}");
 }

@@ -25,6 +25,8 @@ pub struct Marginal {
     pub start: usize,
     /// Steps between two looks.
     pub every: usize,
+    /// Number of events at most.
+    pub times: usize,
     /// The most that a site grows by at a look.
     pub amount: Amount,
     /// How many times more than training a neuron has to gain for its cost.
@@ -58,16 +60,16 @@ impl Currency {
 impl Default for Marginal {
     /// A look every fiftieth step, at which a site grows by a quarter at most.
     fn default() -> Self {
-        let (amount, cost) = (Amount::Geometric(0.25), Currency::default());
-        Self { start: 0, every: 50, amount, tau: 1.0, memory: 0.7, cost }
+        let (Periodic { start, times, .. }, amount) = (Periodic::default(), Amount::Geometric(0.25));
+        Self { start, every: 50, times, amount, tau: 1.0, memory: 0.7, cost: Currency::default() }
     }
 }
 
 impl Marginal {
     /// When it looks, and the most that can come of it.
     fn pace(&self) -> Periodic {
-        let Self { start, every, amount, .. } = *self;
-        Periodic { start, every, times: usize::MAX, amount, ..Periodic::default() }
+        let Self { start, every, times, amount, .. } = *self;
+        Periodic { start, every, times, amount, ..Periodic::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::event::plan::Planned;
 use crate::policies::look::PolicyLook;
-use crate::policies::periodic::{Amount, Order, Periodic};
+use crate::policies::periodic::Periodic;
 use crate::policies::policy::{Observed, Policy, PolicyState};
 use crate::site::width::SiteWidth;
 
@@ -35,8 +35,7 @@ impl Default for Target {
 impl Target {
     fn pace(&self) -> Periodic {
         let Self { start, every, .. } = *self;
-        let (times, order, amount) = (usize::MAX, Order::AllAtOnce, Amount::Count(1));
-        Periodic { start, every, times, order, amount, ..Periodic::default() }
+        Periodic { start, every, ..Periodic::default() }
     }
 
     /// The width that a site is to come to.
