@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use gradmax_experiments::{data, method};
+use gradmax_experiments::{config, data, method};
 
 /// Neural networks that grow while they train.
 #[derive(Debug, Parser)]
@@ -26,6 +26,10 @@ pub enum Command {
     Resume(Resume),
     /// Show layers, sites, widths, parameters and operations, and where growth leads
     Inspect(Inspect),
+    /// Say what would grow in a run's network now, and why; nothing is changed
+    Look(Look),
+    /// Remove the neurons that a run's network can do without, into a new run's folder
+    Shrink(Shrink),
     /// Write report.html from finished or running runs
     Report(Report),
     /// Show the report of runs in a browser while they go on
@@ -100,6 +104,17 @@ pub struct Compare {
         help = format!("The methods, separated by commas: {}, or variants of the configuration", method::names())
     )]
     pub methods: Option<Vec<String>>,
+    /// Compare with networks of these widths that do not grow, for as many operations as the reference takes: 32 neurons
+    /// at every site, or 2x as many as the configuration's network has
+    #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with = "at")]
+    pub widths: Option<Vec<String>>,
+    /// Give every method its own value of a key, the one with which it does best on validation examples, on seeds that
+    /// are not reported: --tune learning_rate=0.02,0.05,0.1
+    #[arg(long, value_name = "KEY=VALUES", conflicts_with = "at")]
+    pub tune: Option<String>,
+    /// With --tune: the number of seeds that each value is tried on
+    #[arg(long, value_name = "N", default_value_t = config::default_tuning_seeds(), requires = "tune")]
+    pub tune_seeds: u64,
     /// The number of seeds; each is a run of every method
     #[arg(long, value_name = "N")]
     pub seeds: Option<u64>,
@@ -159,6 +174,47 @@ pub struct Inspect {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Look {
+    /// The folder of a run
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Change a value of the run's configuration, for example --set growth.policy=marginal
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The training examples to look at
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub examples: usize,
+    /// The further neurons of each site to ask about
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub count: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The page to write [default: look.html in the run's folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Shrink {
+    /// The folder of a run
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// The share by which the loss on training examples may rise
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, conflicts_with = "share")]
+    pub rise: f64,
+    /// Remove this share of all neurons instead, whatever the loss becomes
+    #[arg(long, value_name = "SHARE")]
+    pub share: Option<f64>,
+    /// The training examples that the loss is measured on
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub examples: usize,
+    /// The folder for the smaller network's run [default: DIR-shrunk]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -8,10 +8,12 @@ pub mod export;
 pub mod init;
 pub mod inspect;
 pub mod list;
+pub mod look;
 pub mod predict;
 pub mod report;
 pub mod reproduce;
 pub mod resume;
+pub mod shrink;
 pub mod train;
 pub mod watch;
 

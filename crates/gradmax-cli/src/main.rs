@@ -22,6 +22,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Compare(compare) => together(|ranks| command::compare::compare(compare, ranks)),
         Command::Resume(resume) => together(|ranks| command::resume::resume(resume, ranks)),
         Command::Inspect(inspect) => command::inspect::inspect(inspect),
+        Command::Look(look) => command::look::look(&look),
+        Command::Shrink(shrink) => together(|ranks| command::shrink::shrink(&shrink, ranks)),
         Command::Report(report) => command::report::report(report),
         Command::Watch(watch) => command::watch::watch(watch),
         Command::Evaluate(evaluate) => command::evaluate::evaluate(evaluate),

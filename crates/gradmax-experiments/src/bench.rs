@@ -142,7 +142,12 @@ pub fn settings(experiment: &Experiment, data: &DataSet) -> Settings {
     }
 }
 
-fn trainer<'a>(experiment: &Experiment, settings: &Settings, data: &'a DataSet) -> Trainer<'a, Network, Supervised> {
+/// A trainer on an experiment's task and training examples.
+pub fn trainer<'a>(
+    experiment: &Experiment,
+    settings: &Settings,
+    data: &'a DataSet,
+) -> Trainer<'a, Network, Supervised> {
     Trainer::new(settings.clone(), experiment::task(experiment, data), &*data.train)
 }
 

@@ -16,7 +16,7 @@ use toml::{Table, Value};
 
 use crate::data::DataConfig;
 use crate::failure::misuse;
-use crate::method::{self, MethodOptions};
+use crate::method::{self, MethodOptions, Within};
 use crate::optimizer::OptimizerConfig;
 use crate::policy::{self, PolicyOptions};
 use crate::seed_network::SeedNetwork;
@@ -227,6 +227,42 @@ pub struct CompareConfig {
     pub reference: String,
     /// Confidence level of intervals.
     pub confidence: f64,
+    /// A value that every method gets its own of, by validation examples on seeds of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune: Option<Tune>,
+}
+
+/// A value that every method of a comparison gets its own of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tune {
+    /// What is tuned: a key of the configuration, with dots.
+    #[serde(default = "default_tuned")]
+    pub key: String,
+    /// The values to choose from.
+    pub values: Vec<Value>,
+    /// Seeds that each value is tried on.
+    #[serde(default = "default_tuning_seeds")]
+    pub seeds: u64,
+}
+
+/// How far the seeds on which methods are tuned are from those that are reported.
+pub const TUNING_SEEDS: u64 = 1_000_000;
+
+impl Tune {
+    fn check(&self) -> Result<()> {
+        if !method::may_differ_in(&self.key) {
+            return Err(misuse(format!(
+                "`compare.tune` is about `{}`, which cannot be tuned; name a key of the configuration with its section, for \
+                 example optimizer.learning_rate",
+                self.key
+            )));
+        }
+        match self.seeds == 0 || self.values.is_empty() {
+            true => Err(misuse("`compare.tune` needs at least one value and one seed")),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Default for CompareConfig {
@@ -236,6 +272,7 @@ impl Default for CompareConfig {
             seeds: 3,
             reference: "gradmax".into(),
             confidence: 0.95,
+            tune: None,
         }
     }
 }
@@ -277,6 +314,16 @@ fn one() -> usize {
 
 fn default_log_every() -> usize {
     10
+}
+
+/// What is tuned if nothing else is said.
+pub fn default_tuned() -> String {
+    "optimizer.learning_rate".into()
+}
+
+/// The seeds that each value is tried on if nothing else is said.
+pub fn default_tuning_seeds() -> u64 {
+    3
 }
 
 fn default_boost() -> f64 {
@@ -388,6 +435,7 @@ impl Experiment {
                 self.compare.confidence
             )));
         }
+        self.check_tuning()?;
         self.optimizer.check()?;
         self.training.check(self.data.has_validation())?;
         self.training.learning_rate(self.optimizer.learning_rate(), 1).check()?;
@@ -407,11 +455,84 @@ impl Experiment {
                 ));
             }
             growth.check()?;
-            let given = std::mem::take(&mut self.policies);
-            let full = policy::full_options(growth, &given)?;
+            policy::check_names(self.policies.keys())?;
+            let full = policy::full_options(growth, &self.policies)?;
+            self.policies.remove(&growth.policy);
             self.policies.extend(Some((growth.policy.clone(), full)).filter(|(_, options)| !options.is_empty()));
         }
         Ok(self)
+    }
+
+    fn check_tuning(&self) -> Result<()> {
+        let Some(tune) = &self.compare.tune else {
+            return Ok(());
+        };
+        if !self.data.has_validation() {
+            return Err(misuse(
+                "`compare.tune` chooses by validation examples, and there are none; hold some out with `data.validation`, for \
+                 example 0.1",
+            ));
+        }
+        match self.seed.checked_add(TUNING_SEEDS).and_then(|seed| seed.checked_add(tune.seeds)) {
+            None => {
+                Err(misuse(format!("`seed` is {}, which leaves no seeds to tune on; choose a smaller one", self.seed)))
+            }
+            Some(_) => tune.check(),
+        }
+    }
+
+    /// The experiment of one method: what `methods.NAME.with` says, and these further keys, are changed, and nothing is
+    /// left of other methods and policies and of the comparison.
+    pub fn of_method(&self, name: &str, further: &[(&str, Value)]) -> Result<Self> {
+        let mut experiment = Self { method: name.into(), compare: CompareConfig::default(), ..self.clone() };
+        experiment.methods.retain(|method, _| method == name);
+        for (key, value) in further {
+            let own = experiment.methods.entry(name.into()).or_default();
+            insert(own, &format!("{}.{key}", method::WITH), value.clone())?;
+        }
+        if let Some(with) = method::with(name, &experiment.methods) {
+            let mut table = Table::try_from(&experiment)?;
+            let changes = differences(with);
+            forget_options(&mut table, &changes);
+            changes.into_iter().try_for_each(|(key, value)| replace(&mut table, &key, value))?;
+            let changed = Value::Table(table).try_into::<Self>();
+            let changed =
+                changed.map_err(|error| misuse(format!("`methods.{name}.with`: {}", one_line(&error.to_string()))))?;
+            // What was found in the data is not in the table, and cannot be changed.
+            experiment = Self { data: experiment.data, ..changed };
+        }
+        if let Some(growth) = &experiment.growth {
+            experiment.policies.retain(|policy, _| *policy == growth.policy);
+        }
+        experiment.checked().with_context(|| format!("the method `{name}`"))
+    }
+
+    /// The keys in which a run differs from others of its experiment, since it is of its method.
+    pub fn keys_of_method(&self) -> Vec<String> {
+        let with = method::with(&self.method, &self.methods);
+        let mut own = with.map(differences).unwrap_or_default().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        if own.iter().any(|key| key == "growth.policy") {
+            own.extend(PACE.iter().map(|key| format!("growth.{key}")));
+            own.push("policies".into());
+        }
+        for section in ["network", "optimizer"] {
+            if own.contains(&format!("{section}.name")) {
+                own.push(section.into());
+            }
+        }
+        if Within::of(&self.method, &self.methods).is_some() {
+            own.extend(["training.steps", "training.epochs", "training.budget"].map(String::from));
+        }
+        let others = own.iter().flat_map(|key| alternatives(key)).map(String::from).collect::<Vec<_>>();
+        own.extend(others);
+        own
+    }
+
+    /// The same with another length: until this budget is spent.
+    pub fn within(self, budget: Budget) -> Self {
+        let Budget { flops, seconds, .. } = budget;
+        let budget = Budget { flops, seconds, ..self.training.budget };
+        Self { training: TrainingConfig { steps: None, epochs: None, budget, ..self.training }, ..self }
     }
 }
 
@@ -556,20 +677,105 @@ fn set(table: &mut Table, change: &str) -> Result<()> {
     let (key, value) = change
         .split_once('=')
         .ok_or_else(|| misuse(format!("--set {change}: write it as key=value, for example growth.times=3")))?;
-    let value = format!("value = {value}")
-        .parse::<Table>()
-        .ok()
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| Value::String(value.into()));
+    replace(table, key.trim(), value_of(value)).map_err(|error| misuse(format!("--set {error}")))
+}
+
+/// A value in TOML syntax, or a string.
+pub fn value_of(text: &str) -> Value {
+    let parsed = format!("value = {text}").parse::<Table>().ok();
+    parsed.and_then(|mut parsed| parsed.remove("value")).unwrap_or_else(|| Value::String(text.into()))
+}
+
+/// What `[growth]` says of when growth comes and by how much.
+const PACE: [&str; 7] = ["start", "every", "times", "count", "fraction", "geometric", "order"];
+
+/// Leaves out of a configuration what is said about a policy, an optimizer or a network that another takes the place of.
+fn forget_options(table: &mut Table, changes: &[(String, Value)]) {
+    let stays = |section: &str, key: &str| match section {
+        "growth" => !PACE.contains(&key),
+        "optimizer" => key == "learning_rate",
+        _ => false,
+    };
+    for name in ["growth.policy", "optimizer.name", "network.name"] {
+        let (section, _) = name.split_once('.').expect("it has a section");
+        if changes.iter().any(|(key, _)| key == name)
+            && let Some(Value::Table(options)) = table.get_mut(section)
+        {
+            options.retain(|key, _| stays(section, key));
+        }
+    }
+}
+
+/// Keys of which a configuration has one at most.
+const ALTERNATIVES: [&[&str]; 3] = [
+    &["training.steps", "training.epochs"],
+    &["training.warm_up_steps", "training.warm_up_epochs"],
+    &["growth.count", "growth.fraction", "growth.geometric"],
+];
+
+/// The keys that cannot stand beside this one.
+fn alternatives(key: &str) -> impl Iterator<Item = &'static str> {
+    let of = ALTERNATIVES.into_iter().find(|keys| keys.contains(&key)).unwrap_or_default();
+    of.iter().copied().filter(move |other| *other != key)
+}
+
+/// Sets one dotted key of a table in place of what it had, and of what cannot stand beside it.
+fn replace(table: &mut Table, key: &str, value: Value) -> Result<()> {
+    for other in alternatives(key) {
+        if let Some((section, name)) = other.split_once('.')
+            && let Some(Value::Table(section)) = table.get_mut(section)
+        {
+            section.remove(name);
+        }
+    }
+    insert(table, key, value)
+}
+
+/// Sets one dotted key of a table, and makes the sections that it is in.
+fn insert(table: &mut Table, key: &str, value: Value) -> Result<()> {
     let mut parts = key.split('.').collect::<Vec<_>>();
     let last = parts.pop().unwrap_or_default();
     let mut at = table;
     for part in parts {
         let entry = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
-        at = entry.as_table_mut().ok_or_else(|| misuse(format!("--set {key}: `{part}` is a value, not a section")))?;
+        at = entry.as_table_mut().ok_or_else(|| misuse(format!("{key}: `{part}` is a value, not a section")))?;
     }
     at.insert(last.into(), value);
     Ok(())
+}
+
+/// All values of a table and of those in it, by their dotted keys.
+pub fn keys(table: &Table) -> Table {
+    let mut found = Table::new();
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => {
+                found.extend(keys(inner).into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)));
+            }
+            value => _ = found.insert(key.clone(), value.clone()),
+        }
+    }
+    found
+}
+
+/// What the table `with` of a method changes: the dotted key of each option, with its value, which may be a table itself.
+fn differences(with: &Table) -> Vec<(String, Value)> {
+    let inside = |prefix: &str, table: &Table| {
+        table.iter().map(|(key, value)| (format!("{prefix}.{key}"), value.clone())).collect::<Vec<_>>()
+    };
+    let of_section = |(section, value): (&String, &Value)| match value {
+        // Policies have sections of their own.
+        Value::Table(table) if section == "policies" => inside(section, table)
+            .into_iter()
+            .flat_map(|(key, value)| match &value {
+                Value::Table(options) => inside(&key, options),
+                _ => vec![(key, value)],
+            })
+            .collect(),
+        Value::Table(table) => inside(section, table),
+        value => vec![(section.clone(), value.clone())],
+    };
+    with.iter().flat_map(of_section).collect()
 }
 
 /// What a section says, for types that read it in pieces; an error names the key.

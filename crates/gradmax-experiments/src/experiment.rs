@@ -73,6 +73,10 @@ impl Networks {
                 "the baseline `big` starts with the network that growth leads to, which the policy does not know \
                  beforehand; leave `big` out, or use a policy that does",
             )),
+            (Method::Static(widths), _) => {
+                let widths = self.seed.site_widths().iter().map(|site| widths.of(site)).collect::<Vec<_>>();
+                Ok(self.seed.with_site_widths(&widths))
+            }
             (Method::Small | Method::Grow(_), _) => Ok(self.seed),
         }
     }
@@ -91,14 +95,14 @@ pub fn check(experiment: &Experiment) -> Result<()> {
         let sites = network.sites();
         sites.iter().zip(&widths).try_for_each(|(site, at)| site.check_growth(amount.of(at)))?;
     }
-    let is_target = matches!(method, Method::Big);
+    let starts_with_seed = method.starts_with_seed();
     if let Some(growth) = growth_settings(experiment, method)? {
         if network.sites().is_empty() {
             return Err(misuse("the network has no hidden layers, so there is nothing to grow; name at least one"));
         }
         growth.grower.check(&network)?;
     }
-    experiment.network.filled(network, is_target).map(|_| ())
+    experiment.network.filled(network, starts_with_seed).map(|_| ())
 }
 
 /// Writes into a configuration what it takes from files that may be gone later: where the data is, and the widths of a
@@ -135,13 +139,11 @@ pub fn never_grows(experiment: &Experiment) -> Result<Option<String>> {
 pub fn training_flops(experiment: &Experiment) -> Result<u64> {
     let device = device::named(&experiment.device)?;
     let method = method::named(&experiment.method, &experiment.methods)?;
-    let Networks { seed, target } = Networks::of(experiment)?;
+    let networks = Networks::of(experiment)?;
     let flops = |shape: &Shape| Ok::<_, anyhow::Error>(shape.init(Seed::new(0), &device)?.flops());
-    let a_step = match method {
-        Method::Small => flops(&seed)?,
-        Method::Big => flops(target.as_ref().unwrap_or(&seed))?,
-        Method::Grow(_) => flops(&seed)?.midpoint(flops(target.as_ref().unwrap_or(&seed))?),
-    };
+    let grown = networks.target.as_ref().filter(|_| matches!(method, Method::Grow(_))).map(flops).transpose()?;
+    let first = flops(&networks.start(&method)?)?;
+    let a_step = grown.map_or(first, |grown| first.midpoint(grown));
     let examples = || experiment.data.examples();
     let batch = experiment.training.batch_size.unwrap_or_else(examples);
     let steps = experiment.training.steps(examples) as u64;
@@ -319,7 +321,7 @@ pub fn beginning(experiment: &Experiment) -> Result<Run<Network>> {
     let method = method::named(&experiment.method, &experiment.methods)?;
     let device = device::named(&experiment.device)?;
     let network = Networks::of(experiment)?.start(&method)?.init(init_seed(experiment), &device)?;
-    let network = experiment.network.filled(network, matches!(method, Method::Big))?;
+    let network = experiment.network.filled(network, method.starts_with_seed())?;
     Ok(Run::new(network, experiment.optimizer.init(&device)))
 }
 

@@ -13,11 +13,17 @@ use serde::{Deserialize, Serialize};
 use crate::config::Experiment;
 use crate::failure::{misuse, quoted};
 use crate::identity::{self, Change};
+use crate::method;
 use crate::output;
 
 /// The file that makes a folder a comparison: its configuration.
 pub fn comparison_file(folder: &Path) -> PathBuf {
     folder.join("comparison.toml")
+}
+
+/// The folder of the runs by which the methods of a comparison are tuned.
+pub fn tuning_folder(comparison: &Path) -> PathBuf {
+    comparison.join(method::TUNING)
 }
 
 /// Checks that a folder holds no comparison, whose report would be overwritten.

@@ -1,9 +1,11 @@
 //! What makes a run another run: which changes of its configuration it can go on with, and which not.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use toml::{Table, Value};
 
-use crate::config::Experiment;
+use crate::config::{Experiment, keys};
 
 /// A value of a configuration that was changed after its run had started.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,28 +46,12 @@ pub fn changes(started: &Experiment, now: &Experiment) -> Result<Vec<Change>> {
         let mut experiment = experiment.clone();
         let own = experiment.method.clone();
         experiment.methods.retain(|method, _| *method == own);
-        let mut keys = Table::new();
-        flatten("", &Value::Table(Table::try_from(&experiment)?), &mut keys);
-        Ok::<_, anyhow::Error>(keys)
+        Ok::<_, anyhow::Error>(keys(&Table::try_from(&experiment)?))
     };
     let (was, is) = (flat(started)?, flat(now)?);
-    let mut keys = was.keys().chain(is.keys()).cloned().collect::<Vec<_>>();
-    keys.sort();
-    keys.dedup();
-    let changed = keys.into_iter().filter(|key| was.get(key) != is.get(key));
+    let all = was.keys().chain(is.keys()).cloned().collect::<BTreeSet<_>>();
+    let changed = all.into_iter().filter(|key| was.get(key) != is.get(key));
     Ok(changed.map(|key| Change { was: was.get(&key).cloned(), is: is.get(&key).cloned(), key }).collect())
-}
-
-fn flatten(prefix: &str, value: &Value, into: &mut Table) {
-    match value {
-        Value::Table(table) => {
-            for (key, value) in table {
-                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                flatten(&key, value, into);
-            }
-        }
-        value => _ = into.insert(prefix.into(), value.clone()),
-    }
 }
 
 #[cfg(test)]

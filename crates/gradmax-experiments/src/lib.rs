@@ -19,6 +19,7 @@ pub mod method;
 pub mod network;
 pub mod onnx;
 pub mod optimizer;
+pub mod outlook;
 pub mod output;
 pub mod policy;
 pub mod program;
@@ -29,6 +30,7 @@ pub mod report;
 
 pub mod seed_network;
 pub mod shipped;
+pub mod shrunk;
 pub mod starter;
 pub mod statistics;
 pub mod table;

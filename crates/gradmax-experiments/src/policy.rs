@@ -26,6 +26,14 @@ pub fn names() -> String {
     POLICIES.iter().map(|policy| policy.name()).collect::<Vec<_>>().join(", ")
 }
 
+/// Checks that these are names of policies.
+pub fn check_names<'n>(mut named: impl Iterator<Item = &'n String>) -> Result<()> {
+    match named.find(|name| POLICIES.iter().all(|policy| policy.name() != name.as_str())) {
+        Some(unknown) => Err(misuse(format!("there is no policy `{unknown}`; the policies are: {}", names()))),
+        None => Ok(()),
+    }
+}
+
 /// The policy that `[growth]` names, with its options.
 pub fn named(growth: &GrowthConfig, options: &PolicyOptions) -> Result<Box<dyn Policy>> {
     resolved(growth, options).map(|(policy, _)| policy)

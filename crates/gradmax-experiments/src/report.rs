@@ -7,11 +7,13 @@ mod groups;
 mod page;
 mod receipts;
 mod series;
+mod verdict;
 
 pub use self::chart::{Area, Bar, BarChart, BarSeries, BarShape, Chart, Drawn, LineChart, Theme, text};
 pub use self::comparison::with_error;
-pub use self::page::growth_page;
+pub use self::page::{growth_page, look_page};
 pub use self::series::{MethodRuns, Point, Series, averaged};
+pub use self::verdict::verdict;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ use gradmax::training::Row;
 
 use crate::config::Experiment;
 use crate::failure::misuse;
-use crate::folder::{RunFolder, RunSummary, write_whole};
+use crate::folder::{RunFolder, RunSummary, comparison_file, tuning_folder, write_whole};
 use crate::table::{grouped, significant};
 
 /// What a run folder holds.
@@ -152,6 +154,8 @@ fn run_folders(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };
-    let below = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir());
+    // Runs that tune a comparison are no part of what it says.
+    let tunes = |path: &Path| comparison_file(folder).exists() && path == tuning_folder(folder);
+    let below = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir() && !tunes(path));
     below.flat_map(|path| run_folders(&path)).collect()
 }

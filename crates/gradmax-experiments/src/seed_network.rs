@@ -98,13 +98,13 @@ impl SeedNetwork {
     /// The network with the weights of the file, if there is one.
     ///
     /// # Errors
-    /// If the file cannot be read, its weights do not fit, or it is to start with the target network.
-    pub fn filled(&self, network: Network, is_target: bool) -> Result<Network> {
+    /// If the file cannot be read, its weights do not fit, or the network is not to be the seed network.
+    pub fn filled(&self, network: Network, is_seed: bool) -> Result<Network> {
         match &self.start.from {
             None => Ok(network),
-            Some(from) if is_target => Err(misuse(format!(
-                "the baseline `big` starts with the network that growth leads to, which the weights in {} do not fill; \
-                 leave `big` out",
+            Some(from) if !is_seed => Err(misuse(format!(
+                "baselines other than `small` (`big`, `static_W`) start with another network than the configuration's, which \
+                 the weights in {} do not fill; leave them out",
                 from.display()
             ))),
             Some(from) => Weights::read(from, &self.start.rename)?.fill(network),

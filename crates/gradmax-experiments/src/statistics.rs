@@ -30,6 +30,11 @@ impl Mean {
         Some(Self { mean, standard_error, n })
     }
 
+    /// The same in another unit, of which so many are one of this.
+    pub fn times(self, factor: f64) -> Self {
+        Self { mean: factor * self.mean, standard_error: self.standard_error.map(|error| factor * error), ..self }
+    }
+
     /// Half the width of the confidence interval of the mean (Student's t, n - 1 degrees of freedom).
     pub fn half_width(&self, confidence: f64) -> Option<f64> {
         let freedom = (self.n - 1) as f64;

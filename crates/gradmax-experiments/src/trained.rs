@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, activation};
 use gradmax::Seed;
 use gradmax::networks::{Architecture, Described, NetworkGraph};
 use gradmax::site::{Growable, SiteWidth};
-use gradmax::training::{Evaluation, Target, Task, checkpoint, each_batch};
+use gradmax::training::{Evaluation, Run, Target, Task, checkpoint, each_batch};
 use serde::Serialize;
 
 use crate::config::Experiment;
@@ -84,6 +84,25 @@ pub enum ScoresOf {
     },
 }
 
+/// The run of a folder, as its last checkpoint has it.
+///
+/// # Errors
+/// If there is no checkpoint yet, or it is damaged.
+pub fn run_of(folder: &RunFolder, experiment: &Experiment) -> Result<Run<Network>> {
+    loaded(folder, &folder.checkpoint(), experiment)
+}
+
+fn loaded(folder: &RunFolder, checkpoint: &Path, experiment: &Experiment) -> Result<Run<Network>> {
+    if !checkpoint::exists(checkpoint) {
+        bail!("{} has no checkpoint yet; let the run go on first", folder.path().display());
+    }
+    let device = device::named(&experiment.device)?;
+    let shape = Networks::of(experiment)?.seed;
+    let network =
+        |sites: &[SiteWidth]| Ok::<_, anyhow::Error>(widened(&shape, sites, checkpoint)?.init(Seed::new(0), &device)?);
+    checkpoint::load(checkpoint, network, experiment.optimizer.init(&device))
+}
+
 impl Trained {
     /// The network that a run keeps, by its checkpoint, and the run's configuration with changes of the form
     /// `key=value`. The folder is the run's, or that of a checkpoint in it.
@@ -97,15 +116,8 @@ impl Trained {
             None => (RunFolder::at(folder), RunFolder::at(folder).checkpoint()),
         };
         let experiment = run.read_experiment_with(changes)?;
-        if !checkpoint::exists(&checkpoint) {
-            bail!("{} has no checkpoint yet; let the run go on first", run.path().display());
-        }
         let device = device::named(&experiment.device)?;
-        let shape = Networks::of(&experiment)?.seed;
-        let network = |sites: &[SiteWidth]| {
-            Ok::<_, anyhow::Error>(widened(&shape, sites, &checkpoint)?.init(Seed::new(0), &device)?)
-        };
-        let run = checkpoint::load(&checkpoint, network, experiment.optimizer.init(&device))?;
+        let run = loaded(&run, &checkpoint, &experiment)?;
         let (network, sites) = run.kept();
         let (answers, part) = (experiment.data.answers()?, experiment.training.evaluation_batch);
         let widths = sites.iter().map(|site| (site.site.clone(), site.width)).collect();

@@ -5,7 +5,7 @@ pub(crate) mod look;
 pub(crate) mod policy;
 
 pub use self::budget::Budget;
-pub use self::look::{Cost, PolicyLook};
+pub use self::look::{Cost, PolicyLook, SingularValue};
 pub use self::policy::{Observed, Policy, PolicyState, Stretch};
 use crate::registry::registry;
 

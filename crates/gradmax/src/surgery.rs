@@ -5,6 +5,7 @@ pub(crate) mod carry;
 pub(crate) mod existing;
 pub(crate) mod index_map;
 pub(crate) mod new_neurons;
+pub(crate) mod removal;
 pub(crate) mod rescale;
 pub(crate) mod widen;
 

@@ -24,5 +24,5 @@ pub use self::observer::{Observer, ObserverError, Row, Split};
 pub use self::run::{Outcome, Progress, Run, Summary, Validated};
 pub use self::settings::{BatchStatistics, GrowthBatch, GrowthSettings, Keep, OnFailure, Settings};
 pub use self::task::*;
-pub use self::trainer::Trainer;
+pub use self::trainer::{Outlook, Shrink, ShrinkReceipt, SiteOutlook, SiteShrinkage, Trainer};
 pub use crate::draws::with_draws;

@@ -9,13 +9,14 @@ use anyhow::{Context, Result, anyhow};
 use super::compare_at::At;
 use super::{configured, stem};
 use crate::args::{Compare, Split};
-use gradmax_experiments::comparison::{comparison_folders, comparison_runs};
-use gradmax_experiments::config::Experiment;
+use gradmax_experiments::comparison::{Comparison, Stage, Tuning, comparison_folders};
+use gradmax_experiments::config::{Experiment, Tune, value_of};
 use gradmax_experiments::crew::{self, Done, Job, SharedData};
 use gradmax_experiments::experiment;
 use gradmax_experiments::failure::{Interrupted, misuse, sentence};
 use gradmax_experiments::folder::{RunSummary, comparison_file, refuse_run, write_whole};
 use gradmax_experiments::interrupt::stop_on_interrupt;
+use gradmax_experiments::method;
 use gradmax_experiments::output::{print_line, say};
 use gradmax_experiments::progress::Bars;
 use gradmax_experiments::ranks::Ranks;
@@ -29,6 +30,11 @@ pub fn compare(arguments: Compare, ranks: &Ranks) -> Result<()> {
     if let Some(seeds) = arguments.seeds {
         experiment.compare.seeds = seeds;
     }
+    let widths = arguments.widths.iter().flatten().map(|widths| method::of_widths(widths));
+    experiment.compare.methods.extend(widths);
+    if let Some(text) = &arguments.tune {
+        experiment.compare.tune = Some(tune(text, arguments.tune_seeds)?);
+    }
     let experiment = experiment.checked()?;
     if experiment.compare.methods.is_empty() || experiment.compare.seeds == 0 {
         return Err(misuse("there is nothing to compare: name at least one method and one seed"));
@@ -41,6 +47,15 @@ pub fn compare(arguments: Compare, ranks: &Ranks) -> Result<()> {
     let folder = arguments.out.unwrap_or_else(|| PathBuf::from("runs").join(stem));
     let how = How { jobs: arguments.jobs, split: arguments.split, quiet: arguments.configured.quiet };
     run_all(&experiment, &folder, &how, ranks)
+}
+
+/// `KEY=VALUE,VALUE`; a key without a section is one of `[optimizer]`.
+fn tune(text: &str, seeds: u64) -> Result<Tune> {
+    let example = "write it as KEY=VALUES, for example --tune learning_rate=0.02,0.05,0.1";
+    let (key, values) = text.split_once('=').ok_or_else(|| misuse(format!("--tune {text}: {example}")))?;
+    let key = if key.contains('.') { key.to_string() } else { format!("optimizer.{key}") };
+    let values = values.split(',').map(|value| value_of(value.trim())).collect();
+    Ok(Tune { key, values, seeds })
 }
 
 /// How the runs of a comparison are done.
@@ -71,7 +86,8 @@ fn run_all(experiment: &Experiment, folder: &Path, how: &How, ranks: &Ranks) -> 
         Split::Runs => &Ranks::alone(),
         Split::Batch => ranks,
     };
-    let queue = comparison_runs(experiment, folder, None, together)?;
+    let mut comparison = Comparison::new(experiment, folder, None, together)?;
+    let mut stage = comparison.ready()?;
     ranks.wait();
     if ranks.is_first() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -80,7 +96,7 @@ fn run_all(experiment: &Experiment, folder: &Path, how: &How, ranks: &Ranks) -> 
     ranks.wait();
 
     for method in &experiment.compare.methods {
-        let warning = experiment::never_grows(&Experiment { method: method.clone(), ..experiment.clone() })?;
+        let warning = experiment::never_grows(&experiment.of_method(method, &[])?)?;
         if let Some(warning) = warning.filter(|_| ranks.is_first()) {
             say(&format!("warning: {warning}"));
             break;
@@ -93,28 +109,40 @@ fn run_all(experiment: &Experiment, folder: &Path, how: &How, ranks: &Ranks) -> 
         data.of(experiment)?;
     }
     let bars = Bars::new(how.quiet || !ranks.is_first());
-    let own = match how.split {
-        Split::Runs => {
-            let own = queue.iter().skip(ranks.rank()).step_by(ranks.count()).map(|job| &**job).collect::<Vec<_>>();
-            crew::work(&own, workers, &bars, &data, stop)
-        }
-        Split::Batch => {
-            if all_together(&queue, &bars, &data, stop)? == Done::Stopped {
-                return Err(Interrupted::in_folder(folder));
+    let (mut failures, mut count) = (Vec::new(), 0);
+    while let Some(Stage { tunes, jobs }) = stage {
+        let own = match how.split {
+            Split::Runs => {
+                let own = jobs.iter().skip(ranks.rank()).step_by(ranks.count()).map(|job| &**job).collect::<Vec<_>>();
+                crew::work(&own, workers, &bars, &data, stop)
             }
-            Vec::new()
+            Split::Batch => {
+                if all_together(&jobs, &bars, &data, stop)? == Done::Stopped {
+                    return Err(Interrupted::in_folder(folder));
+                }
+                Vec::new()
+            }
+        };
+        ranks.wait();
+        if stop.load(Ordering::Relaxed) {
+            return Err(Interrupted::in_folder(folder));
         }
-    };
-    ranks.wait();
-    if stop.load(Ordering::Relaxed) {
-        return Err(Interrupted::in_folder(folder));
+        // A sentence may have several lines.
+        let all = ranks.all_say(&own.join("\0")).join("\0");
+        if !tunes {
+            count += jobs.len();
+            failures.extend(all.split('\0').filter(|failure| !failure.is_empty()).map(String::from));
+        }
+        stage = comparison.ready()?;
+        // All see the same runs before any of the next begins.
+        ranks.wait();
     }
-    // A sentence may have several lines.
-    let failures = ranks.all_say(&own.join("\0")).join("\0");
-    let failures = failures.split('\0').filter(|failure| !failure.is_empty()).map(String::from).collect::<Vec<_>>();
+    let left_out = comparison.left_out()?;
+    count += left_out.len();
+    failures.extend(left_out);
     let summaries = comparison_folders(experiment, folder).map(|(_, _, run)| run.read_summary());
     let summaries = summaries.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
-    let failed = failed(&failures, queue.len());
+    let failed = failed(&failures, count);
     if !summaries.is_empty() && ranks.is_first() {
         write_results(experiment, folder, &summaries, failed.as_deref())?;
     }
@@ -122,7 +150,7 @@ fn run_all(experiment: &Experiment, folder: &Path, how: &How, ranks: &Ranks) -> 
     ranks.wait();
     match failures.first() {
         None => Ok(()),
-        Some(first) => Err(anyhow!("{} of {} runs failed, the first of them {first}", failures.len(), queue.len())),
+        Some(first) => Err(anyhow!("{} of {count} runs failed, the first of them {first}", failures.len())),
     }
 }
 
@@ -149,6 +177,11 @@ fn write_results(experiment: &Experiment, folder: &Path, summaries: &[RunSummary
     write_whole(&folder.join("summary.csv"), &comparison::csv(summaries)?)?;
     let table = comparison::table(summaries, &experiment.compare, &growth_costs(experiment, folder)?)?;
     let mut text = format!("{}\n\n{}\n", comparison::caption(&experiment.compare, summaries), table);
+    let verdict = report::verdict(summaries, &experiment.compare, &experiment.methods);
+    verdict.into_iter().for_each(|verdict| text += &format!("\n{verdict}\n"));
+    if let Some((caption, table)) = Tuning::table(experiment, folder)? {
+        text += &format!("\n{caption}\n\n{table}\n");
+    }
     failed.into_iter().for_each(|failed| text += &format!("\n{failed}\n"));
     write_whole(&folder.join("summary.md"), text.as_bytes())?;
     let page = folder.join("report.html");

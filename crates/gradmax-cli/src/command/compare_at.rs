@@ -131,6 +131,12 @@ fn refuse_other_folders(folder: &Path) -> Result<()> {
 fn growing(experiment: &Experiment) -> Result<Vec<(String, bool)>> {
     let mut methods = Vec::new();
     for name in &experiment.compare.methods {
+        if method::with(name, &experiment.methods).is_some() {
+            return Err(misuse(format!(
+                "`{name}` changes more of the configuration than how neurons are chosen, and all growths at a checkpoint share \
+                 the rest; leave it out"
+            )));
+        }
         if let Method::Grow(method) = method::named(name, &experiment.methods)? {
             methods.push((name.clone(), method.draws()));
         }

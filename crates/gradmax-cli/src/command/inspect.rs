@@ -45,7 +45,10 @@ pub fn inspect(arguments: Inspect) -> Result<()> {
     let folder = arguments.subject.is_dir().then(|| RunFolder::at(&arguments.subject));
     let experiment = match &folder {
         Some(folder) => folder.read_experiment()?,
-        None => located(Experiment::read(&arguments.subject, &arguments.set)?)?,
+        None => {
+            let experiment = located(Experiment::read(&arguments.subject, &arguments.set)?)?;
+            experiment.of_method(&experiment.method, &[])?
+        }
     };
     let networks = Networks::of(&experiment)?;
     let target = networks.target.clone();

@@ -8,9 +8,10 @@ use super::{configured, stem};
 use crate::args::Train;
 use gradmax_experiments::config::Experiment;
 use gradmax_experiments::experiment::{self, Ending};
-use gradmax_experiments::failure::Interrupted;
+use gradmax_experiments::failure::{Interrupted, misuse};
 use gradmax_experiments::folder::RunFolder;
 use gradmax_experiments::interrupt::stop_on_interrupt;
+use gradmax_experiments::method::Baseline;
 use gradmax_experiments::output::{print_line, say};
 use gradmax_experiments::progress::Bars;
 use gradmax_experiments::ranks::Ranks;
@@ -21,6 +22,7 @@ pub fn train(arguments: Train, ranks: &Ranks) -> Result<()> {
     if let Some(seed) = arguments.seed {
         experiment.seed = seed;
     }
+    let experiment = alone(&experiment)?;
     experiment::check(&experiment)?;
     let folder = arguments.out.unwrap_or_else(|| {
         let run = format!("{}-seed{}", experiment.method, experiment.seed);
@@ -34,6 +36,21 @@ pub fn train(arguments: Train, ranks: &Ranks) -> Result<()> {
     // The others look into the folder once it is there.
     ranks.wait();
     go(&experiment, &folder, arguments.configured.quiet, ranks)
+}
+
+/// What a run of its own is, of the configuration's method.
+fn alone(experiment: &Experiment) -> Result<Experiment> {
+    let method = &experiment.method;
+    match Baseline::of(method, &experiment.methods) {
+        // The configuration of a comparison's run says how much it took.
+        Some(Baseline::BigShort | Baseline::BigSeconds) if !experiment.training.budget.ends_runs() => {
+            Err(misuse(format!(
+                "the baseline `{method}` takes as much as another run, in a comparison; use `gradmax compare`, or `big` with a \
+             `training.budget`"
+            )))
+        }
+        _ => Ok(Experiment { compare: experiment.compare.clone(), ..experiment.of_method(method, &[])? }),
+    }
 }
 
 /// Runs to the end, from wherever the folder's run is; says how it ended, and writes its report.

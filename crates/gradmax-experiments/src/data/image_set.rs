@@ -41,13 +41,20 @@ pub struct ImageOptions {
     /// The form of other images.
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     form: Option<Form>,
+    /// How many times smaller images are made, by means of so many times so many pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reduce: Option<usize>,
     /// What is done to training images at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     augment: Option<Augmentation>,
 }
 
 impl ImageOptions {
-    const NAMES: [&str; 4] = ["dir", "examples", "as", "augment"];
+    const NAMES: [&str; 5] = ["dir", "examples", "as", "reduce", "augment"];
+
+    fn reduce(&self) -> usize {
+        self.reduce.unwrap_or(1)
+    }
 }
 
 /// By hand, since a struct of two flattened ones does not tell which options it has.
@@ -121,10 +128,18 @@ impl<S: Set> ImageSet<S> {
 
     /// The size that networks read.
     fn size(&self) -> Size {
-        match self.options.form {
+        let [channels, height, width] = match self.options.form {
             Some(Form::Cifar) => cifar::SIZE,
             None => self.set.files().size(),
-        }
+        };
+        let reduce = self.options.reduce();
+        [channels, height / reduce, width / reduce]
+    }
+
+    /// Training and test images, in the size in which they are looked at.
+    fn read(&self, dir: Option<&Path>) -> Result<[Images; 2]> {
+        let images = self.set.files().read(dir)?;
+        Ok(images.map(|images| images.reduced(self.options.reduce())))
     }
 }
 
@@ -139,7 +154,7 @@ impl<S: Set> DataSource for ImageSet<S> {
 
     fn load(&self, _seed: Seed, device: &Device) -> Result<DataSet> {
         let files = self.set.files();
-        let [mut train, test] = files.read(self.dir())?;
+        let [mut train, test] = self.read(self.dir())?;
         if let Some(examples) = self.options.examples {
             if examples == 0 || examples > train.classes.len() {
                 return Err(misuse(format!(
@@ -157,6 +172,12 @@ impl<S: Set> DataSource for ImageSet<S> {
     }
 
     fn check(&self, _batch_size: Option<usize>) -> Result<()> {
+        let ([_, height, width], reduce) = (self.set.files().size(), self.options.reduce());
+        if reduce == 0 || height % reduce > 0 || width % reduce > 0 {
+            return Err(misuse(format!(
+                "`data.reduce` is {reduce}; it must be a number that divides the images' height and width, {height} and {width}"
+            )));
+        }
         self.set.files().check(self.dir())
     }
 
@@ -179,7 +200,7 @@ impl<S: Set> DataSource for ImageSet<S> {
 
     fn other(&self, dir: &Path, device: &Device) -> Result<AnyExamples> {
         let files = self.set.files();
-        let [_, test] = files.read(Some(dir))?;
+        let [_, test] = self.read(Some(dir))?;
         Ok(Box::new(ImageExamples::new(test, files.white(), self.size(), Augmentation::default(), device)))
     }
 

@@ -28,6 +28,29 @@ impl Images {
         &self.pixels[index * pixels..][..pixels]
     }
 
+    /// Images so many times smaller, each pixel the mean of so many times so many; what is left over at the edges is cut
+    /// off.
+    pub fn reduced(self, times: usize) -> Self {
+        if times == 1 {
+            return self;
+        }
+        let [channels, height, width] = self.size;
+        let size = [channels, height / times, width / times];
+        let count = times * times;
+        let mut pixels = Vec::with_capacity(self.pixels.len() / count);
+        for map in self.pixels.chunks_exact(height * width) {
+            for row in 0..size[1] {
+                for column in 0..size[2] {
+                    let line = |line: usize| &map[(row * times + line) * width + column * times..][..times];
+                    let sum = (0..times).flat_map(line).map(|pixel| usize::from(*pixel)).sum::<usize>();
+                    // Rounded; the mean of bytes is one.
+                    pixels.push(u8::try_from((sum + count / 2) / count).unwrap_or(u8::MAX));
+                }
+            }
+        }
+        Self { pixels, size, ..self }
+    }
+
     /// Only the first so many.
     pub fn truncate(&mut self, examples: usize) {
         self.classes.truncate(examples);
@@ -152,6 +175,16 @@ mod tests {
         let pixels = (1..=9_u8).collect::<Vec<_>>();
         let images = Images { pixels, classes: vec![4], size: [1, 3, 3] };
         ImageExamples::new(images, 1, size, augmentation, &Device::flex())
+    }
+
+    #[test]
+    fn reduced_pixels_are_means_of_squares() {
+        let pixels = [vec![0, 2, 10, 10, 4, 6, 10, 255], vec![255; 8], (0..16).collect()].concat();
+        let images = Images { pixels, classes: vec![0], size: [2, 4, 4] }.reduced(2);
+        // Rounded: (10 + 10 + 10 + 255) / 4 = 71.25; 2.5 and so on of the second channel go up.
+        assert_eq!((images.size, images.pixels), ([2, 2, 2], vec![3, 71, 255, 255, 3, 5, 11, 13]));
+        let images = Images { pixels: (1..=9).collect(), classes: vec![0], size: [1, 3, 3] };
+        assert_eq!(images.reduced(3).pixels, [5]);
     }
 
     fn pixels(batch: Batch<Tensor<4>>) -> Vec<f32> {

@@ -9,10 +9,12 @@ use crate::folder::RunSummary;
 use crate::statistics::{Mean, median, paired_difference};
 use crate::table::{decimals_of, grouped, markdown, significant};
 
-/// What is compared: the test score where there is one, else the training loss.
-struct Measure {
-    name: &'static str,
-    of: fn(&RunSummary) -> f64,
+/// What is compared: the test score in points where there is one, else the training loss.
+pub(super) struct Measure {
+    pub name: &'static str,
+    pub of: fn(&RunSummary) -> f64,
+    /// Whether it is a score, of which more is better.
+    pub is_score: bool,
 }
 
 /// Whether every run has a test score.
@@ -20,13 +22,14 @@ fn scored(summaries: &[RunSummary]) -> bool {
     summaries.iter().all(|summary| summary.final_test_score.is_some())
 }
 
-fn measure(summaries: &[RunSummary]) -> Measure {
+pub(super) fn measure(summaries: &[RunSummary]) -> Measure {
     match scored(summaries) {
         true => Measure {
             name: "test score in %",
             of: |summary| 100.0 * summary.final_test_score.expect("every run has a score"),
+            is_score: true,
         },
-        false => Measure { name: "final training loss", of: |summary| summary.final_train_loss },
+        false => Measure { name: "final training loss", of: |summary| summary.final_train_loss, is_score: false },
     }
 }
 
@@ -67,7 +70,8 @@ fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, cost: 
     if scored(all) {
         row.push(mean(&|run| run.final_test_score.map(|score| 100.0 * score)));
     }
-    row.push(grouped(runs[0].parameters as u64));
+    let parameters = runs.iter().map(|run| run.parameters as f64).sum::<f64>() / runs.len() as f64;
+    row.push(grouped(parameters.round() as u64));
     row.push(significant(runs.iter().map(|run| run.train_flops as f64).sum::<f64>() / runs.len() as f64));
     let seconds = runs.iter().map(|run| run.seconds).sum::<f64>() / runs.len() as f64;
     row.push(if seconds < 10.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") });
@@ -95,7 +99,12 @@ fn difference(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig)
     let Some(mean) = paired_difference(&pairs.collect::<Vec<_>>()) else {
         return "-".into();
     };
-    match mean.half_width(compare.confidence) {
+    interval(&mean, compare.confidence)
+}
+
+/// A mean difference with its confidence interval.
+pub(super) fn interval(mean: &Mean, confidence: f64) -> String {
+    match mean.half_width(confidence) {
         Some(half) if half > 0.0 => {
             let decimals = decimals_of(half);
             let (low, high) = (mean.mean - half, mean.mean + half);

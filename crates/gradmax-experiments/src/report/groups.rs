@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::RecordedRun;
-use crate::config::{CompareConfig, Experiment};
+use anyhow::Result;
+use toml::Table;
+
+use crate::comparison::Tuning;
+use crate::config::{CompareConfig, Experiment, keys};
 use crate::folder::{RunSummary, comparison_file};
+use crate::method::MethodOptions;
 
 /// The runs of one experiment.
 pub struct Group {
@@ -25,7 +30,7 @@ impl Group {
 
     /// How its comparison was set up, if it is one: with all methods that there are.
     pub fn comparison(&self) -> Option<CompareConfig> {
-        let folder = self.runs.iter().find_map(|run| comparison_of(&run.folder))?;
+        let folder = self.comparison_folder()?;
         let mut compare = Experiment::read(&comparison_file(folder), &[]).ok()?.compare;
         for run in &self.runs {
             if !compare.methods.contains(&run.experiment.method) {
@@ -69,13 +74,34 @@ impl Group {
         notes
     }
 
+    /// The folder of its comparison, if it is one.
+    pub fn comparison_folder(&self) -> Option<&Path> {
+        self.runs.iter().find_map(|run| comparison_of(&run.folder))
+    }
+
+    /// What the comparison's methods were tuned to, as a caption and a table in Markdown.
+    ///
+    /// # Errors
+    /// If the comparison cannot be read.
+    pub fn tuning(&self) -> Result<Option<(String, String)>> {
+        match self.comparison_folder() {
+            None => Ok(None),
+            Some(folder) => Tuning::table(&Experiment::read(&comparison_file(folder), &[])?, folder),
+        }
+    }
+
+    /// The options of all methods.
+    pub fn method_options(&self) -> MethodOptions {
+        self.runs.iter().flat_map(|run| run.experiment.methods.clone()).collect()
+    }
+
     fn takes(&self, run: &RecordedRun) -> bool {
         let same_options = |other: &RecordedRun| {
             let method = &run.experiment.method;
             other.experiment.method != *method
                 || other.experiment.methods.get(method) == run.experiment.methods.get(method)
         };
-        shared(self.experiment()) == shared(&run.experiment) && self.runs.iter().all(same_options)
+        self.runs.iter().all(same_options) && self.runs.iter().any(|known| is_same(&known.experiment, &run.experiment))
     }
 
     fn add(&mut self, run: RecordedRun) {
@@ -111,16 +137,28 @@ pub fn by_experiment(runs: Vec<RecordedRun>) -> Vec<Group> {
     groups
 }
 
-/// What runs of one experiment have in common.
-fn shared(experiment: &Experiment) -> Experiment {
-    Experiment {
-        method: String::new(),
-        seed: 0,
-        device: String::new(),
-        compare: CompareConfig::default(),
-        methods: BTreeMap::new(),
-        ..experiment.clone()
-    }
+/// Whether two runs are of one experiment: their configurations are the same but for method, seed and device, and for what
+/// their methods change.
+fn is_same(a: &Experiment, b: &Experiment) -> bool {
+    let own = [a.keys_of_method(), b.keys_of_method()].concat();
+    let is_own = |key: &str| {
+        let is_in =
+            |own: &String| key.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        own.iter().any(is_in)
+    };
+    let shared = |experiment: &Experiment| {
+        let shared = Experiment {
+            method: String::new(),
+            seed: 0,
+            device: String::new(),
+            compare: CompareConfig::default(),
+            methods: BTreeMap::new(),
+            ..experiment.clone()
+        };
+        let keys = keys(&Table::try_from(&shared).ok()?);
+        Some(keys.into_iter().filter(|(key, _)| !is_own(key)).collect::<Table>())
+    };
+    shared(a) == shared(b)
 }
 
 /// The comparison that a run's folder is in.

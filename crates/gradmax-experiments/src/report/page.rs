@@ -12,6 +12,7 @@ use super::comparison::{self, with_error};
 use super::groups::Group;
 use super::receipts::receipts;
 use super::series::{MethodRuns, by_method};
+use super::verdict::verdict;
 use crate::config::{Experiment, TrainingConfig};
 use crate::folder::RunSummary;
 use crate::statistics::Mean;
@@ -102,13 +103,46 @@ pub fn growth_page(
             shape: BarShape::Bar,
         }),
     });
+    let methods = (methods.iter().copied(), &palette);
+    plain_page(title, methods, &format!("<h2>Results</h2>\n{}", table_from_markdown(table)), caption, charted)
+}
+
+/// The page of a look at a network: a sentence, a table in Markdown with its caption, and charts with a line for each site
+/// (heading, note, chart).
+pub fn look_page(
+    title: &str,
+    sentence: &str,
+    table: &str,
+    caption: &str,
+    charts: Vec<(&'static str, String, Chart)>,
+) -> Result<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in charts.iter().flat_map(|(.., chart)| chart.labels()) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.into());
+        }
+    }
+    let names = names.iter().map(String::as_str);
+    let palette = Palette::of(names.clone());
+    let charted = charts.into_iter().map(|(title, note, chart)| Charted { title, note, chart });
+    let results = format!("<p>{}</p>\n{}", escaped(sentence), table_from_markdown(table));
+    plain_page(title, (names, &palette), &results, caption, charted)
+}
+
+/// A page with one table and charts, whose lines and bars have these names.
+fn plain_page<'m>(
+    title: &str,
+    (names, palette): (impl Iterator<Item = &'m str>, &Palette),
+    results: &str,
+    caption: &str,
+    charted: impl Iterator<Item = Charted>,
+) -> Result<String> {
     let body = format!(
-        "<h1>{}</h1>\n{}<h2>Results</h2>\n{}<p class=\"note\">{}</p>\n<h2>Charts</h2>\n{}",
+        "<h1>{}</h1>\n{}{results}<p class=\"note\">{}</p>\n<h2>Charts</h2>\n{}",
         escaped(title),
-        legend(methods.iter().copied(), &palette),
-        table_from_markdown(table),
+        legend(names, palette),
         escaped(caption),
-        figures(charted, &palette)?
+        figures(charted, palette)?
     );
     Ok(document(title, &body, Refresh::Never))
 }
@@ -215,8 +249,14 @@ fn results(experiment: &Group, groups: &[MethodRuns<'_>]) -> Result<String> {
     if let Some(compare) = experiment.comparison().filter(|_| groups.len() > 1) {
         let caption = comparison::caption(&compare, &summaries).replace('`', "");
         let table = comparison::table(&summaries, &compare, &experiment.growth_costs())?;
+        let verdict = verdict(&summaries, &compare, &experiment.method_options());
+        let verdict =
+            verdict.map_or(String::new(), |verdict| format!("<p>{}</p>\n", escaped(&verdict.replace('`', ""))));
+        let tuned = experiment.tuning()?.map_or(String::new(), |(caption, table)| {
+            format!("<h2>Tuning</h2>\n{}<p class=\"note\">{}</p>\n", table_from_markdown(&table), escaped(&caption))
+        });
         return Ok(format!(
-            "<h2>Results</h2>\n{}<p class=\"note\">{}</p>\n{notes}",
+            "<h2>Results</h2>\n{verdict}{}<p class=\"note\">{}</p>\n{notes}{tuned}",
             table_from_markdown(&table),
             escaped(&caption)
         ));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Setting;
-use gradmax_experiments::comparison::{comparison_folders, comparison_runs};
+use gradmax_experiments::comparison::{Comparison, comparison_folders};
 use gradmax_experiments::config::Experiment;
 use gradmax_experiments::crew::Job;
 use gradmax_experiments::folder::RunSummary;
@@ -70,7 +70,9 @@ impl Study {
     }
 
     pub fn jobs(&self) -> Result<Vec<Box<dyn Job>>> {
-        comparison_runs(&self.experiment, &self.folder, Some(&self.name), &Ranks::alone())
+        let ranks = Ranks::alone();
+        let stage = Comparison::new(&self.experiment, &self.folder, Some(&self.name), &ranks)?.ready()?;
+        Ok(stage.map_or_else(Vec::new, |stage| stage.jobs))
     }
 
     /// The finished runs of a method, in order of their seeds.

@@ -42,12 +42,13 @@ pub(crate) fn gains<N: Growable>(
         choosing.placement.zero_side = SidePolicy::Outgoing;
     }
     let zero_side = choosing.zero_side(site);
-    let replays = taken.looked.halves.iter().map(|half| half.replay(&taken.looking, parts)).collect::<Vec<_>>();
+    let halves = &taken.looked.sections[..2];
+    let replays = halves.iter().map(|half| half.replay(&taken.looking, parts)).collect::<Vec<_>>();
     let mut gains = vec![0.0; count / site.blocks()];
     for block in 0..site.blocks() {
         let existing = Existing::of(site, block);
         let beyond = |half: usize| {
-            let branch = Branch::new(site, block, taken.looked.halves[half].seen(&replays[half]))?;
+            let branch = Branch::new(site, block, halves[half].seen(&replays[half]))?;
             match existing.count() {
                 0 => Ok(branch),
                 _ => branch.beyond_by(&existing.as_neurons(), LEAST_SQUARES_STEPS),

@@ -92,20 +92,20 @@ impl<'p, N: Growable> Look<'p, N> {
 impl<N: Growable> Taken<N> {
     /// Takes the pass, of whose evidence so many bytes are kept.
     pub(crate) fn of(network: &N, parts: &[Part<'_, N>], memory: usize, sums: &SharedSums) -> Result<Self, Error> {
-        Self::keeping(network, parts, (memory, false), sums)
+        Self::keeping(network, parts, (memory, &[]), sums)
     }
 
-    /// As [`of`](Self::of), keeping apart what each half of the parts says, if that is asked for: of two at least.
+    /// As [`of`](Self::of), keeping apart what each of these sections of the parts says by itself.
     pub(crate) fn keeping(
         network: &N,
         parts: &[Part<'_, N>],
-        (memory, halves): (usize, bool),
+        (memory, sections): (usize, &[Range<usize>]),
         sums: &SharedSums,
     ) -> Result<Self, Error> {
         let device = device_of(network);
         let mut clock = Clock::start(&device);
         let looking = independent(network);
-        let looked = look(&looking, parts, (memory, halves), sums)?;
+        let looked = look(&looking, parts, (memory, sections), sums)?;
         Ok(Self { looking, looked, milliseconds: clock.lap() })
     }
 }
@@ -113,14 +113,14 @@ impl<N: Growable> Taken<N> {
 /// What the probed passes over the growth batch gave.
 pub(crate) struct Looked<O> {
     whole: Section,
-    /// What each half of the parts says by itself, if that was asked for.
-    pub(crate) halves: Vec<Section>,
+    /// What sections of the parts say by themselves, if that was asked for.
+    pub(crate) sections: Vec<Section>,
     pub(crate) outputs: Vec<O>,
     /// The mean loss of each part, on this machine.
     pub(crate) losses: Vec<Tensor<1>>,
     /// The mean loss over the whole batch.
     pub(crate) loss: f64,
-    /// The gradients of the mean loss, if halves were asked for.
+    /// The gradients of the mean loss, if sections were asked for.
     pub(crate) gradients: Option<GradientsParams>,
     /// The pass itself, if the batch has one part; until training takes it. Its gradients are summed over all machines.
     pub(crate) pass: RefCell<Option<TrainingPass<O>>>,
@@ -198,19 +198,19 @@ pub(crate) struct Before<'a, N: Growable> {
 }
 
 /// Takes a probed pass over every part. Evidence beyond so many bytes is not kept, unless it is of a single part, which
-/// is in memory during its pass anyway. If asked for, what each half of the parts says is kept apart.
+/// is in memory during its pass anyway. What each of these sections of the parts says is kept apart.
 fn look<N: Growable>(
     network: &N,
     parts: &[Part<'_, N>],
-    (memory, halves): (usize, bool),
+    (memory, sections): (usize, &[Range<usize>]),
     sums: &SharedSums,
 ) -> Result<Looked<N::Output>, Error> {
     let work = Work::default();
     let section = |parts: Range<usize>| Section::of(parts, sums, &work);
-    let (whole, middle) = (section(0..parts.len()), parts.len() / 2);
-    let halves = if halves { vec![section(0..middle), section(middle..parts.len())] } else { Vec::new() };
+    let whole = section(0..parts.len());
+    let sections = sections.iter().cloned().map(section).collect::<Vec<_>>();
     let (outputs, losses, loss, gradients, pass) = (Vec::new(), Vec::new(), 0.0, None, RefCell::new(None));
-    let mut looked = Looked { whole, halves, outputs, losses, loss, gradients, pass, work };
+    let mut looked = Looked { whole, sections, outputs, losses, loss, gradients, pass, work };
     let mut is_sample = false;
     for (index, part) in parts.iter().enumerate() {
         let Probed { evidence, output, loss, gradients } = probed(network, part)?;
@@ -220,9 +220,11 @@ fn look<N: Growable>(
         looked.outputs.push(output.clone());
         looked.losses.push(loss.clone());
         looked.loss += part.weight * loss.clone().into_scalar::<f64>();
-        if let Some(half) = looked.halves.iter_mut().find(|half| half.parts.contains(&index)) {
+        for section in looked.sections.iter_mut().filter(|section| section.parts.contains(&index)) {
             // The same tensors as in the evidence of all parts.
-            half.extend(evidence.clone(), part.weight, is_sample);
+            section.extend(evidence.clone(), part.weight, is_sample);
+        }
+        if !looked.sections.is_empty() {
             let gradients = GradientsParams::from_grads(gradients, network);
             let sum = looked.gradients.take().unwrap_or_default();
             looked.gradients = Some(added(network, sum, gradients, part.weight));
@@ -238,7 +240,7 @@ fn look<N: Growable>(
     let mut is_sample = [f64::from(u8::from(is_sample))];
     sums.largest(&mut is_sample);
     let is_sample = is_sample[0] > 0.0;
-    looked.halves = looked.halves.into_iter().map(|half| half.summed(is_sample)).collect();
+    looked.sections = looked.sections.into_iter().map(|section| section.summed(is_sample)).collect();
     // The whole batch's loss is what its parts' shares make it: it needs no other weight.
     looked.whole.share = 1.0;
     if is_sample {

@@ -193,6 +193,31 @@ impl<'a> Branch<'a> {
         Self { passages, ..self.clone() }
     }
 
+    /// How much each of these neurons matters, which are the block's own: the sum over examples of the square of what it
+    /// gives its readers times the loss's gradient there. That is the Fisher information of a factor on its output, which
+    /// says by how much the loss would rise without it near a minimum, where the gradient itself says nothing (Theis et
+    /// al. 2018, Molchanov et al. 2019).
+    pub(crate) fn importance(&self, neurons: &NewNeurons) -> Result<Vec<f64>, Error> {
+        let (block, count) = (&self.block, neurons.count());
+        let between = gains_between(&block.site);
+        let mut importance = vec![0.0; count];
+        self.each(|passage| {
+            let gained = leaves_of(&between, neurons, block.first, &self.device);
+            let read = block.read(passage, &gained, neurons).inner();
+            let (first, rows) = (block.first_row(passage.consumer), block.rows(passage.consumer));
+            let outgoing = to_tensor(neurons.outgoing.subrows(first, rows), &self.device);
+            let gradient = block.read_gradient(passage, &read.shape(), outgoing);
+            let of_features = (read.entries() * gradient.entries()).sum_dim(2);
+            let [examples, features, _] = of_features.dims();
+            // A reader of flattened maps has several features of each neuron.
+            let of_neurons = of_features.reshape([examples, count, features / count]).sum_dim(2);
+            let squares = values(&of_neurons.square().sum_dim(0).into_data());
+            importance.iter_mut().zip(squares).for_each(|(total, square)| *total += square);
+        })?;
+        self.sums.sum(&mut importance);
+        Ok(importance)
+    }
+
     /// What gradients of new weights are sums of, in size: the product of the norms of `h`, `delta`, the neurons'
     /// weights and the factors of norms. Gradients far below it are what cancellation leaves of them.
     pub(crate) fn magnitude(&self, neurons: &NewNeurons) -> Result<f64, Error> {

@@ -1,6 +1,9 @@
 //! What a policy can look at: what growth would give at each site, and what it would cost.
 
 use std::cell::OnceCell;
+use std::ops::Range;
+
+use serde::Serialize;
 
 use crate::error::Error;
 use crate::event::gain::gains;
@@ -10,7 +13,9 @@ use crate::event::look::{Taken, independent};
 use crate::event::pass::Part;
 use crate::event::plan::Planned;
 use crate::operator::branch::Branch;
+use crate::operator::directions::Directions;
 use crate::operator::growth_operator::GrowthOperator;
+use crate::operator::linear_operator::LinearOperator;
 use crate::site::declaration::{Site, site_named};
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::site::side::Side;
@@ -83,12 +88,23 @@ pub trait PolicyLook {
 }
 
 /// What new neurons, or a network, cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Cost {
     /// Trainable parameters.
     pub parameters: u64,
     /// Floating-point operations of an example's forward pass.
     pub flops: u64,
+}
+
+/// A singular value of a growth operator, and how sure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SingularValue {
+    /// On the whole growth batch. Noise makes it larger.
+    pub value: f64,
+    /// Its standard error, by how much the parts of the batch differ along its directions.
+    pub error: f64,
+    /// The mean of what each half of the batch has along the directions of the other: without what is noise.
+    pub held_out: f64,
 }
 
 /// Looks at a network when it is asked to.
@@ -97,14 +113,55 @@ pub(crate) struct LazyLook<'a, 'p, N: Growable> {
     parts: &'a [Part<'p, N>],
     /// What chooses new neurons.
     grower: &'a Grower,
-    /// Whether what each half of the parts says is kept apart.
-    in_halves: bool,
+    /// What is kept apart: nothing, the two halves of the parts, or these and then every part.
+    sections: Vec<Range<usize>>,
     taken: OnceCell<Taken<N>>,
 }
 
 impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
     pub(crate) fn new(network: &'a N, parts: &'a [Part<'p, N>], grower: &'a Grower, in_halves: bool) -> Self {
-        Self { network, parts, grower, in_halves, taken: OnceCell::new() }
+        let middle = parts.len() / 2;
+        let sections = if in_halves { vec![0..middle, middle..parts.len()] } else { Vec::new() };
+        Self { network, parts, grower, sections, taken: OnceCell::new() }
+    }
+
+    /// A look in halves that tells the parts apart too.
+    pub(crate) fn in_parts(network: &'a N, parts: &'a [Part<'p, N>], grower: &'a Grower) -> Self {
+        let mut look = Self::new(network, parts, grower, true);
+        look.sections.extend((0..parts.len()).map(|part| part..part + 1));
+        look
+    }
+
+    /// The leading singular values of a site's growth operator, at most so many of each of its blocks, the largest first,
+    /// with how sure they are; of a look that tells its parts apart.
+    pub(crate) fn singular_values(&self, site: &str, count: usize) -> Result<Vec<SingularValue>, Error> {
+        let (site, taken) = (self.site(site)?, self.taken()?);
+        let count = count.min(site.fan_in()).min(site.fan_out());
+        let mut values = Vec::new();
+        for block in 0..site.blocks() {
+            let replay = taken.looked.replay(&taken.looking, self.parts);
+            let replays = taken.looked.sections.iter().map(|section| section.replay(&taken.looking, self.parts));
+            let replays = replays.collect::<Vec<_>>();
+            let seen = taken.looked.sections.iter().zip(&replays).map(|(section, replay)| section.seen(replay));
+            let branches = std::iter::once(taken.looked.seen(&replay)).chain(seen);
+            let branches = branches.map(|seen| Branch::new(&site, block, seen)).collect::<Result<Vec<_>, _>>()?;
+            let operators =
+                branches.iter().map(|branch| branch.operator(Side::Outgoing)).collect::<Result<Vec<_>, _>>()?;
+            let [whole, first, second, parts @ ..] = &operators[..] else {
+                return Err(Error::Examples("a spectrum with errors needs a look at two parts at least".into()));
+            };
+            let of_whole = whole.directions(count)?;
+            let in_parts = parts.iter().map(|part| along(&of_whole, part)).collect::<Vec<_>>();
+            let [first_by_second, second_by_first] =
+                [along(&first.directions(count)?, second), along(&second.directions(count)?, first)];
+            for (index, value) in of_whole.values.iter().enumerate() {
+                let of_parts = in_parts.iter().map(|part| part[index]).collect::<Vec<_>>();
+                let held_out = (first_by_second[index] + second_by_first[index]) / 2.0;
+                values.push(SingularValue { value: *value, error: standard_error(&of_parts), held_out });
+            }
+        }
+        values.sort_by(|a, b| b.value.total_cmp(&a.value));
+        Ok(values)
     }
 
     /// What was seen, if something was asked for.
@@ -117,15 +174,15 @@ impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
             return Ok(taken);
         }
         let (memory, sums) = (self.grower.evidence_memory(), self.grower.sums());
-        let taken = Taken::keeping(self.network, self.parts, (memory, self.in_halves), sums)?;
+        let taken = Taken::keeping(self.network, self.parts, (memory, &self.sections), sums)?;
         Ok(self.taken.get_or_init(|| taken))
     }
 
     /// What was seen, in halves.
     fn halves(&self) -> Result<&Taken<N>, Error> {
-        match self.in_halves {
-            true => self.taken(),
-            false => Err(Error::Examples("the policy does not say that it looks in halves".into())),
+        match self.sections.is_empty() {
+            false => self.taken(),
+            true => Err(Error::Examples("the policy does not say that it looks in halves".into())),
         }
     }
 
@@ -196,6 +253,24 @@ impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
         // Widened for real and counted, so that no formula of a layer's cost has to be kept true.
         Ok(size_of(&widen(independent(self.network), &extensions)?))
     }
+}
+
+/// What an operator is along directions of another: what the singular values would be if the directions were its own.
+fn along(directions: &Directions, operator: &GrowthOperator) -> Vec<f64> {
+    let images = operator.apply(directions.vectors.as_ref());
+    let of_direction = |(index, value): (usize, &f64)| match *value {
+        0.0 => 0.0,
+        value => images.row(index) * directions.images.row(index).transpose() / value,
+    };
+    directions.values.iter().enumerate().map(of_direction).collect()
+}
+
+/// The standard error of the mean.
+fn standard_error(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    (squares / (count - 1.0) / count).sqrt()
 }
 
 fn size_of<N: Growable>(network: &N) -> Cost {

@@ -71,6 +71,20 @@ impl Marginal {
         let Self { start, every, times, amount, .. } = *self;
         Periodic { start, every, times, amount, ..Periodic::default() }
     }
+
+    /// The losses so far, with that of the last stretch of steps; none without steps since the last look.
+    fn fit(&self, observed: &Observed<'_>, state: &PolicyState) -> Option<Fit> {
+        let loss = observed.stretch.mean_loss()?;
+        Some(state.read::<Fit>().unwrap_or_default().with(loss, observed.stretch.rates, self.memory))
+    }
+
+    /// What a neuron has to gain for its cost, times the network's cost; none as long as nothing is to grow.
+    fn gain_of_training(&self, fit: &Fit) -> Option<f64> {
+        let fall = fit.fall()?;
+        // A loss that rises says that training is not stable: more neurons are no remedy. Where it stands still, what
+        // noise hides is what training may gain.
+        (fall.slope >= -fall.error).then(|| self.tau * fall.slope.max(fall.error))
+    }
 }
 
 /// A line through mean losses against the sum of learning rates, by least squares in which older ones count less.
@@ -178,26 +192,26 @@ impl Policy for Marginal {
         true
     }
 
+    fn training_gain(&self, observed: &Observed<'_>, state: &PolicyState) -> Option<f64> {
+        // Without steps since the last look, what was known then is known still.
+        let fit = self.fit(observed, state).or_else(|| state.read::<Fit>())?;
+        self.gain_of_training(&fit)
+    }
+
     fn plan(
         &self,
         observed: &Observed<'_>,
         look: &dyn PolicyLook,
         state: &mut PolicyState,
     ) -> Result<Vec<Planned>, Error> {
-        let Some(loss) = observed.stretch.mean_loss() else {
+        let Some(fit) = self.fit(observed, state) else {
             return Ok(Vec::new());
         };
-        let fit = state.read::<Fit>().unwrap_or_default().with(loss, observed.stretch.rates, self.memory);
         state.write(&fit);
-        let Some(fall) = fit.fall() else {
+        let Some(gain) = self.gain_of_training(&fit) else {
             return Ok(Vec::new());
         };
-        // A loss that rises says that training is not stable: more neurons are no remedy.
-        if fall.slope < -fall.error {
-            return Ok(Vec::new());
-        }
-        // Where it stands still, what noise hides is what training may gain.
-        let bar = self.tau * fall.slope.max(fall.error) / self.cost.of(look.size());
+        let bar = gain / self.cost.of(look.size());
         let candidates =
             observed.sites.iter().map(|at| Candidates::of(&at.site, self.amount.of(at), look, self.cost));
         let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;

@@ -53,6 +53,13 @@ pub trait Policy: Send + Sync {
         state: &mut PolicyState,
     ) -> Result<Vec<Planned>, Error>;
 
+    /// What training gains without growth, as the policy sees it: by how much the loss falls per unit of the learning
+    /// rate, times what a neuron has to gain more for its cost. None if the policy does not compare the two, or knows of
+    /// no gain yet, or the loss rises; then nothing grows.
+    fn training_gain(&self, _observed: &Observed<'_>, _state: &PolicyState) -> Option<f64> {
+        None
+    }
+
     /// The sites' widths after a run of so many steps, if the policy knows them beforehand.
     fn target(&self, _seed: &[SiteWidth], _steps: usize) -> Option<Vec<SiteWidth>> {
         None

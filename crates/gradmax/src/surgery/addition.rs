@@ -141,7 +141,22 @@ pub(crate) fn leaves_of(gains: &[GainAt], neurons: &NewNeurons, first: usize, de
 pub(crate) fn addition(site: &Site, blocks: &[&NewNeurons]) -> Addition {
     let width = site.width() / blocks.len();
     let values = |at: &GainAt, block: usize| at.values(blocks[block], block * width);
-    extensions(site, blocks, gains_between(site).iter(), values, |_, _| None)
+    extensions(site, blocks, &end_of_block(width), gains_between(site).iter(), values, |_, _| None)
+}
+
+/// The place of new neurons: after the existing ones of their block.
+fn end_of_block(width: usize) -> impl Fn(usize) -> usize {
+    move |block| (block + 1) * width
+}
+
+/// Everything that belongs to one existing neuron of each block, the one with this index there: the entries from `at` on,
+/// rather than new ones before it. Their values say nothing.
+pub(crate) fn belongings(site: &Site, neuron: usize) -> Addition {
+    let (blocks, width) = (site.blocks(), site.width() / site.blocks());
+    let silent = NewNeurons::zeros(1, site.fan_in(), site.fan_out());
+    let gains = gains_between(site);
+    let place = |block: usize| block * width + neuron;
+    extensions(site, &vec![&silent; blocks], &place, gains.iter(), |at, _| vec![0.0; at.length(1)], |_, _| None)
 }
 
 /// What is added to existing weights: the entries from `at` on, rather than new ones before it.
@@ -168,21 +183,31 @@ pub(crate) fn gradient_addition(site: &Site, blocks: &[&BlockValues]) -> Additio
     let gains = gains_between(site);
     let trained = gains.iter().filter(|at| at.gain.is_trained());
     let further_bias = |parameter: ParamId, block: usize| blocks[block].further.get(&parameter).cloned();
-    extensions(site, &neurons, trained, |at, block| blocks[block].further[&at.gain.parameter].clone(), further_bias)
+    let place = end_of_block(site.width() / blocks.len());
+    extensions(
+        site,
+        &neurons,
+        &place,
+        trained,
+        |at, block| blocks[block].further[&at.gain.parameter].clone(),
+        further_bias,
+    )
 }
 
+/// The extensions of every parameter by neurons of every block, at the neuron of the site that `place` gives each block.
 fn extensions<'a>(
     site: &Site,
     blocks: &[&NewNeurons],
+    place: &dyn Fn(usize) -> usize,
     gains: impl Iterator<Item = &'a GainAt>,
     gained: impl Fn(&GainAt, usize) -> Vec<f32>,
     further_bias: impl Fn(ParamId, usize) -> Option<Vec<f32>>,
 ) -> Addition {
-    let (width, count) = (site.width() / blocks.len(), blocks[0].count());
+    let count = blocks[0].count();
     let mut addition = Addition { incoming: Vec::new(), outgoing: Vec::new(), rest: Vec::new() };
-    add_writers(&mut addition, site, blocks, further_bias);
+    add_writers(&mut addition, site, blocks, place, further_bias);
     for at in gains {
-        let of = |block: usize| at.extension((block + 1) * width, count, gained(at, block));
+        let of = |block: usize| at.extension(place(block), count, gained(at, block));
         addition.rest.extend((0..blocks.len()).map(of));
     }
     for layer in &site.unseen {
@@ -190,10 +215,10 @@ fn extensions<'a>(
         let zeros = Matrix::zeros(layer.fan_out(), count);
         let in_group = blocks.len() / layer.groups();
         let of_groups = vec![&zeros; layer.groups()];
-        addition.rest.extend((1..=in_group).map(|nth| layer.extend_inputs(nth * width, &of_groups, 1)));
+        addition.rest.extend((0..in_group).map(|nth| layer.extend_inputs(place(nth), &of_groups, 1)));
     }
     let outgoing = blocks.iter().map(|neurons| &neurons.outgoing).collect::<Vec<_>>();
-    addition.outgoing = at_consumers(site, &outgoing, |nth| (nth + 1) * width);
+    addition.outgoing = at_consumers(site, &outgoing, place);
     addition
 }
 
@@ -202,6 +227,7 @@ fn add_writers(
     addition: &mut Addition,
     site: &Site,
     blocks: &[&NewNeurons],
+    place: &dyn Fn(usize) -> usize,
     further_bias: impl Fn(ParamId, usize) -> Option<Vec<f32>>,
 ) {
     let width = site.width() / blocks.len();
@@ -217,7 +243,7 @@ fn add_writers(
         };
         let parents = neurons.parents.iter().map(|parent| parent.map(|parent| index * width + parent));
         let parents = parents.collect::<Vec<_>>();
-        let of_writers = at_writers(site, (index + 1) * width, incoming, bias);
+        let of_writers = at_writers(site, place(index), incoming, bias);
         for (writer, (weight, bias)) in of_writers.enumerate() {
             addition.incoming.push(Extension { copies: parents.clone(), ..weight });
             // The neurons' own biases are given; those of further writers come with what a neuron is split off.

@@ -3,7 +3,12 @@
 mod check;
 mod evaluate;
 mod growth;
+mod outlook;
 mod passes;
+mod shrink;
+
+pub use self::outlook::{Outlook, SiteOutlook};
+pub use self::shrink::{Shrink, ShrinkReceipt, SiteShrinkage};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

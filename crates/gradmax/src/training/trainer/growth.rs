@@ -166,7 +166,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
 
     /// The examples that a growth event looks at, in parts with their shares; those of a policy that compares two halves
     /// have two parts at least.
-    fn growth_batch<'p>(
+    pub(super) fn growth_batch<'p>(
         &self,
         which: GrowthBatch,
         batch: &[Taken<N::Input, T::Target>],
@@ -237,7 +237,7 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
     }
 
     /// Examples for one growth event, without repetition.
-    fn drawn(&self, count: usize, seed: Seed) -> Vec<usize> {
+    pub(super) fn drawn(&self, count: usize, seed: Seed) -> Vec<usize> {
         let mut rng = seed.rng();
         let available = self.train.count();
         rand::seq::index::sample(&mut rng, available, count.min(available)).into_vec()
