@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::data::DataConfig;
+use crate::edits::{PACE, alternatives, edit, insert, is_about, options_of, typed};
 use crate::failure::misuse;
 use crate::method::{self, MethodOptions, Within};
 use crate::optimizer::OptimizerConfig;
@@ -395,7 +396,8 @@ impl Experiment {
             return experiment.checked().with_context(|| origin.to_string());
         }
         let mut table = text.parse::<Table>().map_err(|error| in_file(error.to_string()))?;
-        changes.iter().try_for_each(|change| set(&mut table, change))?;
+        edit(&mut table, changes.iter().map(|change| typed(change)).collect::<Result<Vec<_>>>()?)
+            .map_err(|error| misuse(format!("--set {error}")))?;
         let experiment = Value::Table(table).try_into::<Self>();
         let experiment =
             experiment.map_err(|error| misuse(format!("{origin} with --set: {}", one_line(&error.to_string()))))?;
@@ -492,9 +494,7 @@ impl Experiment {
         }
         if let Some(with) = method::with(name, &experiment.methods) {
             let mut table = Table::try_from(&experiment)?;
-            let changes = differences(with);
-            forget_options(&mut table, &changes);
-            changes.into_iter().try_for_each(|(key, value)| replace(&mut table, &key, value))?;
+            edit(&mut table, options_of(with))?;
             let changed = Value::Table(table).try_into::<Self>();
             let changed =
                 changed.map_err(|error| misuse(format!("`methods.{name}.with`: {}", one_line(&error.to_string()))))?;
@@ -510,7 +510,7 @@ impl Experiment {
     /// The keys in which a run differs from others of its experiment, since it is of its method.
     pub fn keys_of_method(&self) -> Vec<String> {
         let with = method::with(&self.method, &self.methods);
-        let mut own = with.map(differences).unwrap_or_default().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        let mut own = with.map(options_of).unwrap_or_default().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
         if own.iter().any(|key| key == "growth.policy") {
             own.extend(PACE.iter().map(|key| format!("growth.{key}")));
             own.push("policies".into());
@@ -664,118 +664,6 @@ impl GrowthConfig {
     pub fn placement(&self) -> Placement {
         Placement { zero_side: self.zero_side, scale: self.scale, factor: self.factor, epsilon: self.epsilon }
     }
-}
-
-/// Whether a change of the form `key=value` sets this key, or the section that it is in.
-fn is_about(change: &str, key: &str) -> bool {
-    let changed = change.split('=').next().unwrap_or_default().trim();
-    changed == key || key.strip_prefix(changed).is_some_and(|rest| rest.starts_with('.'))
-}
-
-/// Sets one dotted key of a table to a value in TOML syntax, or to a string.
-fn set(table: &mut Table, change: &str) -> Result<()> {
-    let (key, value) = change
-        .split_once('=')
-        .ok_or_else(|| misuse(format!("--set {change}: write it as key=value, for example growth.times=3")))?;
-    replace(table, key.trim(), value_of(value)).map_err(|error| misuse(format!("--set {error}")))
-}
-
-/// A value in TOML syntax, or a string.
-pub fn value_of(text: &str) -> Value {
-    let parsed = format!("value = {text}").parse::<Table>().ok();
-    parsed.and_then(|mut parsed| parsed.remove("value")).unwrap_or_else(|| Value::String(text.into()))
-}
-
-/// What `[growth]` says of when growth comes and by how much.
-const PACE: [&str; 7] = ["start", "every", "times", "count", "fraction", "geometric", "order"];
-
-/// Leaves out of a configuration what is said about a policy, an optimizer or a network that another takes the place of.
-fn forget_options(table: &mut Table, changes: &[(String, Value)]) {
-    let stays = |section: &str, key: &str| match section {
-        "growth" => !PACE.contains(&key),
-        "optimizer" => key == "learning_rate",
-        _ => false,
-    };
-    for name in ["growth.policy", "optimizer.name", "network.name"] {
-        let (section, _) = name.split_once('.').expect("it has a section");
-        if changes.iter().any(|(key, _)| key == name)
-            && let Some(Value::Table(options)) = table.get_mut(section)
-        {
-            options.retain(|key, _| stays(section, key));
-        }
-    }
-}
-
-/// Keys of which a configuration has one at most.
-const ALTERNATIVES: [&[&str]; 3] = [
-    &["training.steps", "training.epochs"],
-    &["training.warm_up_steps", "training.warm_up_epochs"],
-    &["growth.count", "growth.fraction", "growth.geometric"],
-];
-
-/// The keys that cannot stand beside this one.
-fn alternatives(key: &str) -> impl Iterator<Item = &'static str> {
-    let of = ALTERNATIVES.into_iter().find(|keys| keys.contains(&key)).unwrap_or_default();
-    of.iter().copied().filter(move |other| *other != key)
-}
-
-/// Sets one dotted key of a table in place of what it had, and of what cannot stand beside it.
-fn replace(table: &mut Table, key: &str, value: Value) -> Result<()> {
-    for other in alternatives(key) {
-        if let Some((section, name)) = other.split_once('.')
-            && let Some(Value::Table(section)) = table.get_mut(section)
-        {
-            section.remove(name);
-        }
-    }
-    insert(table, key, value)
-}
-
-/// Sets one dotted key of a table, and makes the sections that it is in.
-fn insert(table: &mut Table, key: &str, value: Value) -> Result<()> {
-    let mut parts = key.split('.').collect::<Vec<_>>();
-    let last = parts.pop().unwrap_or_default();
-    let mut at = table;
-    for part in parts {
-        let entry = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
-        at = entry.as_table_mut().ok_or_else(|| misuse(format!("{key}: `{part}` is a value, not a section")))?;
-    }
-    at.insert(last.into(), value);
-    Ok(())
-}
-
-/// All values of a table and of those in it, by their dotted keys.
-pub fn keys(table: &Table) -> Table {
-    let mut found = Table::new();
-    for (key, value) in table {
-        match value {
-            Value::Table(inner) => {
-                found.extend(keys(inner).into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)));
-            }
-            value => _ = found.insert(key.clone(), value.clone()),
-        }
-    }
-    found
-}
-
-/// What the table `with` of a method changes: the dotted key of each option, with its value, which may be a table itself.
-fn differences(with: &Table) -> Vec<(String, Value)> {
-    let inside = |prefix: &str, table: &Table| {
-        table.iter().map(|(key, value)| (format!("{prefix}.{key}"), value.clone())).collect::<Vec<_>>()
-    };
-    let of_section = |(section, value): (&String, &Value)| match value {
-        // Policies have sections of their own.
-        Value::Table(table) if section == "policies" => inside(section, table)
-            .into_iter()
-            .flat_map(|(key, value)| match &value {
-                Value::Table(options) => inside(&key, options),
-                _ => vec![(key, value)],
-            })
-            .collect(),
-        Value::Table(table) => inside(section, table),
-        value => vec![(section.clone(), value.clone())],
-    };
-    with.iter().flat_map(of_section).collect()
 }
 
 /// What a section says, for types that read it in pieces; an error names the key.

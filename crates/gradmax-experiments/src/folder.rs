@@ -111,16 +111,21 @@ impl RunFolder {
         Self::at(comparison.join(method).join(format!("seed{seed}")))
     }
 
-    /// Makes the folder for a new run and writes its configuration.
-    pub fn create(&self, experiment: &Experiment) -> Result<()> {
-        if self.config().exists() {
-            return Err(misuse(format!(
+    /// Checks that a new run can have the folder.
+    pub fn check_free(&self) -> Result<()> {
+        match self.config().exists() {
+            true => Err(misuse(format!(
                 "{} already holds a run; go on with `gradmax resume {}`, or choose another folder with --out",
                 self.path.display(),
                 quoted(&self.path)
-            )));
+            ))),
+            false => refuse_comparison(&self.path),
         }
-        refuse_comparison(&self.path)?;
+    }
+
+    /// Makes the folder for a new run and writes its configuration.
+    pub fn create(&self, experiment: &Experiment) -> Result<()> {
+        self.check_free()?;
         fs::create_dir_all(&self.path).with_context(|| format!("cannot make the folder {}", self.path.display()))?;
         let text = experiment.to_toml()?;
         if let Some(kept) = experiment.data.kept()? {

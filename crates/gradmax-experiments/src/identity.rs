@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use toml::{Table, Value};
 
-use crate::config::{Experiment, keys};
+use crate::config::Experiment;
+use crate::edits::keys;
 
 /// A value of a configuration that was changed after its run had started.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,6 +8,7 @@ pub mod config;
 pub mod crew;
 pub mod data;
 pub mod device;
+pub mod edits;
 pub mod experiment;
 pub mod failure;
 pub mod folder;

@@ -70,7 +70,7 @@ impl Bars {
             return ProgressBar::hidden();
         }
         let bar = match &self.teller {
-            Some(teller) => teller.tells_of(ProgressBar::hidden()),
+            Some(teller) => teller.tells_of(ProgressBar::hidden(), template.contains("{speed}")),
             None => self.all.add(ProgressBar::no_length()),
         };
         let speed = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
@@ -90,14 +90,15 @@ const NEXT_LINES: Duration = Duration::from_secs(30);
 
 /// Says from time to time how far every bar is; ends when it is dropped.
 struct Teller {
-    bars: Arc<Mutex<Vec<ProgressBar>>>,
+    /// Each with whether its speed is told, in steps.
+    bars: Arc<Mutex<Vec<(ProgressBar, bool)>>>,
     _until: Sender<()>,
 }
 
 impl Teller {
     fn start(first: Duration, next: Duration, say: impl Fn(&str) + Send + 'static) -> Self {
         let (until, ended) = channel::<()>();
-        let bars = Arc::<Mutex<Vec<ProgressBar>>>::default();
+        let bars = Arc::<Mutex<Vec<(ProgressBar, bool)>>>::default();
         let told = bars.clone();
         std::thread::spawn(move || {
             let mut wait = first;
@@ -105,23 +106,24 @@ impl Teller {
             while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
                 wait = next;
                 let mut bars = told.lock().unwrap_or_else(PoisonError::into_inner);
-                bars.retain(|bar| !bar.is_finished());
-                bars.iter().for_each(|bar| say(&line(bar)));
+                bars.retain(|(bar, _)| !bar.is_finished());
+                bars.iter().for_each(|(bar, has_speed)| say(&line(bar, *has_speed)));
             }
         });
         Self { bars, _until: until }
     }
 
-    fn tells_of(&self, bar: ProgressBar) -> ProgressBar {
-        self.bars.lock().unwrap_or_else(PoisonError::into_inner).push(bar.clone());
+    fn tells_of(&self, bar: ProgressBar, has_speed: bool) -> ProgressBar {
+        self.bars.lock().unwrap_or_else(PoisonError::into_inner).push((bar.clone(), has_speed));
         bar
     }
 }
 
 /// How far a bar is, in a line.
-fn line(bar: &ProgressBar) -> String {
+fn line(bar: &ProgressBar, has_speed: bool) -> String {
     let share = bar.length().filter(|length| *length > 0).map(|length| 100 * bar.position() / length);
-    let speed = Some(bar.per_sec()).filter(|speed| *speed > 0.0).map(|speed| format!("{speed:.1} steps a second"));
+    let speed =
+        Some(bar.per_sec()).filter(|speed| has_speed && *speed > 0.0).map(|speed| format!("{speed:.1} steps a second"));
     let left = Some(bar.eta().as_secs()).filter(|seconds| *seconds > 0);
     let left = left.map(|seconds| format!("{} left", HumanDuration(Duration::from_secs(seconds))));
     let message = Some(bar.message()).filter(|message| !message.is_empty());
@@ -235,7 +237,7 @@ mod tests {
         let keep = said.clone();
         let short = Duration::from_millis(10);
         let teller = Teller::start(short, short, move |text| keep.lock().unwrap().push(text.into()));
-        let bar = teller.tells_of(ProgressBar::hidden());
+        let bar = teller.tells_of(ProgressBar::hidden(), true);
         bar.set_prefix("gradmax seed 0");
         bar.set_length(200);
         bar.set_position(50);

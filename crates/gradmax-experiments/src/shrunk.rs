@@ -6,11 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use burn::module::Module;
 use gradmax::site::Growable;
-use gradmax::training::{Cohorts, Run, Shrink, ShrinkReceipt, SiteShrinkage, checkpoint};
+use gradmax::training::{Cohorts, Run, Shrink, ShrinkReceipt, SiteShrinkage, Validated, checkpoint, evaluate};
 
 use crate::bench;
 use crate::config::Experiment;
 use crate::device;
+use crate::experiment;
 use crate::folder::{RunFolder, write_whole};
 use crate::report::{Bar, BarChart, BarSeries, BarShape, Chart};
 use crate::table::{grouped, markdown, significant};
@@ -26,6 +27,7 @@ pub fn write(
     (experiment, shrink, examples): (&Experiment, Shrink, usize),
     to: &RunFolder,
 ) -> Result<ShrinkReceipt> {
+    to.check_free()?;
     let device = device::named(&experiment.device)?;
     let run = trained::run_of(from, experiment)?;
     let data = experiment.data.load(experiment.seed, &device)?;
@@ -42,11 +44,18 @@ pub fn write(
         }
     }
     let mut progress = run.progress.clone();
+    let step = progress.validated.as_ref().map_or(progress.step, |validated| validated.step);
     for (at, site) in progress.sites.iter_mut().zip(network.sites()) {
         at.width = site.width();
     }
     // Which weights came when is no longer known by where they are.
     (progress.best, progress.cohorts) = (None, Cohorts::default());
+    if let Some(validation) = &data.validation {
+        let task = experiment::task(experiment, &data);
+        let evaluation = evaluate(&network, &task, &**validation, settings.evaluation_batch)?;
+        let (sites, parameters) = (progress.sites.clone(), receipt.parameters[1]);
+        progress.validated = Some(Validated { step, evaluation, sites, parameters });
+    }
     let run = Run { progress, ..Run::new(network, experiment.optimizer.init(&device)) };
     checkpoint::save(&run, &to.checkpoint())?;
     write_whole(&to.path().join("shrink.json"), &serde_json::to_vec_pretty(&receipt)?)?;

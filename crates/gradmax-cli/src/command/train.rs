@@ -49,7 +49,7 @@ fn alone(experiment: &Experiment) -> Result<Experiment> {
              `training.budget`"
             )))
         }
-        _ => Ok(Experiment { compare: experiment.compare.clone(), ..experiment.of_method(method, &[])? }),
+        _ => experiment.of_method(method, &[]),
     }
 }
 

@@ -8,7 +8,8 @@ use anyhow::Result;
 use toml::Table;
 
 use crate::comparison::Tuning;
-use crate::config::{CompareConfig, Experiment, keys};
+use crate::config::{CompareConfig, Experiment};
+use crate::edits::keys;
 use crate::folder::{RunSummary, comparison_file};
 use crate::method::MethodOptions;
 
