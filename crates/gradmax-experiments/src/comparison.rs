@@ -95,6 +95,8 @@ impl<'a> Comparison<'a> {
     /// If a folder holds another run, or cannot be read.
     pub fn ready(&mut self) -> Result<Option<Stage>> {
         let mut stage = Stage { tunes: true, jobs: Vec::new() };
+        // Known as given out only after this: until then they have not ended.
+        let mut given = Vec::new();
         for run in self.planned() {
             let tunes = run.tries.is_some();
             if !tunes && stage.tunes && !stage.jobs.is_empty() {
@@ -104,13 +106,14 @@ impl<'a> Comparison<'a> {
             if !self.given.contains(run.folder.path())
                 && let Some(experiment) = self.experiment_of(&run)?
             {
-                self.given.insert(run.folder.path().to_path_buf());
+                given.push(run.folder.path().to_path_buf());
                 let tuning = run.tries.map(|value| format!("tuning {value}"));
                 let group = self.group.map(String::from).into_iter().chain(tuning).collect::<Vec<_>>().join(" ");
                 let group = Some(group).filter(|group| !group.is_empty());
                 stage.jobs.push(Box::new(TrainingRun::new(group, experiment, run.folder)?.by(self.ranks)));
             }
         }
+        self.given.extend(given);
         Ok(Some(stage).filter(|stage| !stage.jobs.is_empty()))
     }
 

@@ -193,7 +193,8 @@ fn under_way(runs: &[RecordedRun]) -> String {
         // Without a look at the data, which can take long.
         let far = match (steps, epochs) {
             (Some(steps), _) => format!("step {} of {}", grouped(step as u64), grouped(steps as u64)),
-            (None, epochs) => format!("epoch {epoch:.1} of {}", epochs.unwrap_or_default()),
+            (None, Some(epochs)) => format!("epoch {epoch:.1} of {epochs}"),
+            (None, None) => format!("step {}, until its budget is spent", grouped(step as u64)),
         };
         format!(
             "<tr><th>{} seed {}</th><td>{}</td><td>{far}</td><td>{}</td></tr>",
