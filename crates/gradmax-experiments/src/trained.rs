@@ -89,13 +89,21 @@ pub enum ScoresOf {
 /// # Errors
 /// If there is no checkpoint yet, or it is damaged.
 pub fn run_of(folder: &RunFolder, experiment: &Experiment) -> Result<Run<Network>> {
-    loaded(folder, &folder.checkpoint(), experiment)
+    run_at(folder, &folder.checkpoint(), experiment)
 }
 
-fn loaded(folder: &RunFolder, checkpoint: &Path, experiment: &Experiment) -> Result<Run<Network>> {
+fn run_at(folder: &RunFolder, checkpoint: &Path, experiment: &Experiment) -> Result<Run<Network>> {
     if !checkpoint::exists(checkpoint) {
         bail!("{} has no checkpoint yet; let the run go on first", folder.path().display());
     }
+    loaded(checkpoint, experiment)
+}
+
+/// The run that a checkpoint holds.
+///
+/// # Errors
+/// If it is damaged, or of another network.
+pub fn loaded(checkpoint: &Path, experiment: &Experiment) -> Result<Run<Network>> {
     let device = device::named(&experiment.device)?;
     let shape = Networks::of(experiment)?.seed;
     let network =
@@ -117,7 +125,7 @@ impl Trained {
         };
         let experiment = run.read_experiment_with(changes)?;
         let device = device::named(&experiment.device)?;
-        let run = loaded(&run, &checkpoint, &experiment)?;
+        let run = run_at(&run, &checkpoint, &experiment)?;
         let (network, sites) = run.kept();
         let (answers, part) = (experiment.data.answers()?, experiment.training.evaluation_batch);
         let widths = sites.iter().map(|site| (site.site.clone(), site.width)).collect();

@@ -3,25 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use gradmax::Seed;
-use gradmax::networks::Architecture;
-use gradmax::site::SiteWidth;
-use gradmax::training::{Run, checkpoint};
+use gradmax::training::checkpoint;
 use serde::Serialize;
 
 use gradmax_experiments::bench::{After, Bench};
 use gradmax_experiments::config::Experiment;
 use gradmax_experiments::device;
-use gradmax_experiments::experiment::{self, Networks};
 use gradmax_experiments::failure::misuse;
 use gradmax_experiments::folder::{RunFolder, refuse_comparison, refuse_run, write_whole};
 use gradmax_experiments::method::{self, Method};
-use gradmax_experiments::network::Network;
 use gradmax_experiments::output::print_line;
 use gradmax_experiments::progress::Bars;
 use gradmax_experiments::report::{Bar, BarSeries, growth_page, with_error};
 use gradmax_experiments::statistics::{Mean, median};
 use gradmax_experiments::table::{csv, markdown, significant};
+use gradmax_experiments::trained::loaded;
 
 /// Steps after growth at which the loss is looked at.
 const AFTER: [usize; 4] = [1, 10, 100, 500];
@@ -69,7 +65,7 @@ impl At {
         let device = device::named(&experiment.device)?;
         let data = experiment.data.load(experiment.seed, &device)?;
         let checkpoint = self.checkpoint_folder()?;
-        let bench = Bench::new(&experiment, &data, load(&experiment, &checkpoint)?)?;
+        let bench = Bench::new(&experiment, &data, loaded(&checkpoint, &experiment)?)?;
 
         let events = methods.iter().map(|(_, draws)| if *draws { self.repeats } else { 1 }).sum::<u64>();
         let bar = Bars::new(quiet).counted("growths", events + 1);
@@ -207,16 +203,6 @@ fn caption(bench: &Bench<'_>, folder: &Path) -> String {
         significant(bench.look.loss()),
         bench.look.milliseconds(),
     )
-}
-
-fn load(experiment: &Experiment, folder: &Path) -> Result<Run<Network>> {
-    let device = device::named(&experiment.device)?;
-    let shape = Networks::of(experiment)?.seed;
-    let network = |sites: &[SiteWidth]| {
-        let shape = experiment::widened(&shape, sites, folder)?;
-        Ok(shape.init(Seed::new(experiment.seed).fold("init"), &device)?)
-    };
-    checkpoint::load(folder, network, experiment.optimizer.init(&device))
 }
 
 /// The rows of each method, in order.

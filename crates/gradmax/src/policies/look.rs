@@ -138,10 +138,10 @@ impl<'a, 'p, N: Growable> LazyLook<'a, 'p, N> {
         let (site, taken) = (self.site(site)?, self.taken()?);
         let count = count.min(site.fan_in()).min(site.fan_out());
         let mut values = Vec::new();
+        let replay = taken.looked.replay(&taken.looking, self.parts);
+        let replays = taken.looked.sections.iter().map(|section| section.replay(&taken.looking, self.parts));
+        let replays = replays.collect::<Vec<_>>();
         for block in 0..site.blocks() {
-            let replay = taken.looked.replay(&taken.looking, self.parts);
-            let replays = taken.looked.sections.iter().map(|section| section.replay(&taken.looking, self.parts));
-            let replays = replays.collect::<Vec<_>>();
             let seen = taken.looked.sections.iter().zip(&replays).map(|(section, replay)| section.seen(replay));
             let branches = std::iter::once(taken.looked.seen(&replay)).chain(seen);
             let branches = branches.map(|seen| Branch::new(&site, block, seen)).collect::<Result<Vec<_>, _>>()?;

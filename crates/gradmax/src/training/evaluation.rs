@@ -39,10 +39,21 @@ pub(crate) fn evaluate_on<N: Growable, T: Task<Output = N::Output>>(
     part: usize,
     sums: &dyn Sums,
 ) -> Result<Evaluation, Error> {
-    let network = network.valid();
     let indices = (0..examples.count()).collect::<Vec<_>>();
+    evaluate_some(network, task, examples, (&indices, part), sums)
+}
+
+/// As [`evaluate_on`], over the examples with these indices.
+pub(crate) fn evaluate_some<N: Growable, T: Task<Output = N::Output>>(
+    network: &N,
+    task: &T,
+    examples: &dyn Examples<Input = N::Input, Target = T::Target>,
+    (indices, part): (&[usize], usize),
+    sums: &dyn Sums,
+) -> Result<Evaluation, Error> {
+    let network = network.valid();
     let mut tally = Tally::default();
-    each_batch(examples, sums.own(&indices), part, |batch| {
+    each_batch(examples, sums.own(indices), part, |batch| {
         if task.examples(&batch.target) > 0 {
             tally = tally + task.tally(&network.forward(batch.input), &batch.target);
         }

@@ -4,16 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Trainer;
 use crate::error::Error;
-use crate::event::look::Taken;
+use crate::event::look::{EVIDENCE_MEMORY, Taken};
 use crate::event::pass::Part;
 use crate::operator::branch::Branch;
 use crate::site::declaration::Site;
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::surgery::existing::Existing;
 use crate::surgery::removal::Removal;
-use crate::training::evaluation::{Evaluation, each_batch};
+use crate::training::evaluation::evaluate_some;
 use crate::training::settings::GrowthBatch;
-use crate::training::task::{Tally, Task};
+use crate::training::task::Task;
 
 /// How much of a network is removed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,18 +128,13 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
 
     /// The mean loss over training examples, in evaluation mode.
     fn loss_of(&self, network: &N, indices: &[usize]) -> Result<f64, Error> {
-        let (network, mut tally) = (network.valid(), Tally::default());
-        each_batch(self.train, indices, self.settings.evaluation_batch, |batch| {
-            tally = tally + self.task.tally(&network.forward(batch.input), &batch.target);
-        })?;
-        let evaluation = Evaluation::of(tally);
-        evaluation.map(|evaluation| evaluation.loss).ok_or_else(|| Error::Examples("there are no examples".into()))
+        let part = self.settings.evaluation_batch;
+        Ok(evaluate_some(network, &self.task, self.train, (indices, part), &*self.sums)?.loss)
     }
 
     /// What can be removed, the least important first; not the last of a site.
     fn candidates(&self, network: &N, parts: &[Part<'_, N>]) -> Result<Vec<Candidate>, Error> {
-        let memory = crate::event::look::EVIDENCE_MEMORY;
-        let taken = Taken::of(network, parts, memory, &self.sums)?;
+        let taken = Taken::of(network, parts, EVIDENCE_MEMORY, &self.sums)?;
         let replay = taken.looked.replay(&taken.looking, parts);
         let mut candidates = Vec::new();
         for (number, site) in taken.looking.sites().iter().enumerate() {
