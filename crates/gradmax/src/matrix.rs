@@ -41,6 +41,16 @@ pub(crate) fn from_tensor(tensor: Tensor<2>) -> Matrix {
     }
 }
 
+/// The norm of each row.
+pub(crate) fn row_norms(matrix: MatRef<'_, f64>) -> Vec<f64> {
+    let mut squares = vec![0.0; matrix.nrows()];
+    // Column by column, as matrices lie in memory.
+    for column in matrix.col_iter() {
+        squares.iter_mut().zip(column.iter()).for_each(|(sum, entry)| *sum += entry * entry);
+    }
+    squares.into_iter().map(f64::sqrt).collect()
+}
+
 /// The entries of tensor data in double precision, which holds every float type exactly.
 pub(crate) fn values(data: &TensorData) -> Vec<f64> {
     match data.as_slice::<f32>() {

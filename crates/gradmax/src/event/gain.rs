@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::event::grower::Grower;
 use crate::event::look::Taken;
 use crate::event::pass::Part;
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, row_norms};
 use crate::methods::gradmax::{GradMax, Sign};
 use crate::methods::placement::SidePolicy;
 use crate::operator::branch::{Branch, gradients_of};
@@ -19,7 +19,7 @@ const STEP: f64 = 1e-3;
 
 /// Steps of conjugate gradients by which what existing neurons can explain is taken off: exact where a dense layer reads
 /// them, and nearly so where a convolution does.
-const LEAST_SQUARES_STEPS: usize = 2;
+const LEAST_SQUARES_STEPS: usize = 1;
 
 /// By how much the loss falls per unit of the learning rate with the first step of each of `count` new neurons at a site,
 /// one number for each neuron of a block, the best first.
@@ -68,13 +68,12 @@ pub(crate) fn gains<N: Growable>(
 
 /// What each neuron gains on a branch by moving down these gradients, per unit of the learning rate.
 fn gains_on(branch: &Branch<'_>, neurons: &NewNeurons, gradients: &NewNeurons) -> Result<Vec<f64>, Error> {
-    let norm =
-        |of: &NewNeurons, neuron: usize| of.incoming.row(neuron).norm_l2().hypot(of.outgoing.col(neuron).norm_l2());
-    let length = |neuron: usize| match norm(gradients, neuron) {
-        0.0 => 0.0,
-        gradient => STEP * norm(neurons, neuron) / gradient,
+    let norms = |of: &NewNeurons| {
+        let sides = row_norms(of.incoming.as_ref()).into_iter().zip(row_norms(of.outgoing.transpose()));
+        sides.map(|(incoming, outgoing)| incoming.hypot(outgoing)).collect::<Vec<_>>()
     };
-    let lengths = (0..neurons.count()).map(length).collect::<Vec<_>>();
+    let length = |(neuron, gradient): (f64, f64)| if gradient > 0.0 { STEP * neuron / gradient } else { 0.0 };
+    let lengths = norms(neurons).into_iter().zip(norms(gradients)).map(length).collect::<Vec<_>>();
     let (incoming, outgoing) = (&neurons.incoming, &neurons.outgoing);
     let moved = NewNeurons {
         incoming: Matrix::from_fn(incoming.nrows(), incoming.ncols(), |i, j| {
@@ -87,7 +86,7 @@ fn gains_on(branch: &Branch<'_>, neurons: &NewNeurons, gradients: &NewNeurons) -
         ..neurons.clone()
     };
     // One side was zero, so that the loss was as without the neurons; the form is linear in the outgoing weights.
-    let towards = branch.gradients(&moved)?.outgoing;
+    let towards = branch.outgoing_gradients(&moved)?;
     let fallen = |neuron: usize| -(towards.col(neuron).transpose() * moved.outgoing.col(neuron));
     let gain = |neuron: usize| if lengths[neuron] > 0.0 { fallen(neuron) / lengths[neuron] } else { 0.0 };
     Ok((0..neurons.count()).map(gain).collect())

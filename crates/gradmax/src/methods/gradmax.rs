@@ -107,7 +107,7 @@ impl GrowthMethod for GradMax {
 /// What each neuron gives in the direction in which it will go, relative to the norms of both its sides.
 fn one_sided_gains(request: &Request<'_>, incoming: &Matrix, outgoing: &Matrix) -> Result<Vec<f64>, Error> {
     let neurons = NewNeurons::unbiased(incoming.clone(), outgoing.clone());
-    let towards = request.branch()?.gradients(&neurons)?.outgoing;
+    let towards = request.branch()?.outgoing_gradients(&neurons)?;
     Ok((0..outgoing.ncols()).map(|j| -(towards.col(j).transpose() * outgoing.col(j))).collect())
 }
 

@@ -115,49 +115,32 @@ impl<'a> Branch<'a> {
         self.beyond_by(neurons, LEAST_SQUARES_STEPS)
     }
 
-    /// As [`beyond`](Self::beyond), in at most so many steps of conjugate gradients. One step is exact, but for
-    /// rounding, where a dense layer reads the neurons.
+    /// As [`beyond`](Self::beyond), in at most so many steps of conjugate gradients on the normal equations (Hestenes and
+    /// Stiefel 1952), preconditioned. One step is exact, but for rounding, where a dense layer reads the neurons.
     pub(crate) fn beyond_by(&self, neurons: &NewNeurons, steps: usize) -> Result<Self, Error> {
-        let (block, between) = (&self.block, gains_between(&self.block.site));
-        let read = |passage: &Passage| {
-            block.read(passage, &leaves_of(&between, neurons, block.first, &self.device), neurons).inner()
-        };
-        // In memory with the passages, or as often as these are seen.
-        let kept = match &self.passages {
-            Passages::Kept(passages) => passages.iter().filter(|passage| passage.counts).map(read).collect(),
-            Passages::Again { .. } => Vec::new(),
-        };
-        let each = |see: &mut dyn FnMut(&Passage, Signal)| {
-            let mut kept = kept.iter();
-            self.each(|passage| see(passage, kept.next().cloned().unwrap_or_else(|| read(passage))))
-        };
-        let add_gradient = |passage: &Passage, read: Signal, delta: Signal, total: &mut Matrix| {
-            let mut rows = total.subrows_mut(block.first_row(passage.consumer), block.rows(passage.consumer));
-            rows += from_tensor(block.outgoing_gradient(passage.consumer, read, neurons.count(), delta));
-        };
-        let zeros = |rows: usize| Mat::zeros(rows, neurons.count());
-        let mut gradient = zeros(block.site.fan_out());
-        let mut moments = ReadMoments::of(block, neurons.count());
-        each(&mut |passage, read| {
-            moments.add(passage.consumer, &read, block);
-            add_gradient(passage, read, passage.delta.clone(), &mut gradient);
-        })?;
-        self.sums.matrix(&mut gradient);
-        let inverse = moments.inverse(&self.sums);
-        let image = |direction: &Matrix| {
-            let (mut curvature, mut normal) = (0.0, zeros(block.site.fan_out()));
-            each(&mut |passage, read| {
-                let outgoing = to_tensor(direction.as_ref(), &self.device);
-                let outgoing = outgoing.narrow(0, block.first_row(passage.consumer), block.rows(passage.consumer));
-                let image = block.consume(passage.consumer, read.clone(), outgoing);
-                curvature += image.norm().powi(2);
-                add_gradient(passage, read, image, &mut normal);
-            })?;
-            self.sums.matrix(&mut normal);
-            Ok((self.sums.number(curvature), normal))
-        };
-        let outgoing = conjugate_gradients(gradient, image, |residual| inverse.times(residual), steps)?;
-        Ok(self.less(NewNeurons { outgoing, ..neurons.clone() }))
+        let mut unexplained = Unexplained::of(self, neurons);
+        let inverse = unexplained.near_inverse()?;
+        let start = unexplained.gradient().squared_norm_l2();
+        let product =
+            |a: &Matrix, b: &Matrix| a.col_iter().zip(b.col_iter()).map(|(a, b)| a.transpose() * b).sum::<f64>();
+        let mut last: Option<(Matrix, f64)> = None;
+        for _ in 0..steps {
+            let gradient = unexplained.gradient();
+            if gradient.squared_norm_l2() <= LEAST_SQUARES_REMAINDER * start {
+                break;
+            }
+            let inverted = inverse.times(gradient);
+            let along = product(gradient, &inverted);
+            let direction = match last {
+                Some((direction, before)) => inverted + direction * faer::Scale(along / before),
+                None => inverted,
+            };
+            if !unexplained.explain(&direction, along)? {
+                break;
+            }
+            last = Some((direction, along));
+        }
+        Ok(unexplained.branch())
     }
 
     /// The branch with the least-squares share of `delta` taken off that this neuron can explain.
@@ -224,6 +207,22 @@ impl<'a> Branch<'a> {
         Ok(magnitudes_of(&[(self, neurons)])?[0])
     }
 
+    /// The gradients at these neurons' outgoing weights alone, `[fan_out, n]`: less work than all of
+    /// [`gradients`](Self::gradients).
+    ///
+    /// # Errors
+    /// [`Error::Examples`], if the growth batch is read again and cannot be.
+    pub fn outgoing_gradients(&self, neurons: &NewNeurons) -> Result<Matrix, Error> {
+        let (block, between) = (&self.block, gains_between(&self.block.site));
+        let mut total = Mat::zeros(block.site.fan_out(), neurons.count());
+        self.each(|passage| {
+            let read = block.read(passage, &leaves_of(&between, neurons, block.first, &self.device), neurons).inner();
+            add_outgoing_gradient((block, passage.consumer), read, passage.delta.clone(), &mut total);
+        })?;
+        self.sums.matrix(&mut total);
+        Ok(total)
+    }
+
     /// The gradients that new neurons with these weights will receive, of the same shapes.
     ///
     /// Exact where the neurons leave the output unchanged, since `delta` is then unchanged too.
@@ -235,39 +234,132 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// The solution of a least-squares problem by preconditioned conjugate gradients on its normal equations (Hestenes and
-/// Stiefel 1952): from the gradient at zero, what gives the squared length of a direction's image and the image under the
-/// normal matrix, and what nearly inverts that matrix.
-fn conjugate_gradients(
+/// What changes of some neurons' outgoing weights have not yet explained of a branch's `delta`.
+struct Unexplained<'b, 'a> {
+    branch: &'b Branch<'a>,
+    neurons: &'b NewNeurons,
+    between: Vec<GainAt>,
+    /// In memory with the branch's passages: those that count with what is left of their `delta`, and what their consumers
+    /// read. Both are computed anew each time where passages are seen again.
+    kept: Option<Vec<(Passage, Signal)>>,
+    /// The changes so far, `[fan_out, n]`.
+    outgoing: Matrix,
+    /// What was left of the gradient at the outgoing weights before the last step.
     gradient: Matrix,
-    mut image: impl FnMut(&Matrix) -> Result<(f64, Matrix), Error>,
-    nearly_inverted: impl Fn(&Matrix) -> Matrix,
-    steps: usize,
-) -> Result<Matrix, Error> {
-    let start = gradient.squared_norm_l2();
-    let product = |a: &Matrix, b: &Matrix| a.col_iter().zip(b.col_iter()).map(|(a, b)| a.transpose() * b).sum::<f64>();
-    let mut solution = Mat::zeros(gradient.nrows(), gradient.ncols());
-    let mut residual = gradient;
-    let mut direction = nearly_inverted(&residual);
-    let mut along = product(&residual, &direction);
-    for _ in 0..steps {
-        if residual.squared_norm_l2() <= LEAST_SQUARES_REMAINDER * start {
-            break;
+    /// The last step's length, and what a step of length 1 would have made of each kept passage, as long as the gradient
+    /// does not count it.
+    last: Option<(f64, Vec<Signal>)>,
+}
+
+impl<'b, 'a> Unexplained<'b, 'a> {
+    fn of(branch: &'b Branch<'a>, neurons: &'b NewNeurons) -> Self {
+        let between = gains_between(&branch.block.site);
+        let outgoing = Mat::zeros(branch.block.site.fan_out(), neurons.count());
+        let gradient = outgoing.clone();
+        let mut unexplained = Self { branch, neurons, between, kept: None, outgoing, gradient, last: None };
+        if let Passages::Kept(passages) = &branch.passages {
+            let counting = passages.iter().filter(|passage| passage.counts);
+            let kept = counting.map(|passage| (passage.clone(), unexplained.read(passage))).collect();
+            unexplained.kept = Some(kept);
         }
-        let (curvature, normal) = image(&direction)?;
-        // The direction changes nothing that is read: what is left of the gradient is rounding.
-        if curvature == 0.0 {
-            break;
-        }
-        let step = faer::Scale(along / curvature);
-        solution += step * &direction;
-        residual -= step * &normal;
-        let inverted = nearly_inverted(&residual);
-        let next = product(&residual, &inverted);
-        direction = &inverted + direction * faer::Scale(next / along);
-        along = next;
+        unexplained
     }
-    Ok(solution)
+
+    /// What a passage's consumer reads of the neurons.
+    fn read(&self, passage: &Passage) -> Signal {
+        let block = &self.branch.block;
+        let gained = leaves_of(&self.between, self.neurons, block.first, &self.branch.device);
+        block.read(passage, &gained, self.neurons).inner()
+    }
+
+    /// Sees every passage that counts, with what is left of its `delta`, and what its consumer reads.
+    fn each(&self, mut see: impl FnMut(&Passage, &Signal)) -> Result<(), Error> {
+        if let Some(kept) = &self.kept {
+            kept.iter().for_each(|(passage, read)| see(passage, read));
+            return Ok(());
+        }
+        self.branch.each(|passage| {
+            let read = self.read(passage);
+            see(&less_by(&self.branch.block, passage, read.clone(), &self.outgoing), &read);
+        })
+    }
+
+    /// What is left of the gradient at the outgoing weights.
+    fn gradient(&mut self) -> &Matrix {
+        if let Some((step, images)) = self.last.take() {
+            let mut normal = Mat::zeros(self.outgoing.nrows(), self.outgoing.ncols());
+            for ((passage, read), image) in self.kept.iter().flatten().zip(&images) {
+                self.add_gradient(passage, read, image, &mut normal);
+            }
+            self.branch.sums.matrix(&mut normal);
+            self.gradient -= faer::Scale(step) * normal;
+        }
+        &self.gradient
+    }
+
+    fn add_gradient(&self, passage: &Passage, read: &Signal, delta: &Signal, total: &mut Matrix) {
+        add_outgoing_gradient((&self.branch.block, passage.consumer), read.clone(), delta.clone(), total);
+    }
+
+    /// What nearly inverts the normal matrix; the gradient is found on the way.
+    fn near_inverse(&mut self) -> Result<NearInverse, Error> {
+        let mut moments = ReadMoments::of(&self.branch.block, self.neurons.count());
+        let mut gradient = Mat::zeros(self.outgoing.nrows(), self.outgoing.ncols());
+        self.each(|passage, read| {
+            moments.add(passage.consumer, read, &self.branch.block);
+            self.add_gradient(passage, read, &passage.delta, &mut gradient);
+        })?;
+        self.branch.sums.matrix(&mut gradient);
+        self.gradient = gradient;
+        Ok(moments.inverse(&self.branch.sums))
+    }
+
+    /// Goes along a direction, whose product with the gradient is known, for as long as that explains more. False if the
+    /// direction changes nothing that is read: what is left of the gradient is then rounding.
+    fn explain(&mut self, direction: &Matrix, along: f64) -> Result<bool, Error> {
+        let block = &self.branch.block;
+        let (mut curvature, mut images) = (0.0, Vec::new());
+        let mut normal = Mat::zeros(direction.nrows(), direction.ncols());
+        self.each(|passage, read| {
+            let (first, rows) = (block.first_row(passage.consumer), block.rows(passage.consumer));
+            let outgoing = to_tensor(direction.subrows(first, rows), &self.branch.device);
+            let image = block.consume(passage.consumer, read.clone(), outgoing);
+            curvature += image.norm().powi(2);
+            match self.kept {
+                Some(_) => images.push(image),
+                // Another pass over the growth batch would cost more.
+                None => self.add_gradient(passage, read, &image, &mut normal),
+            }
+        })?;
+        let curvature = self.branch.sums.number(curvature);
+        if curvature == 0.0 {
+            return Ok(false);
+        }
+        let step = along / curvature;
+        self.outgoing += faer::Scale(step) * direction;
+        let Some(kept) = &mut self.kept else {
+            self.branch.sums.matrix(&mut normal);
+            self.gradient -= faer::Scale(step) * normal;
+            return Ok(true);
+        };
+        for ((passage, _), image) in kept.iter_mut().zip(&images) {
+            passage.delta = passage.delta.clone().plus(image.clone().scaled(-step));
+        }
+        // That costs a product, which nobody may need.
+        self.last = Some((step, images));
+        Ok(true)
+    }
+
+    /// The branch with what is left of `delta`.
+    fn branch(self) -> Branch<'a> {
+        match self.kept {
+            Some(kept) => {
+                let passages = Passages::Kept(kept.into_iter().map(|(passage, _)| passage).collect());
+                Branch { passages, ..self.branch.clone() }
+            }
+            None => self.branch.less(NewNeurons { outgoing: self.outgoing, ..self.neurons.clone() }),
+        }
+    }
 }
 
 /// The second moments of what each of a block's readers reads of some neurons, `[n, n]`, summed over examples and
@@ -376,8 +468,23 @@ pub(crate) fn each_of(branches: &[&Branch<'_>], mut see: impl FnMut(usize, &Pass
 /// The passage with what these neurons add to the consumer's output taken off `delta`.
 fn less(block: &Block, passage: &Passage, neurons: &NewNeurons) -> Passage {
     let gained = leaves_of(&gains_between(&block.site), neurons, block.first, &passage.delta.device());
-    let added = block.added(passage, &gained, neurons).inner();
+    less_by(block, passage, block.read(passage, &gained, neurons).inner(), &neurons.outgoing)
+}
+
+/// As [`less`], by what the consumer reads of the neurons, and their outgoing weights.
+fn less_by(block: &Block, passage: &Passage, read: Signal, outgoing: &Matrix) -> Passage {
+    let (first, rows) = (block.first_row(passage.consumer), block.rows(passage.consumer));
+    let outgoing = to_tensor(outgoing.subrows(first, rows), &passage.delta.device());
+    let added = block.consume(passage.consumer, read, outgoing);
     Passage { delta: passage.delta.clone().plus(added.scaled(-1.0)), ..passage.clone() }
+}
+
+/// Adds the gradient at the outgoing weights of neurons that a consumer reads, by what it reads of them and the gradient at
+/// its output.
+fn add_outgoing_gradient((block, consumer): (&Block, usize), read: Signal, delta: Signal, total: &mut Matrix) {
+    let count = total.ncols();
+    let mut rows = total.subrows_mut(block.first_row(consumer), block.rows(consumer));
+    rows += from_tensor(block.outgoing_gradient(consumer, read, count, delta));
 }
 
 /// The gradients that new neurons at several branches of one network will receive, and those of their entries between.
@@ -477,8 +584,7 @@ impl<'b> GradientSums<'b> {
         let read = read.inner();
         // Silent neurons give their consumers nothing.
         if read.norm() > 0.0 {
-            let mut rows = self.outgoing.subrows_mut(first, rows);
-            rows += from_tensor(block.outgoing_gradient(passage.consumer, read, count, passage.delta.clone()));
+            add_outgoing_gradient((block, passage.consumer), read, passage.delta.clone(), &mut self.outgoing);
         }
         for (parameter, leaf) in &gained.0 {
             let gradient = leaf.grad(&gradients).unwrap_or_else(|| leaf.clone().inner().zeros_like());

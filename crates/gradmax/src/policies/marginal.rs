@@ -1,5 +1,7 @@
 //! Growth where a further neuron gains more for what it costs than training has gained lately for what it costs.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -7,11 +9,14 @@ use crate::event::plan::Planned;
 use crate::policies::look::{Cost, PolicyLook};
 use crate::policies::periodic::{Amount, Periodic};
 use crate::policies::policy::{Observed, Policy, PolicyState};
+use crate::site::width::SiteWidth;
 
 /// Grows the best neurons of all sites as long as each gains more for its cost than training does without it.
 ///
 /// At a look, a further neuron's gain is what the loss falls by with its first step, per unit of the learning rate, beyond
-/// what the neurons that are there can do ([`PolicyLook::gains`]). Training's gain is what the training loss has fallen by
+/// what the neurons that are there can do ([`PolicyLook::gains`]). Of single looks it is uncertain: what counts is what it
+/// gains at this look, or what it gained at the looks so far on average less the standard error of that, whichever is
+/// less. Training's gain is what the training loss has fallen by
 /// lately, per unit of the learning rate: a line through the mean losses between looks, of which older ones count less.
 /// (The squared norm of the gradient would be the same for a small learning rate; for the rates in use most of it is
 /// oscillation, from which the loss does not fall.) Both are for the cost: what a neuron adds to the network's, and the
@@ -31,7 +36,7 @@ pub struct Marginal {
     pub amount: Amount,
     /// How many times more than training a neuron has to gain for its cost.
     pub tau: f64,
-    /// What a mean loss counts for at the next look, if it counts for 1 now.
+    /// What a mean loss, and what was seen at a look, count for at the next one, if they count for 1 now.
     pub memory: f64,
     /// What cost is.
     pub cost: Currency,
@@ -72,10 +77,11 @@ impl Marginal {
         Periodic { start, every, times, amount, ..Periodic::default() }
     }
 
-    /// The losses so far, with that of the last stretch of steps; none without steps since the last look.
-    fn fit(&self, observed: &Observed<'_>, state: &PolicyState) -> Option<Fit> {
+    /// What is remembered, with the loss of the last stretch of steps; none without steps since the last look.
+    fn memory(&self, observed: &Observed<'_>, state: &PolicyState) -> Option<Memory> {
         let loss = observed.stretch.mean_loss()?;
-        Some(state.read::<Fit>().unwrap_or_default().with(loss, observed.stretch.rates, self.memory))
+        let Memory { fit, evidence } = state.read().unwrap_or_default();
+        Some(Memory { fit: fit.with(loss, observed.stretch.rates, self.memory), evidence })
     }
 
     /// What a neuron has to gain for its cost, times the network's cost; none as long as nothing is to grow.
@@ -84,6 +90,46 @@ impl Marginal {
         // A loss that rises says that training is not stable: more neurons are no remedy. Where it stands still, what
         // noise hides is what training may gain.
         (fall.slope >= -fall.error).then(|| self.tau * fall.slope.max(fall.error))
+    }
+}
+
+/// What is remembered from look to look.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Memory {
+    fit: Fit,
+    /// By the site's name.
+    evidence: BTreeMap<String, Evidence>,
+}
+
+/// What further units of a site gained at the looks so far, of which older ones count less.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Evidence {
+    /// The sums of the looks' weights, and of their squares.
+    weights: f64,
+    squared_weights: f64,
+    /// For the best unit, the second best and so on, the weighted sums of gains, and of their squares.
+    units: Vec<[f64; 2]>,
+}
+
+impl Evidence {
+    /// Adds what a look says, and returns what can be counted on of it.
+    fn sure(&mut self, gains: &[f64], memory: f64) -> Vec<f64> {
+        self.weights = memory * self.weights + 1.0;
+        self.squared_weights = memory * memory * self.squared_weights + 1.0;
+        // Of more units than were asked about before, the last known one speaks.
+        let last = self.units.last().copied().unwrap_or_default();
+        self.units.resize(self.units.len().max(gains.len()), last);
+        // So many looks of equal weight would be as sure.
+        let looks = self.weights * self.weights / self.squared_weights;
+        let sure = |(unit, gain): (&mut [f64; 2], &f64)| {
+            let [sum, squares] = unit.map(|sum| memory * sum);
+            *unit = [sum + gain, squares + gain * gain];
+            let [mean, square] = unit.map(|sum| sum / self.weights);
+            // What rounding leaves of the difference can be below 0. A single look says nothing of how sure it is.
+            let error = ((square - mean * mean).max(0.0) / (looks - 1.0)).sqrt();
+            if looks > 1.0 { gain.min(mean - error) } else { f64::NEG_INFINITY }
+        };
+        self.units.iter_mut().zip(gains).map(sure).collect()
     }
 }
 
@@ -147,12 +193,18 @@ struct Candidates {
 }
 
 impl Candidates {
-    fn of(at: &str, count: usize, look: &dyn PolicyLook, cost: Currency) -> Result<Self, Error> {
-        let unit = look.growth_unit(at)?;
-        let a_unit = cost.of(look.cost(at, unit)?);
-        let gains = look.gains(at, count.next_multiple_of(unit))?;
-        let worth = gains.into_iter().map(|gain| gain / a_unit).collect();
-        Ok(Self { site: at.to_string(), unit, worth, wanted: 0 })
+    fn of(
+        policy: &Marginal,
+        at: &SiteWidth,
+        look: &dyn PolicyLook,
+        evidence: &mut BTreeMap<String, Evidence>,
+    ) -> Result<Self, Error> {
+        let (site, unit) = (at.site.clone(), look.growth_unit(&at.site)?);
+        let a_unit = policy.cost.of(look.cost(&site, unit)?);
+        let gains = look.gains(&site, policy.amount.of(at).next_multiple_of(unit))?;
+        let sure = evidence.entry(site.clone()).or_default().sure(&gains, policy.memory);
+        let worth = sure.into_iter().map(|gain| gain / a_unit).collect();
+        Ok(Self { site, unit, worth, wanted: 0 })
     }
 
     /// What the next unit gains for its cost.
@@ -194,8 +246,8 @@ impl Policy for Marginal {
 
     fn training_gain(&self, observed: &Observed<'_>, state: &PolicyState) -> Option<f64> {
         // Without steps since the last look, what was known then is known still.
-        let fit = self.fit(observed, state).or_else(|| state.read::<Fit>())?;
-        self.gain_of_training(&fit)
+        let memory = self.memory(observed, state).or_else(|| state.read())?;
+        self.gain_of_training(&memory.fit)
     }
 
     fn plan(
@@ -204,17 +256,17 @@ impl Policy for Marginal {
         look: &dyn PolicyLook,
         state: &mut PolicyState,
     ) -> Result<Vec<Planned>, Error> {
-        let Some(fit) = self.fit(observed, state) else {
+        let Some(Memory { fit, mut evidence }) = self.memory(observed, state) else {
             return Ok(Vec::new());
         };
-        state.write(&fit);
+        // Also where nothing is to grow now: what is seen counts at the next look.
+        let candidates = observed.sites.iter().map(|at| Candidates::of(self, at, look, &mut evidence));
+        let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;
+        state.write(&Memory { fit, evidence });
         let Some(gain) = self.gain_of_training(&fit) else {
             return Ok(Vec::new());
         };
         let bar = gain / self.cost.of(look.size());
-        let candidates =
-            observed.sites.iter().map(|at| Candidates::of(&at.site, self.amount.of(at), look, self.cost));
-        let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;
         while let Some(best) =
             candidates.iter_mut().max_by(|a, b| a.next().total_cmp(&b.next())).filter(|best| best.next() > bar)
         {
@@ -242,6 +294,28 @@ mod tests {
         // Of a loss that stands still after it has fallen, the fall is soon forgotten.
         let still = (0..10).fold(line, |fit, _| fit.with(-2.0, 0.5, 0.5));
         assert!(still.fall().unwrap().slope < 0.05);
+    }
+
+    #[test]
+    fn gains_that_come_and_go_do_not_count() {
+        let mut evidence = Evidence::default();
+        assert_eq!(evidence.sure(&[3.0], 0.7), [f64::NEG_INFINITY], "one look says nothing of how sure it is");
+        // What is the same at every look is sure.
+        assert_eq!(evidence.sure(&[3.0], 0.7), [3.0]);
+        // A lower gain counts at once; a higher one when it has been seen for long enough.
+        assert_eq!(evidence.sure(&[1.0], 0.7), [1.0]);
+        assert!(evidence.sure(&[3.0], 0.7)[0] < 3.0);
+        // Signs that take turns are noise, however large.
+        let mut noise = Evidence::default();
+        let last = (0..20).map(|look| noise.sure(&[if look % 2 == 0 { -100.0 } else { 100.0 }], 0.7)).last().unwrap();
+        assert!(last[0] < 0.0, "{last:?}");
+        // By hand, of gains 2 and 4, which count for .5 and 1: mean 10/3, variance 8/9, as sure as 1.8 looks.
+        let mut two = Evidence::default();
+        two.sure(&[2.0], 0.5);
+        let [sure] = two.sure(&[4.0], 0.5)[..] else { panic!("one unit was asked about") };
+        assert!((sure - (10.0 / 3.0 - (8.0_f64 / 9.0 / 0.8).sqrt())).abs() < 1e-12, "{sure}");
+        // A further unit starts with what is known of the last one.
+        assert_eq!(evidence.sure(&[2.0, 2.0], 0.7).len(), 2);
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Existing {
     }
 
     /// As if they were new: each takes over its own entries of what lies between.
-    pub(crate) fn as_neurons(&self) -> NewNeurons {
+    pub fn as_neurons(&self) -> NewNeurons {
         let parents = (0..self.count()).map(Some).collect();
         NewNeurons { parents, ..NewNeurons::new(self.incoming.clone(), self.outgoing.clone(), self.bias.clone()) }
     }
