@@ -165,7 +165,8 @@ fn every_policy_of_the_registry_trains_and_resumes_to_the_same_weights() {
         // In so few steps the loss falls by less than noise, and than a plateau's default.
         match named.name() {
             "plateau" => options.extend([("threshold".to_string(), 0.9.into()), ("patience".to_string(), 1.into())]),
-            "marginal" => options.extend([("tau".to_string(), 0.0.into())]),
+            // It waits until several looks agree.
+            "marginal" => options.extend([("tau".to_string(), 0.0.into()), ("every".to_string(), 1.into())]),
             _ => {}
         }
         let make = || named.with(&options).unwrap().0;

@@ -18,7 +18,7 @@ use crate::surgery::new_neurons::NewNeurons;
 const STEP: f64 = 1e-3;
 
 /// Steps of conjugate gradients by which what existing neurons can explain is taken off: exact where a dense layer reads
-/// them, and nearly so where a convolution does.
+/// them; where a convolution does, what the first direction explains.
 const LEAST_SQUARES_STEPS: usize = 1;
 
 /// By how much the loss falls per unit of the learning rate with the first step of each of `count` new neurons at a site,
