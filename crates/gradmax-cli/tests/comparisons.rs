@@ -67,9 +67,9 @@ fn fixed_widths_take_as_many_operations_as_growing() {
 fn every_method_is_tuned_on_seeds_that_are_not_reported() {
     let folder = folder("tuned");
     // By this policy it depends on the rate how far a network grows, and so what it costs.
-    let marginal = ("start = 20\nevery = 20\ntimes = 2\ncount = 2", "policy = \"marginal\"\nevery = 5\ntimes = 8");
+    let marginal = ("start = 20\nevery = 20\ntimes = 2\ncount = 2", "policy = \"marginal\"\nevery = 2\ntimes = 20");
     let validation = ("name = \"digits\"", "name = \"digits\"\nvalidation = 0.2");
-    let config = write_config(&folder, &[marginal, validation]);
+    let config = write_config(&folder, &[marginal, validation, ("steps = 60", "steps = 150")]);
     let out = folder.join("out");
     let out_path = out.to_str().unwrap();
     let methods =
