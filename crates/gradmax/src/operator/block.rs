@@ -259,10 +259,14 @@ impl Block {
 
     /// What neurons with these weights add to the consumer's output.
     pub(crate) fn added(&self, passage: &Passage, gained: &Gained, neurons: &NewNeurons) -> Signal {
-        let read = self.read(passage, gained, neurons);
-        let outgoing = to_tensor(neurons.outgoing.as_ref(), &passage.delta.device());
+        self.added_by(passage, self.read(passage, gained, neurons), &neurons.outgoing)
+    }
+
+    /// What neurons add to the consumer's output, by what it reads of them, and the outgoing weights to all consumers.
+    pub(crate) fn added_by(&self, passage: &Passage, read: Signal, outgoing: &Matrix) -> Signal {
         let (first, rows) = (self.first_row(passage.consumer), self.rows(passage.consumer));
-        self.consume(passage.consumer, read, outgoing.narrow(0, first, rows))
+        let outgoing = to_tensor(outgoing.subrows(first, rows), &passage.delta.device());
+        self.consume(passage.consumer, read, outgoing)
     }
 
     /// What the writers compute, with the neurons' biases added, which one writer has.

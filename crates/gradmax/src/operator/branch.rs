@@ -321,9 +321,7 @@ impl<'b, 'a> Unexplained<'b, 'a> {
         let (mut curvature, mut images) = (0.0, Vec::new());
         let mut normal = Mat::zeros(direction.nrows(), direction.ncols());
         self.each(|passage, read| {
-            let (first, rows) = (block.first_row(passage.consumer), block.rows(passage.consumer));
-            let outgoing = to_tensor(direction.subrows(first, rows), &self.branch.device);
-            let image = block.consume(passage.consumer, read.clone(), outgoing);
+            let image = block.added_by(passage, read.clone(), direction);
             curvature += image.norm().powi(2);
             match self.kept {
                 Some(_) => images.push(image),
@@ -473,9 +471,7 @@ fn less(block: &Block, passage: &Passage, neurons: &NewNeurons) -> Passage {
 
 /// As [`less`], by what the consumer reads of the neurons, and their outgoing weights.
 fn less_by(block: &Block, passage: &Passage, read: Signal, outgoing: &Matrix) -> Passage {
-    let (first, rows) = (block.first_row(passage.consumer), block.rows(passage.consumer));
-    let outgoing = to_tensor(outgoing.subrows(first, rows), &passage.delta.device());
-    let added = block.consume(passage.consumer, read, outgoing);
+    let added = block.added_by(passage, read, outgoing);
     Passage { delta: passage.delta.clone().plus(added.scaled(-1.0)), ..passage.clone() }
 }
 

@@ -16,8 +16,8 @@ use crate::site::width::SiteWidth;
 /// At a look, a further neuron's gain is what the loss falls by with its first step, per unit of the learning rate, beyond
 /// what the neurons that are there can do ([`PolicyLook::gains`]). Of single looks it is uncertain: what counts is what it
 /// gains at this look, or what it gained at the looks so far on average less the standard error of that, whichever is
-/// less. Training's gain is what the training loss has fallen by
-/// lately, per unit of the learning rate: a line through the mean losses between looks, of which older ones count less.
+/// less. Training's gain is what the training loss has fallen by lately, per unit of the learning rate: a line through the
+/// mean losses between looks, of which older ones count less.
 /// (The squared norm of the gradient would be the same for a small learning rate; for the rates in use most of it is
 /// oscillation, from which the loss does not fall.) Both are for the cost: what a neuron adds to the network's, and the
 /// network's own.
