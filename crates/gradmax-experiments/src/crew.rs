@@ -86,40 +86,40 @@ fn cores() -> usize {
 
 /// Does all jobs in order, `workers` at a time, until stopped; returns a sentence for each job that failed.
 pub fn work(jobs: &[&dyn Job], workers: usize, bars: &Bars, data: &SharedData, stop: &AtomicBool) -> Vec<String> {
-    let overall = bars.all(jobs.iter().map(|job| job.work()).sum());
+    let (done, ahead): (Vec<_>, Vec<_>) = jobs.iter().partition(|job| job.is_done());
+    let of = |jobs: &[&&dyn Job]| jobs.iter().map(|job| job.work()).sum::<u64>();
+    let overall = bars.all(of(&done) + of(&ahead), of(&done));
     let ended = AtomicUsize::new(0);
     let count = |more: usize| {
         let ended = ended.fetch_add(more, Ordering::Relaxed) + more;
         overall.set_message(format!("{ended}/{} runs", jobs.len()));
     };
-    count(0);
+    count(done.len());
     let failures = Mutex::new(Vec::new());
     let next = AtomicUsize::new(0);
     let work = || {
-        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(job) = ahead.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            if !job.is_done() {
-                let bar = bars.run(&job.name());
-                let done = caught(|| job.run(data, bar.clone(), stop));
-                bar.finish_and_clear();
-                match done {
-                    Ok(Done::Finished) => {}
-                    Ok(Done::Stopped) => break,
-                    Err(error) => {
-                        let reason = sentence(&error);
-                        job.failed(&reason);
-                        let failure = format!("{}: {reason}", job.name());
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
-                    }
+            let bar = bars.run(&job.name());
+            let done = caught(|| job.run(data, bar.clone(), stop));
+            bar.finish_and_clear();
+            match done {
+                Ok(Done::Finished) => {}
+                Ok(Done::Stopped) => break,
+                Err(error) => {
+                    let reason = sentence(&error);
+                    job.failed(&reason);
+                    let failure = format!("{}: {reason}", job.name());
+                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                 }
             }
             overall.inc(job.work());
             count(1);
         }
     };
-    let workers = workers.min(jobs.len());
+    let workers = workers.min(ahead.len());
     let cores_each = (cores() / workers.max(1)).max(1);
     std::thread::scope(|scope| {
         (0..workers).for_each(|_| drop(scope.spawn(|| with_threads(cores_each, work))));

@@ -411,6 +411,7 @@ pub fn growth_settings(experiment: &Experiment, method: Method) -> Result<Option
         )));
     };
     let grower = grower(&experiment.method, growth, method, Seed::new(experiment.seed).fold("growth"));
+    let grower = grower.with_first_step(experiment.optimizer.first_step());
     let (batch, on_failure) = (growth.batch, growth.on_failure);
     Ok(Some(GrowthSettings { policy: policy::named(growth, &experiment.policies)?, grower, batch, on_failure }))
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdaGradConfig, AdamConfig, LionConfig, ModuleOptimizer, RmsPropConfig, SgdConfig};
 use burn::tensor::Device;
+use gradmax::event::FirstStep;
 use gradmax::surgery::optimizer_on;
 use gradmax::training::{Decayed, WeightDecay};
 use serde::{Deserialize, Serialize};
@@ -251,6 +252,18 @@ impl OptimizerConfig {
                 Some([f64::from(*beta_1), f64::from(*beta_2)])
             }
             _ => None,
+        }
+    }
+
+    /// How its first step with new weights follows from their gradient.
+    pub fn first_step(&self) -> FirstStep {
+        match self {
+            Self::Sgd { .. } => FirstStep::Gradient,
+            Self::Adam { .. }
+            | Self::AdamW { .. }
+            | Self::RmsProp { .. }
+            | Self::AdaGrad { .. }
+            | Self::Lion { .. } => FirstStep::Sign,
         }
     }
 

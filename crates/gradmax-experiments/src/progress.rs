@@ -39,7 +39,7 @@ impl Bars {
 
     /// A bar for one run.
     pub fn run(&self, name: &str) -> ProgressBar {
-        self.bar(name, "{prefix:28} {bar:24} {pos}/{len} steps, {speed}, {eta} left  {msg}")
+        self.bar(name, "{prefix:28} {bar:24} {pos}/{len} steps, {speed}, {left} left  {msg}", Pace::OfLately)
     }
 
     /// The bar of the only run, which tells of its growth events as well.
@@ -51,36 +51,73 @@ impl Bars {
         RunBar { bar: self.run(name), tells: (!self.quiet).then_some(tells) }
     }
 
-    /// A bar for everything, of so much work; its message says what is done.
-    pub fn all(&self, work: u64) -> ProgressBar {
-        let bar = self.bar("all", "{prefix:28} {bar:24} {msg}, {elapsed} so far, {eta} left");
+    /// A bar for everything, of so much work, of which so much was done before; its message says what is done.
+    pub fn all(&self, work: u64, before: u64) -> ProgressBar {
+        let pace = Pace::OfAll { before };
+        let bar = self.bar("all", "{prefix:28} {bar:24} {msg}, {elapsed} so far, {left} left", pace);
         bar.set_length(work);
+        bar.set_position(before);
         bar
     }
 
     /// A bar for a number of things.
     pub fn counted(&self, name: &str, count: u64) -> ProgressBar {
-        let bar = self.bar(name, "{prefix:28} {bar:24} {pos}/{len}, {elapsed} so far, {eta} left");
+        let pace = Pace::OfAll { before: 0 };
+        let bar = self.bar(name, "{prefix:28} {bar:24} {pos}/{len}, {elapsed} so far, {left} left", pace);
         bar.set_length(count);
         bar
     }
 
-    fn bar(&self, name: &str, template: &str) -> ProgressBar {
+    fn bar(&self, name: &str, template: &str, pace: Pace) -> ProgressBar {
         if self.quiet {
             return ProgressBar::hidden();
         }
         let bar = match &self.teller {
-            Some(teller) => teller.tells_of(ProgressBar::hidden(), template.contains("{speed}")),
+            Some(teller) => teller.tells_of(ProgressBar::hidden(), pace),
             None => self.all.add(ProgressBar::no_length()),
         };
         let speed = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
             let _ = write!(text, "{:.*} a second", usize::from(state.per_sec() < 10.0), state.per_sec());
         };
         let style = ProgressStyle::with_template(template).expect("the template is well-formed");
-        let style = style.with_key("speed", speed);
+        let left = move |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            let left = pace.left(state.pos(), state.len(), state.elapsed(), state.eta());
+            let _ = match left {
+                Some(left) => write!(text, "{:#}", HumanDuration(left)),
+                None => write!(text, "-"),
+            };
+        };
+        let style = style.with_key("speed", speed).with_key("left", left);
         bar.set_style(style);
         bar.set_prefix(name.to_string());
         bar
+    }
+}
+
+/// By what speed the time that is left is told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Pace {
+    /// That of the last steps: a run slows down as its network grows.
+    OfLately,
+    /// That since the bar's start, when so much had been done before: jobs end in bursts.
+    OfAll { before: u64 },
+}
+
+/// What takes longer is not worth telling: so far off are estimates after a pause.
+const LONGEST: Duration = Duration::from_secs(100 * 24 * 60 * 60);
+
+impl Pace {
+    /// The time left at a position, some time after the start, where it is so long at the speed of lately.
+    fn left(self, position: u64, length: Option<u64>, elapsed: Duration, of_lately: Duration) -> Option<Duration> {
+        let left = match self {
+            Self::OfLately => of_lately,
+            Self::OfAll { before } => {
+                let done = position.checked_sub(before).filter(|done| *done > 0)?;
+                let seconds = elapsed.as_secs_f64() * length?.saturating_sub(position) as f64 / done as f64;
+                Duration::try_from_secs_f64(seconds).ok()?
+            }
+        };
+        (left.as_secs() > 0 && left < LONGEST).then_some(left)
     }
 }
 
@@ -90,15 +127,14 @@ const NEXT_LINES: Duration = Duration::from_secs(30);
 
 /// Says from time to time how far every bar is; ends when it is dropped.
 struct Teller {
-    /// Each with whether its speed is told, in steps.
-    bars: Arc<Mutex<Vec<(ProgressBar, bool)>>>,
+    bars: Arc<Mutex<Vec<(ProgressBar, Pace)>>>,
     _until: Sender<()>,
 }
 
 impl Teller {
     fn start(first: Duration, next: Duration, say: impl Fn(&str) + Send + 'static) -> Self {
         let (until, ended) = channel::<()>();
-        let bars = Arc::<Mutex<Vec<(ProgressBar, bool)>>>::default();
+        let bars = Arc::<Mutex<Vec<(ProgressBar, Pace)>>>::default();
         let told = bars.clone();
         std::thread::spawn(move || {
             let mut wait = first;
@@ -107,25 +143,26 @@ impl Teller {
                 wait = next;
                 let mut bars = told.lock().unwrap_or_else(PoisonError::into_inner);
                 bars.retain(|(bar, _)| !bar.is_finished());
-                bars.iter().for_each(|(bar, has_speed)| say(&line(bar, *has_speed)));
+                bars.iter().for_each(|(bar, pace)| say(&line(bar, *pace)));
             }
         });
         Self { bars, _until: until }
     }
 
-    fn tells_of(&self, bar: ProgressBar, has_speed: bool) -> ProgressBar {
-        self.bars.lock().unwrap_or_else(PoisonError::into_inner).push((bar.clone(), has_speed));
+    fn tells_of(&self, bar: ProgressBar, pace: Pace) -> ProgressBar {
+        self.bars.lock().unwrap_or_else(PoisonError::into_inner).push((bar.clone(), pace));
         bar
     }
 }
 
 /// How far a bar is, in a line.
-fn line(bar: &ProgressBar, has_speed: bool) -> String {
+fn line(bar: &ProgressBar, pace: Pace) -> String {
     let share = bar.length().filter(|length| *length > 0).map(|length| 100 * bar.position() / length);
-    let speed =
-        Some(bar.per_sec()).filter(|speed| has_speed && *speed > 0.0).map(|speed| format!("{speed:.1} steps a second"));
-    let left = Some(bar.eta().as_secs()).filter(|seconds| *seconds > 0);
-    let left = left.map(|seconds| format!("{} left", HumanDuration(Duration::from_secs(seconds))));
+    // A run that has just gone on after a pause has no speed yet.
+    let speed = Some(bar.per_sec()).filter(|speed| pace == Pace::OfLately && *speed >= 0.05);
+    let speed = speed.map(|speed| format!("{speed:.1} steps a second"));
+    let left = pace.left(bar.position(), bar.length(), bar.elapsed(), bar.eta());
+    let left = left.map(|left| format!("{} left", HumanDuration(left)));
     let message = Some(bar.message()).filter(|message| !message.is_empty());
     let parts = [share.map(|share| format!("{share} %")), message, speed.filter(|_| bar.length().is_some()), left];
     let said = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
@@ -232,12 +269,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_time_left_of_many_jobs_is_that_of_what_was_done_since_the_start() {
+        let seconds = Duration::from_secs;
+        // 30 of 40 were done before, 2 more in a minute: 8 take four minutes, whatever the last burst looks like.
+        let pace = Pace::OfAll { before: 30 };
+        assert_eq!(pace.left(32, Some(40), seconds(60), seconds(9_999)), Some(seconds(240)));
+        assert_eq!(pace.left(30, Some(40), seconds(60), seconds(9_999)), None, "nothing has been done yet");
+        assert_eq!(Pace::OfLately.left(30, Some(40), seconds(60), seconds(20)), Some(seconds(20)));
+        // What a paused run is thought to take.
+        assert_eq!(Pace::OfLately.left(30, Some(40), seconds(60), Duration::MAX), None);
+    }
+
+    #[test]
     fn without_a_terminal_lines_say_how_far_runs_are() {
         let said = Arc::<Mutex<Vec<String>>>::default();
         let keep = said.clone();
         let short = Duration::from_millis(10);
         let teller = Teller::start(short, short, move |text| keep.lock().unwrap().push(text.into()));
-        let bar = teller.tells_of(ProgressBar::hidden(), true);
+        let bar = teller.tells_of(ProgressBar::hidden(), Pace::OfLately);
         bar.set_prefix("gradmax seed 0");
         bar.set_length(200);
         bar.set_position(50);

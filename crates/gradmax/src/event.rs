@@ -19,6 +19,7 @@ pub(crate) mod rounding;
 pub(crate) mod verify;
 
 pub use self::context::EventContext;
+pub use self::gain::FirstStep;
 pub use self::grower::{Grower, Growth};
 pub use self::look::{EVIDENCE_MEMORY, Look};
 pub use self::pass::{Part, Pass, TrainingPass};

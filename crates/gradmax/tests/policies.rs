@@ -5,9 +5,9 @@ mod common;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use burn::optim::SgdConfig;
+use burn::optim::{AdamConfig, SgdConfig};
 use common::{Keep, Seen, device, mlp, normal, weights, widths_of};
-use gradmax::event::{Grower, Planned};
+use gradmax::event::{FirstStep, Grower, Planned};
 use gradmax::methods::{GradMax, GradMaxRectified, METHODS};
 use gradmax::networks::{Architecture, Mlp, MlpConfig};
 use gradmax::policies::{Budget, Observed, POLICIES, Policy, PolicyLook, PolicyState};
@@ -237,6 +237,26 @@ fn growth_by_marginal_gains_stops_where_a_further_neuron_gains_too_little() {
     assert_eq!(train_wide(policy, Settings::new(400, 0.05)).1.receipts.len(), 2);
     let (stayed, without, _) = width(1e9);
     assert!(stayed <= 2 && loss < 0.1 * without, "{stayed}: {loss} {without}");
+}
+
+/// Under Adam the loss falls by much more per unit of the learning rate than the squared gradient says: what neurons gain
+/// is told by Adam's steps too.
+#[test]
+fn gains_are_those_of_the_optimizer_s_own_steps() {
+    let width = |first_step: FirstStep| {
+        let (data, Run { network, .. }) = wide_task();
+        let growth = GrowthSettings {
+            policy: named("marginal", &[("every", 20.into())]),
+            grower: Grower::new(GradMaxRectified::default()).with_first_step(first_step),
+            batch: GrowthBatch::Training,
+            on_failure: OnFailure::Stop,
+        };
+        let trainer = Trainer::new(Settings::new(1000, 0.01), Supervised::Regression, &data).with_growth(growth);
+        let run = trainer.train(Run::new(network, AdamConfig::new().init())).unwrap().run;
+        run.progress.sites[0].width
+    };
+    let [by_sign, by_gradient] = [FirstStep::Sign, FirstStep::Gradient].map(width);
+    assert!((3..=8).contains(&by_sign) && by_gradient < by_sign, "{by_sign} {by_gradient}");
 }
 
 /// Neurons of a sigmoid are not zero at zero: methods that leave no side zero, or the outgoing one, grow them.

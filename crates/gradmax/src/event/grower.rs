@@ -11,6 +11,7 @@ use crate::event::checks::{check_names, check_sites};
 use crate::event::choose::{Choosing, PlannedSite, zero_side_of};
 use crate::event::chosen::{Chosen, Grown, magnitudes};
 use crate::event::context::EventContext;
+use crate::event::gain::FirstStep;
 use crate::event::look::{Before, Clock, EVIDENCE_MEMORY, Look, Looked, Taken, independent};
 use crate::event::pass::{Part, Pass, TrainingPass};
 use crate::event::plan::Planned;
@@ -44,6 +45,7 @@ pub struct Grower {
     tolerance: f64,
     evidence_memory: usize,
     rescale: bool,
+    pub(super) first_step: FirstStep,
     seed: Seed,
     sums: SharedSums,
 }
@@ -87,6 +89,7 @@ impl Grower {
             tolerance: 1e-5,
             evidence_memory: EVIDENCE_MEMORY,
             rescale: false,
+            first_step: FirstStep::default(),
             seed: Seed::new(0),
             sums: alone(),
         }
@@ -135,6 +138,13 @@ impl Grower {
     #[must_use]
     pub fn with_rescaling(mut self, rescale: bool) -> Self {
         self.rescale = rescale;
+        self
+    }
+
+    /// Sets how the optimizer's first step with new weights follows from their gradient: policies ask what neurons gain by it.
+    #[must_use]
+    pub fn with_first_step(mut self, first_step: FirstStep) -> Self {
+        self.first_step = first_step;
         self
     }
 

@@ -123,7 +123,7 @@ mod tests {
         fn gradient_norm(&self) -> Result<f64, Error> {
             unreachable!("nothing is looked at")
         }
-        fn gains(&self, _: &str, _: usize) -> Result<Vec<f64>, Error> {
+        fn gains(&self, _: &[Planned]) -> Result<Vec<Vec<f64>>, Error> {
             unreachable!("nothing is looked at")
         }
         fn spectrum(&self, _: &str, _: usize) -> Result<Vec<f64>, Error> {

@@ -38,18 +38,18 @@ pub trait PolicyLook {
     /// As [`loss`](Self::loss).
     fn gradient_norm(&self) -> Result<f64, Error>;
 
-    /// What further neurons at a site gain that its existing ones cannot: by how much the loss falls per unit of the
+    /// What further neurons gain at these sites that the existing ones cannot: by how much the loss falls per unit of the
     /// learning rate with the first step of each, the best first. What changes of the existing neurons' outgoing weights
     /// can explain is taken off before. The neurons are GradMax's, whatever the run's growth method is, in the sizes that
     /// the run gives them; they are chosen by one half of the growth batch and judged by the other, so that noise gains
     /// nothing on average, and a number can be negative.
     ///
-    /// One number for each [growth unit](Self::growth_unit) of `count` neurons.
+    /// For every site in turn, one number for each [growth unit](Self::growth_unit) of its neurons.
     ///
     /// # Errors
     /// [`Error::UnknownSite`], [`Error::UnevenGroups`], those of [`GrowthOperator::new`]; [`Error::Examples`], if the
     /// policy does not [look in halves](crate::policies::Policy::looks_in_halves).
-    fn gains(&self, site: &str, count: usize) -> Result<Vec<f64>, Error>;
+    fn gains(&self, plan: &[Planned]) -> Result<Vec<Vec<f64>>, Error>;
 
     /// What the network is: its trainable parameters, and its operations.
     fn size(&self) -> Cost;
@@ -210,12 +210,19 @@ impl<N: Growable> PolicyLook for LazyLook<'_, '_, N> {
         }
     }
 
-    fn gains(&self, site: &str, count: usize) -> Result<Vec<f64>, Error> {
-        let (site, taken) = (self.site(site)?, self.halves()?);
-        site.check_growth(count)?;
-        let of_neurons = gains(self.grower, self.parts, taken, (&site, count))?;
+    fn gains(&self, plan: &[Planned]) -> Result<Vec<Vec<f64>>, Error> {
+        let taken = self.halves()?;
+        let planned = plan.iter().map(|Planned { site, count }| {
+            let site = self.site(site)?;
+            site.check_growth(*count)?;
+            Ok((site, *count))
+        });
+        let planned = planned.collect::<Result<Vec<_>, Error>>()?;
         // A unit can have several neurons of each block.
-        Ok(of_neurons.chunks(site.growth_unit() / site.blocks()).map(|unit| unit.iter().sum()).collect())
+        let of_a_unit = planned.iter().map(|(site, _)| site.growth_unit() / site.blocks()).collect::<Vec<_>>();
+        let of_neurons = gains(self.grower, self.parts, taken, planned)?;
+        let in_units = |(gains, unit): (Vec<f64>, usize)| gains.chunks(unit).map(|unit| unit.iter().sum()).collect();
+        Ok(of_neurons.into_iter().zip(of_a_unit).map(in_units).collect())
     }
 
     fn size(&self) -> Cost {

@@ -109,9 +109,16 @@ struct Evidence {
     squared_weights: f64,
     /// For the best unit, the second best and so on, the weighted sums of gains, and of their squares.
     units: Vec<[f64; 2]>,
+    /// Units that were wanted at the last look.
+    wanted: usize,
 }
 
 impl Evidence {
+    /// How many units to ask about at a look, which costs as much as they do: some more than were wanted at the last one.
+    fn asks(&self) -> usize {
+        2 * self.wanted + 1
+    }
+
     /// Adds what a look says, and returns what can be counted on of it.
     fn sure(&mut self, gains: &[f64], memory: f64) -> Vec<f64> {
         self.weights = memory * self.weights + 1.0;
@@ -193,18 +200,27 @@ struct Candidates {
 }
 
 impl Candidates {
-    fn of(
+    /// At every site, of what neurons gain and how sure that is.
+    fn of_all(
         policy: &Marginal,
-        at: &SiteWidth,
+        sites: &[SiteWidth],
         look: &dyn PolicyLook,
         evidence: &mut BTreeMap<String, Evidence>,
-    ) -> Result<Self, Error> {
-        let (site, unit) = (at.site.clone(), look.growth_unit(&at.site)?);
-        let a_unit = policy.cost.of(look.cost(&site, unit)?);
-        let gains = look.gains(&site, policy.amount.of(at).next_multiple_of(unit))?;
-        let sure = evidence.entry(site.clone()).or_default().sure(&gains, policy.memory);
-        let worth = sure.into_iter().map(|gain| gain / a_unit).collect();
-        Ok(Self { site, unit, worth, wanted: 0 })
+    ) -> Result<Vec<Self>, Error> {
+        let asked = |at: &SiteWidth| {
+            let (site, unit) = (at.site.clone(), look.growth_unit(&at.site)?);
+            let asks = evidence.get(&site).map_or(1, Evidence::asks);
+            Ok(Planned { site, count: policy.amount.of(at).div_ceil(unit).min(asks) * unit })
+        };
+        let asked = sites.iter().map(asked).collect::<Result<Vec<_>, Error>>()?;
+        let gains = look.gains(&asked)?;
+        let candidates = asked.into_iter().zip(gains).map(|(Planned { site, .. }, gains)| {
+            let unit = look.growth_unit(&site)?;
+            let a_unit = policy.cost.of(look.cost(&site, unit)?);
+            let sure = evidence.entry(site.clone()).or_default().sure(&gains, policy.memory);
+            Ok(Self { site, unit, worth: sure.into_iter().map(|gain| gain / a_unit).collect(), wanted: 0 })
+        });
+        candidates.collect()
     }
 
     /// What the next unit gains for its cost.
@@ -260,18 +276,19 @@ impl Policy for Marginal {
             return Ok(Vec::new());
         };
         // Also where nothing is to grow now: what is seen counts at the next look.
-        let candidates = observed.sites.iter().map(|at| Candidates::of(self, at, look, &mut evidence));
-        let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;
-        state.write(&Memory { fit, evidence });
-        let Some(gain) = self.gain_of_training(&fit) else {
-            return Ok(Vec::new());
-        };
-        let bar = gain / self.cost.of(look.size());
-        while let Some(best) =
-            candidates.iter_mut().max_by(|a, b| a.next().total_cmp(&b.next())).filter(|best| best.next() > bar)
-        {
-            best.wanted += 1;
+        let mut candidates = Candidates::of_all(self, observed.sites, look, &mut evidence)?;
+        if let Some(gain) = self.gain_of_training(&fit) {
+            let bar = gain / self.cost.of(look.size());
+            while let Some(best) =
+                candidates.iter_mut().max_by(|a, b| a.next().total_cmp(&b.next())).filter(|best| best.next() > bar)
+            {
+                best.wanted += 1;
+            }
         }
+        for site in &candidates {
+            evidence.entry(site.site.clone()).or_default().wanted = site.wanted;
+        }
+        state.write(&Memory { fit, evidence });
         Ok(candidates.iter().filter_map(|site| Planned::some(&site.site, site.wanted * site.unit)).collect())
     }
 }
@@ -316,6 +333,8 @@ mod tests {
         assert!((sure - (10.0 / 3.0 - (8.0_f64 / 9.0 / 0.8).sqrt())).abs() < 1e-12, "{sure}");
         // A further unit starts with what is known of the last one.
         assert_eq!(evidence.sure(&[2.0, 2.0], 0.7).len(), 2);
+        // More are asked about where more were wanted.
+        assert_eq!([0, 1, 3].map(|wanted| Evidence { wanted, ..two.clone() }.asks()), [1, 3, 7]);
     }
 
     #[test]

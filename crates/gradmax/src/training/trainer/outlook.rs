@@ -66,16 +66,15 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
         let observed = self.observed(progress);
         let plan = growth.policy.plan(&observed, &look, &mut progress.policy.clone())?;
         let plan = self.settings.budget.trimmed(plan, &look)?;
-        let of_site = |at: &SiteWidth| {
+        let asked = progress.sites.iter().map(|at| {
+            let count = units * look.growth_unit(&at.site)?;
+            Ok(Planned { site: at.site.clone(), count })
+        });
+        let gains = look.gains(&asked.collect::<Result<Vec<_>, Error>>()?)?;
+        let of_site = |(at, gains): (&SiteWidth, Vec<f64>)| {
             let unit = look.growth_unit(&at.site)?;
-            Ok::<_, Error>(SiteOutlook {
-                site: at.site.clone(),
-                width: at.width,
-                unit,
-                gains: look.gains(&at.site, units * unit)?,
-                cost: look.cost(&at.site, unit)?,
-                spectrum: look.singular_values(&at.site, units)?,
-            })
+            let (cost, spectrum) = (look.cost(&at.site, unit)?, look.singular_values(&at.site, units)?);
+            Ok::<_, Error>(SiteOutlook { site: at.site.clone(), width: at.width, unit, gains, cost, spectrum })
         };
         Ok(Some(Outlook {
             step: progress.step,
@@ -83,7 +82,7 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
             size: look.size(),
             plan,
             training_gain: growth.policy.training_gain(&observed, &progress.policy),
-            sites: progress.sites.iter().map(of_site).collect::<Result<_, _>>()?,
+            sites: progress.sites.iter().zip(gains).map(of_site).collect::<Result<_, _>>()?,
         }))
     }
 }
