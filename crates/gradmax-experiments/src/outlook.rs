@@ -66,8 +66,10 @@ pub const CAPTION: &str = "Singular values of the growth operator: the largest o
                            error over parts of the batch, and what one half of the batch has along the directions of the \
                            other (without what is noise). Gain: by how much the loss falls per unit of the learning rate \
                            with the first step of the next neurons, beyond what the site's own neurons can do, told on \
-                           examples that they were not chosen by; that of training as the policy sees it. Costs are those of \
-                           the next neurons, and of the whole network, for an example's forward pass.";
+                           examples that they were not chosen by; that of training as the policy sees it. A policy that \
+                           remembers earlier looks of the run, as marginal does, counts on no more of a gain than they agree \
+                           on, and can grow less than this look suggests. Costs are those of the next neurons, and of the \
+                           whole network, for an example's forward pass.";
 
 /// A row for each site, the best first, and one for training.
 pub fn table(outlook: &Outlook) -> String {

@@ -235,6 +235,11 @@ fn growth_by_marginal_gains_stops_where_a_further_neuron_gains_too_little() {
     // No more events than it is told, whatever they would gain.
     let policy = named("marginal", &[("tau", 0.0.into()), ("every", 20.into()), ("times", 2.into())]);
     assert_eq!(train_wide(policy, Settings::new(400, 0.05)).1.receipts.len(), 2);
+    // Nor once the learning rate has fallen by half, along a line at half of the run.
+    let policy = named("marginal", &[("tau", 0.0.into()), ("every", 20.into())]);
+    let falling = LearningRate { base: 0.05, warm_up: 0, decay: Decay::Linear };
+    let receipts = train_wide(policy, Settings::new(400, falling)).1.receipts;
+    assert!(receipts.len() > 1 && receipts.iter().all(|receipt| receipt.step <= 200));
     let (stayed, without, _) = width(1e9);
     assert!(stayed <= 2 && loss < 0.1 * without, "{stayed}: {loss} {without}");
 }

@@ -32,6 +32,9 @@ pub struct Marginal {
     pub every: usize,
     /// Number of events at most.
     pub times: usize,
+    /// The share of the schedule's highest learning rate below which nothing grows: weights that come while the rate goes
+    /// to 0 cost as much as others, and learn little.
+    pub least_rate: f64,
     /// The most that a site grows by at a look.
     pub amount: Amount,
     /// How many times more than training a neuron has to gain for its cost.
@@ -63,10 +66,10 @@ impl Currency {
 }
 
 impl Default for Marginal {
-    /// A look every fiftieth step, at which a site grows by a quarter at most.
+    /// A look every fiftieth step until the learning rate has fallen by half, at which a site grows by a quarter at most.
     fn default() -> Self {
         let (Periodic { start, times, .. }, amount) = (Periodic::default(), Amount::Geometric(0.25));
-        Self { start, every: 50, times, amount, tau: 1.0, memory: 0.7, cost: Currency::default() }
+        Self { start, every: 50, times, least_rate: 0.5, amount, tau: 1.0, memory: 0.7, cost: Currency::default() }
     }
 }
 
@@ -109,23 +112,28 @@ struct Evidence {
     squared_weights: f64,
     /// For the best unit, the second best and so on, the weighted sums of gains, and of their squares.
     units: Vec<[f64; 2]>,
-    /// Units that were wanted at the last look.
+    /// Units that were asked about at the last look, and how many of them were wanted.
+    asked: usize,
     wanted: usize,
 }
 
 impl Evidence {
-    /// How many units to ask about at a look, which costs as much as they do: some more than were wanted at the last one.
-    fn asks(&self) -> usize {
-        2 * self.wanted + 1
+    /// How many units to ask about at a look, of so many that can come: all, unless none was wanted at the last look. A look
+    /// costs as much as they do.
+    fn asks(&self, most: usize) -> usize {
+        match self.asked > 0 && self.wanted == 0 {
+            true => (self.asked / 2).clamp(1, most.max(1)),
+            false => most,
+        }
     }
 
     /// Adds what a look says, and returns what can be counted on of it.
     fn sure(&mut self, gains: &[f64], memory: f64) -> Vec<f64> {
         self.weights = memory * self.weights + 1.0;
         self.squared_weights = memory * memory * self.squared_weights + 1.0;
-        // Of more units than were asked about before, the last known one speaks.
+        // For more units than were asked about at the last look, the last one of these speaks.
         let last = self.units.last().copied().unwrap_or_default();
-        self.units.resize(self.units.len().max(gains.len()), last);
+        self.units.resize(gains.len(), last);
         // So many looks of equal weight would be as sure.
         let looks = self.weights * self.weights / self.squared_weights;
         let sure = |(unit, gain): (&mut [f64; 2], &f64)| {
@@ -207,12 +215,12 @@ impl Candidates {
         look: &dyn PolicyLook,
         evidence: &mut BTreeMap<String, Evidence>,
     ) -> Result<Vec<Self>, Error> {
-        let asked = |at: &SiteWidth| {
+        let mut asked = |at: &SiteWidth| {
             let (site, unit) = (at.site.clone(), look.growth_unit(&at.site)?);
-            let asks = evidence.get(&site).map_or(1, Evidence::asks);
-            Ok(Planned { site, count: policy.amount.of(at).div_ceil(unit).min(asks) * unit })
+            let units = evidence.entry(site.clone()).or_default().asks(policy.amount.of(at).div_ceil(unit));
+            Ok(Planned { site, count: units * unit })
         };
-        let asked = sites.iter().map(asked).collect::<Result<Vec<_>, Error>>()?;
+        let asked = sites.iter().map(&mut asked).collect::<Result<Vec<_>, Error>>()?;
         let gains = look.gains(&asked)?;
         let candidates = asked.into_iter().zip(gains).map(|(Planned { site, .. }, gains)| {
             let unit = look.growth_unit(&site)?;
@@ -241,6 +249,11 @@ impl Policy for Marginal {
             Self { tau, .. } if !(tau >= 0.0 && tau.is_finite()) => {
                 bad("tau", tau, "it compares gains: 1 to grow where a neuron gains more than training, more to grow less")
             }
+            Self { least_rate, .. } if !(0.0..=1.0).contains(&least_rate) => bad(
+                "least_rate",
+                least_rate,
+                "it is the share of the highest learning rate below which nothing grows: from 0, for always, to 1",
+            ),
             Self { memory, .. } if !(0.4..1.0).contains(&memory) => {
                 bad("memory", memory, "it is what a loss counts for at the next look: at least 0.4, and below 1")
             }
@@ -249,7 +262,7 @@ impl Policy for Marginal {
     }
 
     fn due(&self, observed: &Observed<'_>, state: &PolicyState) -> bool {
-        self.pace().due(observed, state)
+        observed.rate >= self.least_rate && self.pace().due(observed, state)
     }
 
     fn looks_in_halves(&self) -> bool {
@@ -286,7 +299,8 @@ impl Policy for Marginal {
             }
         }
         for site in &candidates {
-            evidence.entry(site.site.clone()).or_default().wanted = site.wanted;
+            let seen = evidence.entry(site.site.clone()).or_default();
+            (seen.asked, seen.wanted) = (site.worth.len(), site.wanted);
         }
         state.write(&Memory { fit, evidence });
         Ok(candidates.iter().filter_map(|site| Planned::some(&site.site, site.wanted * site.unit)).collect())
@@ -331,10 +345,12 @@ mod tests {
         two.sure(&[2.0], 0.5);
         let [sure] = two.sure(&[4.0], 0.5)[..] else { panic!("one unit was asked about") };
         assert!((sure - (10.0 / 3.0 - (8.0_f64 / 9.0 / 0.8).sqrt())).abs() < 1e-12, "{sure}");
-        // A further unit starts with what is known of the last one.
-        assert_eq!(evidence.sure(&[2.0, 2.0], 0.7).len(), 2);
-        // More are asked about where more were wanted.
-        assert_eq!([0, 1, 3].map(|wanted| Evidence { wanted, ..two.clone() }.asks()), [1, 3, 7]);
+        // A further unit starts with what is known of the last one, also where it had been asked about before.
+        let mut again = Evidence::default();
+        assert_eq!([&[2.0, 1.0][..], &[2.0], &[2.0, 2.0]].map(|gains| again.sure(gains, 0.7)).last().unwrap(), &[2.0, 2.0]);
+        // All are asked about, unless none was wanted.
+        let asks = |asked, wanted| Evidence { asked, wanted, ..Evidence::default() }.asks(10);
+        assert_eq!([asks(0, 0), asks(10, 0), asks(1, 0), asks(5, 1)], [10, 5, 1, 10]);
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub struct Observed<'a> {
     /// The share of the run that is done: of its steps, or of its [budget](crate::policies::Budget) if that is used up
     /// more.
     pub done: f64,
+    /// The learning rate of the next step, as a share of the schedule's highest.
+    pub rate: f64,
     /// The steps since the last time that growth was due, if the policy [follows the loss](Policy::follows_loss).
     pub stretch: Stretch,
 }
@@ -122,6 +124,7 @@ impl<'a> Observed<'a> {
             validation_loss: None,
             flops: 0,
             done,
+            rate: 1.0,
             stretch: Stretch::default(),
         }
     }

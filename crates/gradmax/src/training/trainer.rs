@@ -207,11 +207,13 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let &Progress { step, events, loss, .. } = progress;
         let validation_loss = progress.validated.as_ref().map(|validated| validated.evaluation.loss);
         let (flops, done) = (progress.flops(), self.done(progress));
+        let rate = self.learning_rate(progress) / self.settings.learning_rate.base;
         Observed {
             loss,
             validation_loss,
             flops,
             done,
+            rate,
             stretch: progress.stretch,
             ..Observed::new(step, self.settings.steps, events, &progress.sites)
         }
