@@ -5,6 +5,7 @@ pub(crate) mod checks;
 pub(crate) mod choose;
 pub(crate) mod chosen;
 pub(crate) mod context;
+pub(crate) mod first_step;
 pub(crate) mod gain;
 pub(crate) mod gradients;
 pub(crate) mod grower;
@@ -19,7 +20,7 @@ pub(crate) mod rounding;
 pub(crate) mod verify;
 
 pub use self::context::EventContext;
-pub use self::gain::FirstStep;
+pub use self::first_step::FirstStep;
 pub use self::grower::{Grower, Growth};
 pub use self::look::{EVIDENCE_MEMORY, Look};
 pub use self::pass::{Part, Pass, TrainingPass};

@@ -11,7 +11,7 @@ use crate::event::checks::{check_names, check_sites};
 use crate::event::choose::{Choosing, PlannedSite, zero_side_of};
 use crate::event::chosen::{Chosen, Grown, magnitudes};
 use crate::event::context::EventContext;
-use crate::event::gain::FirstStep;
+use crate::event::first_step::FirstStep;
 use crate::event::look::{Before, Clock, EVIDENCE_MEMORY, Look, Looked, Taken, independent};
 use crate::event::pass::{Part, Pass, TrainingPass};
 use crate::event::plan::Planned;
