@@ -110,10 +110,9 @@ struct Evidence {
     /// The sums of the looks' weights, and of their squares.
     weights: f64,
     squared_weights: f64,
-    /// For the best unit, the second best and so on, the weighted sums of gains, and of their squares.
+    /// For every unit that was asked about at the last look, the best first, the weighted sums of gains, and of their squares.
     units: Vec<[f64; 2]>,
-    /// Units that were asked about at the last look, and how many of them were wanted.
-    asked: usize,
+    /// How many of them were wanted.
     wanted: usize,
 }
 
@@ -121,9 +120,9 @@ impl Evidence {
     /// How many units to ask about at a look, of so many that can come: all, unless none was wanted at the last look. A look
     /// costs as much as they do.
     fn asks(&self, most: usize) -> usize {
-        match self.asked > 0 && self.wanted == 0 {
-            true => (self.asked / 2).clamp(1, most.max(1)),
-            false => most,
+        match self.units.len() {
+            asked if asked > 0 && self.wanted == 0 => (asked / 2).clamp(1, most.max(1)),
+            _ => most,
         }
     }
 
@@ -299,8 +298,7 @@ impl Policy for Marginal {
             }
         }
         for site in &candidates {
-            let seen = evidence.entry(site.site.clone()).or_default();
-            (seen.asked, seen.wanted) = (site.worth.len(), site.wanted);
+            evidence.entry(site.site.clone()).or_default().wanted = site.wanted;
         }
         state.write(&Memory { fit, evidence });
         Ok(candidates.iter().filter_map(|site| Planned::some(&site.site, site.wanted * site.unit)).collect())
@@ -349,7 +347,7 @@ mod tests {
         let mut again = Evidence::default();
         assert_eq!([&[2.0, 1.0][..], &[2.0], &[2.0, 2.0]].map(|gains| again.sure(gains, 0.7)).last().unwrap(), &[2.0, 2.0]);
         // All are asked about, unless none was wanted.
-        let asks = |asked, wanted| Evidence { asked, wanted, ..Evidence::default() }.asks(10);
+        let asks = |asked, wanted| Evidence { units: vec![[0.0; 2]; asked], wanted, ..Evidence::default() }.asks(10);
         assert_eq!([asks(0, 0), asks(10, 0), asks(1, 0), asks(5, 1)], [10, 5, 1, 10]);
     }
 
