@@ -102,9 +102,16 @@ pub fn work(jobs: &[&dyn Job], workers: usize, bars: &Bars, data: &SharedData, s
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            let bar = bars.run(&job.name());
-            let done = caught(|| job.run(data, bar.clone(), stop));
-            bar.finish_and_clear();
+            let done = match job.is_done() {
+                // By another program, in the meantime.
+                true => Ok(Done::Finished),
+                false => {
+                    let bar = bars.run(&job.name());
+                    let done = caught(|| job.run(data, bar.clone(), stop));
+                    bar.finish_and_clear();
+                    done
+                }
+            };
             match done {
                 Ok(Done::Finished) => {}
                 Ok(Done::Stopped) => break,
