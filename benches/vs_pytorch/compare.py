@@ -17,6 +17,8 @@ NETWORKS = [
     "mlp_20_10_10", "mlp_100_50_10", "mlp_784_128_128_10",
 ]
 LAYERS = [f"layer_{sizes}_{which}" for sizes in ("16x32", "32x16", "64x8") for which in ("forward", "input", "weight")]
+# The device that PyTorch takes beside each of ours; the CPU beside all others.
+TORCH_DEVICES = {"cuda": "cuda", "vulkan": "cuda"}
 WARM_UP = 3
 # Seconds that each side's turns take together, about, and the least number of steps.
 SECONDS = 3.0
@@ -51,9 +53,9 @@ class Side:
         self.process.wait()
 
 
-def compare(binary, name, threads):
-    ours = Side([binary, "serve", name], {"RAYON_NUM_THREADS": str(threads)})
-    torch = Side([sys.executable, "torch_step.py", name, str(threads)], {"OMP_NUM_THREADS": str(threads)})
+def compare(binary, name, threads, device):
+    ours = Side([binary, "--device", device, "serve", name], {"RAYON_NUM_THREADS": str(threads)})
+    torch = Side([sys.executable, "torch_step.py", name, str(threads), TORCH_DEVICES.get(device.split(":")[0], "cpu")], {"OMP_NUM_THREADS": str(threads)})
     sides = [ours, torch]
     started = [side.peak_megabytes() for side in sides]
     one = max(min(side.steps(WARM_UP)) for side in sides)
@@ -115,6 +117,7 @@ def main():
     parser.add_argument("--binary", required=True)
     parser.add_argument("--only", action="append", help="a benchmark; may be given more than once")
     parser.add_argument("--threads", type=int, action="append", help="1 and 2 unless given")
+    parser.add_argument("--device", default="flex", help="ours; PyTorch takes the same")
     parser.add_argument("--json", help="where to write the results")
     arguments = parser.parse_args()
     names = arguments.only or NETWORKS + LAYERS
@@ -125,7 +128,7 @@ def main():
     results = []
     for threads in arguments.threads or [1, 2]:
         for name in names:
-            results.append(compare(arguments.binary, name, threads))
+            results.append(compare(arguments.binary, name, threads, arguments.device))
             print(row(results[-1], peak), flush=True)
             if arguments.json:
                 with open(arguments.json, "w") as file:

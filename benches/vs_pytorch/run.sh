@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Training steps of gradmax beside PyTorch's, in turns: run.sh [--only NAME]... [--threads N]... [--json FILE]
+# Training steps of gradmax beside PyTorch's, in turns: run.sh [--only NAME]... [--threads N]... [--device NAME] [--json FILE]
 # PyTorch is installed into an environment of its own, outside of the repository.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -20,7 +20,7 @@ while [ $# -gt 0 ]; do
   fi
 done
 cd "$here/../.."
-binary="$(cargo bench --bench training_step --no-run --message-format json 2> /dev/null \
+binary="$(cargo bench -p gradmax-experiments --bench training_step --no-run --message-format json \
   | python3 -c 'import json, sys; print([line["executable"] for line in map(json.loads, sys.stdin) if line.get("executable")][-1])')"
 cd "$here"
 exec "$environment/bin/python" compare.py --binary "$binary" "${arguments[@]}"

@@ -1,4 +1,4 @@
-"""The training steps of `crates/gradmax/benches/training_step.rs` in PyTorch.
+"""The training steps of `crates/gradmax-experiments/benches/training_step.rs` in PyTorch.
 
 Waits for lines on standard input, each a number of steps, and answers with the seconds of each step on a line.
 """
@@ -136,8 +136,9 @@ def step_of(name):
 
 
 def main():
-    name, threads = sys.argv[1], int(sys.argv[2])
+    name, threads, device = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(threads)
+    torch.set_default_device(device)
     torch.manual_seed(0)
     step = step_of(name)
     print("ready", flush=True)
@@ -146,6 +147,8 @@ def main():
         for _ in range(int(line)):
             started = time.perf_counter()
             step()
+            if device == "cuda":
+                torch.cuda.synchronize()
             seconds.append(time.perf_counter() - started)
         print(*seconds, flush=True)
 

@@ -13,10 +13,11 @@ use rand::{RngExt, SeedableRng};
 
 use common::{GRADMAX, config, folder, gradmax, succeed, text, without_times, write_config};
 
-/// The run's end: weights, metrics and receipts, without times.
-fn end(run: &Path) -> (Vec<u8>, Vec<String>, Vec<String>) {
+/// The run's end: weights, metrics, receipts without times, and what was taken back of growth.
+fn end(run: &Path) -> (Vec<u8>, Vec<String>, Vec<String>, String) {
     let weights = tensors(&run.join("checkpoint/network.bpk"));
-    (weights, without_times(&run.join("metrics.csv")), without_times(&run.join("growth.jsonl")))
+    let undone = fs::read_to_string(run.join("undone.jsonl")).unwrap_or_default();
+    (weights, without_times(&run.join("metrics.csv")), without_times(&run.join("growth.jsonl")), undone)
 }
 
 /// The weights of a checkpoint in the order of their names: parameter ids are drawn anew by every run.
@@ -36,9 +37,10 @@ fn a_run_killed_at_any_moment_resumes_bit_identically() {
     let folder = folder("killed");
     let digits = config("digits_mlp");
     let train = |out: &str| {
-        // Checkpoints between growth events and right at them; growth every 90 steps.
+        // Checkpoints between growth events and right at them; growth every 90 steps, judged 60 steps later.
         let arguments = ["train", &digits, "--out", out, "--quiet", "--set", "training.checkpoint_every=45"];
-        arguments.map(String::from).to_vec()
+        let undo = ["--set", "growth.undo_after=60", "--set", "growth.undo_rise=0.02"];
+        arguments.into_iter().chain(undo).map(String::from).collect::<Vec<_>>()
     };
     let whole = folder.join("whole");
     let arguments = train(whole.to_str().unwrap());
@@ -46,6 +48,7 @@ fn a_run_killed_at_any_moment_resumes_bit_identically() {
     let started = Instant::now();
     succeed(&arguments);
     let takes = started.elapsed();
+    assert!(end(&whole).3.contains("\"after\""), "some growth is taken back");
 
     for kill in 0..10 {
         let run = folder.join(format!("killed{kill}"));

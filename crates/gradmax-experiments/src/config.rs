@@ -9,7 +9,7 @@ use gradmax::methods::SidePolicy;
 use gradmax::methods::{Placement, Scale};
 use gradmax::policies::{Amount, Budget, Order, Periodic};
 use gradmax::surgery::SecondMoments;
-use gradmax::training::{BatchStatistics, CohortRates, Decay, GrowthBatch, Keep, LearningRate, OnFailure};
+use gradmax::training::{BatchStatistics, CohortRates, Decay, GrowthBatch, Keep, LearningRate, OnFailure, Undo};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -192,6 +192,12 @@ pub struct GrowthConfig {
     /// With `rates = "boost"`: the steps in which they fall to that of the others.
     #[serde(default = "default_boost_steps", skip_serializing_if = "is_default_boost_steps")]
     pub boost_steps: usize,
+    /// Steps after an event at which those of its neurons are removed that the network can do without by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_after: Option<usize>,
+    /// With `undo_after`: the share by which the loss on training examples may rise by that.
+    #[serde(default = "default_undo_rise", skip_serializing_if = "is_default_undo_rise")]
+    pub undo_rise: f64,
     /// How much of an event is verified: `"full"`, `"output"` or `"off"`.
     #[serde(default)]
     pub verify: Verification,
@@ -325,6 +331,14 @@ pub fn default_tuned() -> String {
 /// The seeds that each value is tried on if nothing else is said.
 pub fn default_tuning_seeds() -> u64 {
     3
+}
+
+fn default_undo_rise() -> f64 {
+    Undo::new(1).rise
+}
+
+fn is_default_undo_rise(rise: &f64) -> bool {
+    *rise == default_undo_rise()
 }
 
 fn default_boost() -> f64 {
@@ -648,6 +662,11 @@ impl GrowthConfig {
             Rates::Boost => CohortRates::Boost { factor: self.boost, steps: self.boost_steps },
             Rates::Norm => CohortRates::Norm,
         }
+    }
+
+    /// Which growth is taken back.
+    pub fn undo(&self) -> Option<Undo> {
+        self.undo_after.map(|after| Undo { rise: self.undo_rise, ..Undo::new(after) })
     }
 
     /// By how much a site grows at an event.

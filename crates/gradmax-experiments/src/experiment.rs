@@ -311,7 +311,7 @@ fn start(
         ));
     }
     if ranks.is_first() {
-        folder.rewind(run.progress.rows, run.progress.events)?;
+        folder.rewind(run.progress.rows, run.progress.events, run.progress.judged)?;
     }
     Ok(run)
 }
@@ -366,6 +366,7 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
         learning_rate: training.learning_rate(experiment.optimizer.learning_rate(), examples),
         new_weights: new_weights(experiment),
         rewarm: training.rewarm_steps,
+        undo: experiment.growth.as_ref().and_then(GrowthConfig::undo),
         weight_decay: experiment.optimizer.weight_decay(),
         clip_gradients: training.clip_gradients,
         batch_norm: training.batch_norm,

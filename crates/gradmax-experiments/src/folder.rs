@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use gradmax::event::Receipt;
 use gradmax::site::Growable;
-use gradmax::training::{Observer, ObserverError, Row, Run, checkpoint};
+use gradmax::training::{Observer, ObserverError, Row, Run, Undone, checkpoint};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Experiment;
@@ -219,6 +219,11 @@ impl RunFolder {
         self.path.join("growth.jsonl")
     }
 
+    /// What was taken back of each growth event that was judged, one a line.
+    pub fn undone(&self) -> PathBuf {
+        self.path.join("undone.jsonl")
+    }
+
     /// The checkpoint's folder.
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join("checkpoint")
@@ -318,6 +323,12 @@ impl RunFolder {
         parsed(&path, &whole_lines(&path)?, 1, |line| Ok(serde_json::from_str(line)?))
     }
 
+    /// What was taken back of growth so far; a last line that is being written is left out.
+    pub fn read_undone(&self) -> Result<Vec<Undone>> {
+        let path = self.undone();
+        parsed(&path, &whole_lines(&path)?, 1, |line| Ok(serde_json::from_str(line)?))
+    }
+
     /// Why the run failed when it was last tried.
     pub fn read_failure(&self) -> Option<String> {
         fs::read_to_string(self.failure()).ok()
@@ -339,9 +350,13 @@ impl RunFolder {
     }
 
     /// Cuts the files back to what a run had written when it was saved, so that it can go on from there.
-    pub fn rewind(&self, rows: usize, receipts: usize) -> Result<()> {
+    pub fn rewind(&self, rows: usize, receipts: usize, judged: usize) -> Result<()> {
         keep_lines(&self.metrics(), if rows == 0 { 0 } else { rows + 1 })?;
-        keep_lines(&self.receipts(), receipts)
+        keep_lines(&self.receipts(), receipts)?;
+        match judged > 0 || self.undone().exists() {
+            true => keep_lines(&self.undone(), judged),
+            false => Ok(()),
+        }
     }
 }
 
@@ -400,32 +415,45 @@ pub struct Recording {
     folder: RunFolder,
     metrics: csv::Writer<File>,
     receipts: File,
+    /// Once there is something to write.
+    undone: Option<File>,
 }
 
 impl Recording {
     /// An observer that records a run in its folder, after what is there already.
     pub fn new(folder: &RunFolder) -> Result<Self> {
-        let open = |path: PathBuf| {
-            let file = OpenOptions::new().create(true).append(true).open(&path);
-            file.with_context(|| format!("cannot write {}", path.display()))
-        };
+        let open = |path: PathBuf| appending(&path).with_context(|| format!("cannot write {}", path.display()));
         let metrics = open(folder.metrics())?;
         let fresh = metrics.metadata().map(|about| about.len() == 0).unwrap_or(true);
         let metrics = csv::WriterBuilder::new().has_headers(fresh).from_writer(metrics);
-        Ok(Self { folder: folder.clone(), metrics, receipts: open(folder.receipts())? })
+        Ok(Self { folder: folder.clone(), metrics, receipts: open(folder.receipts())?, undone: None })
     }
 
-    fn append(&mut self, receipt: &Receipt) -> std::io::Result<()> {
-        let mut line = serde_json::to_string(receipt)?;
-        line.push('\n');
-        self.receipts.write_all(line.as_bytes())
+    fn append_undone(&mut self, undone: &Undone) -> std::io::Result<()> {
+        let file = match self.undone.take() {
+            Some(file) => file,
+            None => appending(&self.folder.undone())?,
+        };
+        append(self.undone.insert(file), undone)
     }
 
     fn sync(&mut self) -> std::io::Result<()> {
         self.metrics.flush()?;
         self.metrics.get_ref().sync_data()?;
-        self.receipts.sync_data()
+        self.receipts.sync_data()?;
+        self.undone.as_ref().map_or(Ok(()), File::sync_data)
     }
+}
+
+fn appending(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Appends a line.
+fn append(file: &mut File, what: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_string(what)?;
+    line.push('\n');
+    file.write_all(line.as_bytes())
 }
 
 fn cannot_write(path: PathBuf) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> ObserverError {
@@ -440,7 +468,11 @@ impl<N: Growable> Observer<N> for Recording {
     }
 
     fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
-        self.append(receipt).map_err(Into::into).map_err(cannot_write(self.folder.receipts()))
+        append(&mut self.receipts, receipt).map_err(Into::into).map_err(cannot_write(self.folder.receipts()))
+    }
+
+    fn undone(&mut self, undone: &Undone) -> Result<(), ObserverError> {
+        self.append_undone(undone).map_err(Into::into).map_err(cannot_write(self.folder.undone()))
     }
 
     fn checkpoint(&mut self, run: &Run<N>) -> Result<(), ObserverError> {

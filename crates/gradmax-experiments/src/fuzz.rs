@@ -183,7 +183,7 @@ fn fuzz_metrics() {
     fuzz("metrics.csv", &[rows().into(), rows().replace("NaN", "1e-300").into()], |input| {
         std::fs::write(run.metrics(), input).unwrap();
         let _ = run.read_rows();
-        let _ = run.rewind(2, 0);
+        let _ = run.rewind(2, 0, 0);
     });
 }
 
@@ -204,7 +204,21 @@ fn fuzz_receipts() {
     fuzz("growth.jsonl", &[receipts()], |input| {
         std::fs::write(run.receipts(), input).unwrap();
         let _ = run.read_receipts();
-        let _ = run.rewind(0, 1);
+        let _ = run.rewind(0, 1, 0);
+    });
+}
+
+#[test]
+fn fuzz_undone() {
+    let run = RunFolder::at(folder("undone"));
+    let undone: &[u8] = br#"{"step":300,"grown":200,"shrinkage":{"examples":64,"loss_before":0.5,"loss_after":0.504,"parameters":[646,596],"flops":[1272,1172],"sites":[{"site":"hidden1","before":8,"after":7}]}}
+"#;
+    std::fs::write(run.undone(), undone).unwrap();
+    assert_eq!(run.read_undone().unwrap().len(), 1, "the good input is good");
+    fuzz("undone.jsonl", &[undone.to_vec()], |input| {
+        std::fs::write(run.undone(), input).unwrap();
+        let _ = run.read_undone();
+        let _ = run.rewind(0, 0, 1);
     });
 }
 

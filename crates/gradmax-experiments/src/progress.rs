@@ -8,11 +8,11 @@ use std::time::Duration;
 use gradmax::event::Receipt;
 use gradmax::policies::Budget;
 use gradmax::site::Growable;
-use gradmax::training::{Observer, ObserverError, Progress, Row, Split};
+use gradmax::training::{Observer, ObserverError, Progress, Row, Split, Undone};
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::output;
-use crate::report::growth_sentence;
+use crate::report::{growth_sentence, undone_sentence};
 
 /// All bars of the program. Nothing is shown when asked to be quiet; where there is no terminal, a line now and then
 /// takes the place of bars.
@@ -227,6 +227,12 @@ impl Steps {
         };
         self.bar.bar.set_message([loss, score, widths].into_iter().flatten().collect::<Vec<_>>().join(", "));
     }
+
+    fn tell(&self, sentence: &str) {
+        if let Some(tell) = self.bar.tells {
+            tell(&self.bar.bar, sentence);
+        }
+    }
 }
 
 impl<N: Growable> Observer<N> for Steps {
@@ -255,9 +261,17 @@ impl<N: Growable> Observer<N> for Steps {
             self.widths.iter_mut().filter(|(site, _)| *site == grown.site).for_each(|(_, width)| *width = grown.width);
         }
         self.show();
-        if let Some(tell) = self.bar.tells {
-            tell(&self.bar.bar, &growth_sentence(receipt));
+        self.tell(&growth_sentence(receipt));
+        Ok(())
+    }
+
+    fn undone(&mut self, undone: &Undone) -> Result<(), ObserverError> {
+        for narrower in &undone.shrinkage.sites {
+            let of_site = self.widths.iter_mut().filter(|(site, _)| *site == narrower.site);
+            of_site.for_each(|(_, width)| *width = narrower.after);
         }
+        self.show();
+        self.tell(&undone_sentence(undone));
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use gradmax::event::{Receipt, SiteReceipt};
-use gradmax::training::Row;
+use gradmax::training::{Row, SiteShrinkage, Undone};
 
 use crate::config::Experiment;
 use crate::failure::misuse;
@@ -37,6 +37,8 @@ pub struct RecordedRun {
     pub rows: Vec<Row>,
     /// Its growth events.
     pub receipts: Vec<Receipt>,
+    /// What was taken back of them.
+    pub undone: Vec<Undone>,
     /// How it ended, if it has.
     pub summary: Option<RunSummary>,
     /// Why it failed when it was last tried.
@@ -53,6 +55,7 @@ impl RecordedRun {
             experiment: folder.read_experiment()?,
             rows: folder.read_rows()?,
             receipts: folder.read_receipts()?,
+            undone: folder.read_undone()?,
             summary: folder.read_summary()?,
             failure: folder.read_failure(),
             running: folder.is_running(),
@@ -114,6 +117,23 @@ pub fn growth_sentence(receipt: &Receipt) -> String {
         Some(change) => format!(", output changed by {change:.0e}"),
     };
     format!("step {step}: grown: {sites}; {} parameters{change}", grouped(parameters as u64))
+}
+
+/// What was taken back of a growth event, in one sentence.
+pub fn undone_sentence(undone: &Undone) -> String {
+    let [step, grown] = [undone.step, undone.grown].map(|step| grouped(step as u64));
+    let sites = &undone.shrinkage.sites;
+    let site = |site: &SiteShrinkage| format!("{} {} -> {}", site.site, site.before, site.after);
+    let what = match sites.len() {
+        0 => return format!("step {step}: the neurons that came at step {grown} are all needed"),
+        1..=4 => sites.iter().map(site).collect::<Vec<_>>().join(", "),
+        count => {
+            let removed = sites.iter().map(|site| site.before - site.after).sum::<usize>();
+            format!("{removed} neurons at {count} sites")
+        }
+    };
+    let [_, parameters] = undone.shrinkage.parameters;
+    format!("step {step}: taken back of what came at step {grown}: {what}; {} parameters", grouped(parameters as u64))
 }
 
 /// A run in one sentence.

@@ -38,7 +38,8 @@ pub fn write(
     let (network, receipt) = trainer.shrunk(&network, shrink, examples)?;
 
     to.create(experiment)?;
-    for (own, other) in [(from.metrics(), to.metrics()), (from.receipts(), to.receipts())] {
+    let recorded = [RunFolder::metrics, RunFolder::receipts, RunFolder::undone];
+    for (own, other) in recorded.map(|file| (file(from), file(to))) {
         if own.exists() {
             fs::copy(&own, &other).with_context(|| format!("cannot write {}", other.display()))?;
         }

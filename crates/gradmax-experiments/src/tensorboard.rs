@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use gradmax::event::Receipt;
 use gradmax::site::{Growable, SiteWidth};
-use gradmax::training::{Observer, ObserverError, Progress, Row, Run, Split};
+use gradmax::training::{Observer, ObserverError, Progress, Row, Run, Split, Undone};
 
 /// Writes a run's measurements and growth events for TensorBoard.
 pub struct TensorBoard {
@@ -91,6 +91,12 @@ impl TensorBoard {
         self.text(receipt.step, "growth", &crate::report::growth_sentence(receipt))
     }
 
+    fn narrowing(&mut self, undone: &Undone) -> io::Result<()> {
+        let widths = undone.shrinkage.sites.iter().map(|site| (format!("width/{}", site.site), site.after as f64));
+        self.scalars(undone.step, &widths.collect::<Vec<_>>())?;
+        self.text(undone.step, "undone", &crate::report::undone_sentence(undone))
+    }
+
     fn kept(&self, written: io::Result<()>) -> Result<(), ObserverError> {
         written.map_err(|error| format!("cannot write {}: {error}", self.path.display()).into())
     }
@@ -104,6 +110,11 @@ impl<N: Growable> Observer<N> for TensorBoard {
 
     fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
         let written = self.growth(receipt);
+        self.kept(written)
+    }
+
+    fn undone(&mut self, undone: &Undone) -> Result<(), ObserverError> {
+        let written = self.narrowing(undone);
         self.kept(written)
     }
 

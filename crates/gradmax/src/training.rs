@@ -12,6 +12,7 @@ pub(crate) mod ongoing;
 pub(crate) mod order;
 pub(crate) mod run;
 pub(crate) mod settings;
+pub(crate) mod shrinkage;
 pub(crate) mod task;
 pub(crate) mod trainer;
 
@@ -22,7 +23,8 @@ pub use self::gradients::{Decayed, WeightDecay};
 pub use self::learning_rate::{Decay, LearningRate};
 pub use self::observer::{Observer, ObserverError, Row, Split};
 pub use self::run::{Outcome, Progress, Run, Summary, Validated};
-pub use self::settings::{BatchStatistics, GrowthBatch, GrowthSettings, Keep, OnFailure, Settings};
+pub use self::settings::{BatchStatistics, GrowthBatch, GrowthSettings, Keep, OnFailure, Settings, Undo};
+pub use self::shrinkage::{ShrinkReceipt, SiteShrinkage, Undone};
 pub use self::task::*;
-pub use self::trainer::{Outlook, Shrink, ShrinkReceipt, SiteOutlook, SiteShrinkage, Trainer};
+pub use self::trainer::{Outlook, Shrink, SiteOutlook, Trainer};
 pub use crate::draws::with_draws;

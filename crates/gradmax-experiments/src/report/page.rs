@@ -10,7 +10,7 @@ use super::chart::{BarChart, BarSeries, BarShape, Chart};
 use super::charts::{CHARTS, Charted, Shown};
 use super::comparison::{self, with_error};
 use super::groups::Group;
-use super::receipts::receipts;
+use super::receipts::{receipts, undone};
 use super::series::{MethodRuns, by_method};
 use super::verdict::verdict;
 use crate::config::{Experiment, TrainingConfig};
@@ -71,6 +71,7 @@ fn experiment_part(name: &str, group: &Group) -> Result<String> {
             &palette,
         )?,
         receipts(&methods),
+        undone(&methods),
         configuration(group.experiment())?,
     ];
     Ok(body.concat())

@@ -1,6 +1,7 @@
 //! The growth receipts of a report.
 
 use gradmax::event::Receipt;
+use gradmax::training::{ShrinkReceipt, Undone};
 
 use super::page::escaped;
 use super::series::MethodRuns;
@@ -28,6 +29,59 @@ pub fn receipts(groups: &[MethodRuns<'_>]) -> String {
         true => html,
         false => format!("<h2>Growth receipts</h2>\n{html}"),
     }
+}
+
+/// A table a method, with what was taken back of its growth.
+pub fn undone(groups: &[MethodRuns<'_>]) -> String {
+    let mut html = String::new();
+    for group in groups {
+        let Some(first) = group.runs.iter().find(|run| !run.undone.is_empty()) else {
+            continue;
+        };
+        let removed = group.runs.iter().flat_map(|run| &run.undone).map(|undone| neurons(&undone.shrinkage));
+        let events = group.runs.iter().flat_map(|run| &run.receipts);
+        let came = events.flat_map(|receipt| &receipt.sites).map(|site| site.added);
+        let rows = first.undone.iter().flat_map(undone_rows).collect::<String>();
+        html += &format!(
+            "<details{}><summary><b>{}</b>: {} of {} neurons that came were taken back</summary><div class=\"scroll\"><table>\
+             <caption>What was taken back of growth in the run of seed {}</caption><thead><tr><th>step</th><th>came at step</th>\
+             <th>site</th><th>width</th><th>loss on training examples</th><th>parameters</th></tr></thead><tbody>{rows}</tbody></table></div></details>\n",
+            if groups.len() == 1 { " open" } else { "" },
+            escaped(&group.method),
+            removed.sum::<usize>(),
+            came.sum::<usize>(),
+            first.experiment.seed,
+        );
+    }
+    match html.is_empty() {
+        true => html,
+        false => format!("<h2>Growth taken back</h2>\n{html}"),
+    }
+}
+
+/// The neurons that were removed.
+fn neurons(receipt: &ShrinkReceipt) -> usize {
+    receipt.sites.iter().map(|site| site.before - site.after).sum()
+}
+
+fn undone_rows(undone: &Undone) -> Vec<String> {
+    let Undone { step, grown, shrinkage } = undone;
+    let row = |(site, before, after): (&str, usize, usize)| {
+        format!(
+            "<tr><td>{step}</td><td>{grown}</td><td>{}</td><td>{before} → {after}</td><td>{} → {}</td><td>{}</td></tr>",
+            escaped(site),
+            significant(shrinkage.loss_before),
+            significant(shrinkage.loss_after),
+            grouped(shrinkage.parameters[1] as u64),
+        )
+    };
+    if shrinkage.sites.is_empty() {
+        let parameters = grouped(shrinkage.parameters[1] as u64);
+        return vec![format!(
+            "<tr><td>{step}</td><td>{grown}</td><td colspan=\"3\">all of them are needed</td><td>{parameters}</td></tr>"
+        )];
+    }
+    shrinkage.sites.iter().map(|site| row((&site.site, site.before, site.after))).collect()
 }
 
 /// What all receipts of a method say together.

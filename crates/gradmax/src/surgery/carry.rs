@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::matrix::values;
 use crate::site::extension::Extension;
 use crate::surgery::index_map::{IndexMaps, ParameterMap, Segment};
+use crate::surgery::removal::Removal;
 
 /// What new entries of second moments (Adam and kin) start with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -68,19 +69,46 @@ pub(crate) fn carry_by(
     maps: &IndexMaps<'_>,
     second: SecondMoments,
 ) -> Result<Carried, Error> {
+    carried(optimizer, |tensor| padded_tensor(tensor, maps, second))
+}
+
+/// The optimizer without the state of weights that are removed.
+///
+/// # Errors
+/// As [`carry`].
+pub(crate) fn narrow(optimizer: ModuleOptimizer, removal: &Removal) -> Result<Carried, Error> {
+    carried(optimizer, |tensor| {
+        let (name, id, data) = decoded(tensor)?;
+        let parameter = id.map(ParamId::from);
+        let fate = match parameter.and_then(|parameter| Some((parameter, removal.get(parameter)?))) {
+            None => Fate::As(data),
+            Some((_, removed)) if data.shape().to_vec() == removed.shape => Fate::As(removed.narrowed(&data)),
+            Some((parameter, _)) => Fate::Dropped(parameter),
+        };
+        Ok((name, id, fate))
+    })
+}
+
+/// A state tensor's name, its parameter, and what becomes of it.
+type Decided = (String, Option<u64>, Fate);
+
+/// The optimizer with what becomes of each tensor of its state.
+fn carried(
+    optimizer: ModuleOptimizer,
+    decide: impl Fn(burn_pack::Tensor) -> Result<Decided, Error> + Send + Sync,
+) -> Result<Carried, Error> {
     let reader = Reader::from_bytes(optimizer.into_bytes().map_err(failed)?).map_err(failed)?;
     let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
     let (mut reset, mut unknown, mut tensors) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-    let tensor = |tensor| padded_tensor(tensor, maps, second);
-    for tensor in map_side_by_side(reader.into_tensors().map_err(failed)?, tensor) {
+    for tensor in map_side_by_side(reader.into_tensors().map_err(failed)?, decide) {
         let (name, id, data) = tensor?;
         match data {
-            Padded::As(data) => tensors.push((name, id, data)),
-            Padded::Guessed(data, field) => {
+            Fate::As(data) => tensors.push((name, id, data)),
+            Fate::Guessed(data, field) => {
                 tensors.push((name, id, data));
                 unknown.insert(field);
             }
-            Padded::Dropped(parameter) => _ = reset.insert(parameter),
+            Fate::Dropped(parameter) => _ = reset.insert(parameter),
         }
     }
 
@@ -102,32 +130,28 @@ pub(crate) fn carry_by(
     Ok(Carried { optimizer, reset: reset.into_iter().collect(), unknown_fields: unknown.into_iter().collect() })
 }
 
-/// A state tensor's name, its parameter, and what becomes of it.
-fn padded_tensor(
-    tensor: burn_pack::Tensor,
-    maps: &IndexMaps<'_>,
-    second: SecondMoments,
-) -> Result<(String, Option<u64>, Padded), Error> {
+/// What becomes of a state tensor where parameters grow.
+fn padded_tensor(tensor: burn_pack::Tensor, maps: &IndexMaps<'_>, second: SecondMoments) -> Result<Decided, Error> {
     let (name, id, data) = decoded(tensor)?;
     let Some(map) = id.and_then(|id| maps.get(ParamId::from(id))) else {
-        return Ok((name, id, Padded::As(data)));
+        return Ok((name, id, Fate::As(data)));
     };
     // Factored moments have a row's and a column's length, and no entry for each weight.
     if data.shape().to_vec() != map.extensions[0].old_shape() {
-        return Ok((name, id, Padded::Dropped(map.extensions[0].parameter)));
+        return Ok((name, id, Fate::Dropped(map.extensions[0].parameter)));
     }
     let field = name.rsplit('.').next().unwrap_or_default();
     let is_second = SECOND_MOMENT_FIELDS.contains(&field);
     let data = padded(&data, map, &map.axes(), is_second && second == SecondMoments::Mean);
     let padded = match is_second || ZERO_FIELDS.contains(&field) {
-        true => Padded::As(data),
-        false => Padded::Guessed(data, field.to_string()),
+        true => Fate::As(data),
+        false => Fate::Guessed(data, field.to_string()),
     };
     Ok((name, id, padded))
 }
 
-/// A state tensor after growth.
-enum Padded {
+/// What becomes of a state tensor.
+enum Fate {
     As(TensorData),
     /// Padded with zeros, without knowing what the field of this name means.
     Guessed(TensorData, String),

@@ -1,6 +1,7 @@
 //! Removing neurons from a module: the inverse of widening it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -12,8 +13,16 @@ use crate::surgery::addition::belongings;
 /// What of each parameter goes with neurons that are removed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Removal {
-    /// By parameter and axis, the indices.
-    of_parameter: BTreeMap<ParamId, BTreeMap<usize, BTreeSet<usize>>>,
+    of_parameter: BTreeMap<ParamId, Removed>,
+}
+
+/// What of a parameter goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Removed {
+    /// The parameter's shape before.
+    pub(crate) shape: Vec<usize>,
+    /// By axis, the indices.
+    axes: BTreeMap<usize, BTreeSet<usize>>,
 }
 
 impl Removal {
@@ -21,8 +30,9 @@ impl Removal {
     pub(crate) fn add(&mut self, site: &Site, neurons: &[usize]) {
         for neuron in neurons {
             for entries in belongings(site, *neuron).all() {
-                let of_parameter = self.of_parameter.entry(entries.parameter).or_default();
-                of_parameter.entry(entries.axis).or_default().extend(entries.at..entries.at + entries.added());
+                let removed = self.of_parameter.entry(entries.parameter);
+                let removed = removed.or_insert_with(|| Removed { shape: entries.old_shape(), axes: BTreeMap::new() });
+                removed.axes.entry(entries.axis).or_default().extend(entries.at..entries.at + entries.added());
             }
         }
     }
@@ -31,22 +41,59 @@ impl Removal {
     pub(crate) fn apply<M: Module>(&self, module: M) -> M {
         module.map(&mut Narrowing(self))
     }
+
+    /// What of a parameter goes, if anything does.
+    pub(crate) fn get(&self, parameter: ParamId) -> Option<&Removed> {
+        self.of_parameter.get(&parameter)
+    }
+
+    /// Every parameter that loses something.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (ParamId, &Removed)> {
+        self.of_parameter.iter().map(|(parameter, removed)| (*parameter, removed))
+    }
+}
+
+impl Removed {
+    /// The axes that lose something, each with the indices that stay.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (usize, Vec<usize>)> {
+        let kept = |(axis, removed): (&usize, &BTreeSet<usize>)| {
+            (*axis, (0..self.shape[*axis]).filter(|index| !removed.contains(index)).collect())
+        };
+        self.axes.iter().map(kept)
+    }
+
+    /// Entries of the parameter's shape without those that go, copied as bytes.
+    pub(crate) fn narrowed(&self, data: &TensorData) -> TensorData {
+        let (dtype, mut shape) = (data.dtype(), data.shape().to_vec());
+        let mut bytes = data.as_bytes().to_vec();
+        for (axis, kept) in self.kept() {
+            let line = shape[axis + 1..].iter().product::<usize>() * dtype.size();
+            let old = std::mem::replace(&mut shape[axis], kept.len());
+            let place = |outer: usize, index: usize| -> Range<usize> {
+                let start = (outer * old + index) * line;
+                start..start + line
+            };
+            let outer = 0..shape[..axis].iter().product::<usize>();
+            let places = outer.flat_map(|outer| kept.iter().map(move |index| place(outer, *index)));
+            bytes = places.flat_map(|place| bytes[place].iter().copied()).collect();
+        }
+        TensorData::from_bytes_vec(bytes, shape, dtype)
+    }
 }
 
 struct Narrowing<'a>(&'a Removal);
 
 impl ModuleMapper for Narrowing<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(axes) = self.0.of_parameter.get(&param.id) else {
+        let Some(removed) = self.0.get(param.id) else {
             return param;
         };
         revalued(param, |old| {
-            axes.iter().fold(old, |tensor, (axis, removed)| {
-                let kept = (0..tensor.dims()[*axis]).filter(|index| !removed.contains(index));
-                let kept = kept.map(|index| index as i64).collect::<Vec<_>>();
+            removed.kept().fold(old, |tensor, (axis, kept)| {
+                let kept = kept.into_iter().map(|index| index as i64).collect::<Vec<_>>();
                 let count = kept.len();
                 let kept = Tensor::<1, Int>::from_data(TensorData::new(kept, [count]), &tensor.device());
-                tensor.select(*axis, kept)
+                tensor.select(axis, kept)
             })
         })
     }
@@ -96,6 +143,16 @@ mod tests {
                 assert!(entries(&narrow) == before, "{} neuron {neuron}", site.name);
             }
         }
+    }
+
+    #[test]
+    fn entries_are_narrowed_along_every_axis() {
+        let removed = Removed {
+            shape: vec![2, 3, 2],
+            axes: BTreeMap::from([(1, BTreeSet::from([0, 2])), (2, BTreeSet::from([1]))]),
+        };
+        let data = TensorData::new((0..12).map(|entry| entry as f32).collect::<Vec<_>>(), [2, 3, 2]);
+        assert_eq!(removed.narrowed(&data), TensorData::new(vec![2.0_f32, 8.0], [2, 1, 1]));
     }
 
     #[test]

@@ -15,9 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::modules::revalued;
+use crate::site::declaration::Site;
+use crate::site::extension::Extension;
 use crate::site::growable::Growable;
 use crate::site::layer::Consumer;
+use crate::surgery::addition::belongings;
 use crate::surgery::index_map::{IndexMaps, ParameterMap, Segment};
+use crate::surgery::removal::Removal;
 use crate::surgery::widen::Widening;
 
 /// How the learning rates of new weights differ from that of the others.
@@ -118,6 +122,38 @@ impl Cohorts {
         }
     }
 
+    /// The number of the cohort after the first so many, counted from 1, if it has been trained for this number of steps.
+    pub(crate) fn next_of_age(&self, first: usize, age: usize, step: usize) -> Option<usize> {
+        self.steps.get(first).filter(|came| **came + age <= step).map(|_| first + 1)
+    }
+
+    /// The step before which the cohort with this number, counted from 1, came.
+    pub(crate) fn came(&self, cohort: usize) -> usize {
+        self.steps[cohort - 1]
+    }
+
+    /// Whether a neuron of a site came with the cohort of this number, counted from 1. A neuron is given by its index within
+    /// the blocks.
+    pub(crate) fn is_of(&self, site: &Site, neuron: usize, cohort: usize) -> bool {
+        let came_with = |entries: &Extension| {
+            let born = self.parameters.get(&entries.parameter.val())?;
+            along(&born.axes[entries.axis]).get(entries.at).copied()
+        };
+        belongings(site, neuron).all().filter_map(came_with).max() == Some(cohort)
+    }
+
+    /// Without weights that are removed.
+    pub(crate) fn shrink(&mut self, removal: &Removal) {
+        for (parameter, removed) in removal.parameters() {
+            if let Some(born) = self.parameters.get_mut(&parameter.val()) {
+                for (axis, kept) in removed.kept() {
+                    let old = along(&born.axes[axis]);
+                    born.axes[axis] = runs(kept.into_iter().map(|index| (old[index], 1)));
+                }
+            }
+        }
+    }
+
     /// What the update of each cohort's weights in a parameter is multiplied by at a step: first the seed's, which is 1.
     fn multipliers(&self, born: &Born, how: &NewWeights, step: usize) -> Vec<f64> {
         let of_cohort = |(number, came): (usize, &usize)| {
@@ -169,18 +205,11 @@ impl Born {
         let cohort_here = if is_new { 0 } else { cohort };
         for axis in map.axes() {
             let old = along(&self.axes[axis]);
-            let mut grown = Vec::<(usize, usize)>::new();
-            let mut add = |cohort: usize, count: usize| match grown.last_mut() {
-                Some((last, so_far)) if *last == cohort => *so_far += count,
-                _ => grown.push((cohort, count)),
+            let of_segment = |segment| match segment {
+                Segment::Old(range) => old[range].iter().map(|cohort| (*cohort, 1)).collect::<Vec<_>>(),
+                Segment::New(number) => vec![(cohort_here, map.extensions[number].added())],
             };
-            for segment in map.segments(axis) {
-                match segment {
-                    Segment::Old(range) => old[range].iter().for_each(|cohort| add(*cohort, 1)),
-                    Segment::New(number) => add(cohort_here, map.extensions[number].added()),
-                }
-            }
-            self.axes[axis] = grown;
+            self.axes[axis] = runs(map.segments(axis).into_iter().flat_map(of_segment));
         }
         self.norms.resize(cohort, 1.0);
         if !is_new && self.axes.len() > 1 {
@@ -206,6 +235,17 @@ impl Born {
             entries.iter().flat_map(|so_far| along.iter().map(|cohort| *cohort.max(so_far))).collect()
         })
     }
+}
+
+/// Runs of indices that came together, those of one cohort next to each other as one.
+fn runs(parts: impl Iterator<Item = (usize, usize)>) -> Vec<(usize, usize)> {
+    parts.fold(Vec::<(usize, usize)>::new(), |mut runs, (cohort, count)| {
+        match runs.last_mut() {
+            Some((last, so_far)) if *last == cohort => *so_far += count,
+            _ => runs.push((cohort, count)),
+        }
+        runs
+    })
 }
 
 /// The cohort of each index along an axis.
@@ -301,7 +341,6 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::site::extension::Extension;
 
     fn extension(parameter: ParamId, axis: usize, shape: [usize; 2], at: usize, added: usize) -> Extension {
         let length = shape[axis];

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::receipt::Receipt;
 use crate::training::run::Run;
+use crate::training::shrinkage::Undone;
 
 /// What an observer may fail with.
 pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
@@ -25,6 +26,11 @@ pub trait Observer<N> {
 
     /// The network grew, or an event was refused and passed over.
     fn grown(&mut self, _receipt: &Receipt) -> Result<(), ObserverError> {
+        Ok(())
+    }
+
+    /// The neurons of a growth event were judged by whether the network can do without them.
+    fn undone(&mut self, _undone: &Undone) -> Result<(), ObserverError> {
         Ok(())
     }
 

@@ -74,6 +74,11 @@ impl<N: Growable> Ongoing<N> {
         Ok((receipt, training_pass, work))
     }
 
+    /// The network has lost neurons: steps take another time from here on, and cohorts other weights.
+    pub(crate) fn changed_widths(&mut self) {
+        (self.steps_since_growth, self.cohort_steps) = (0, CohortSteps::default());
+    }
+
     /// Adds the time since the last call to the run's.
     pub(crate) fn count_seconds(&mut self) {
         self.run.progress.seconds += self.started.elapsed().as_secs_f64();

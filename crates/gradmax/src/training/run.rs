@@ -69,6 +69,9 @@ pub struct Progress {
     /// Which weights came at which growth event.
     #[serde(default)]
     pub cohorts: Cohorts,
+    /// Growth events whose neurons were judged by whether the network can do without them, from the first on.
+    #[serde(default)]
+    pub judged: usize,
     /// Machines that took the last step together; 0 before the first.
     #[serde(default)]
     pub ranks: usize,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::event::grower::Grower;
 use crate::policies::budget::Budget;
 use crate::policies::policy::Policy;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub new_weights: NewWeights,
     /// Steps after a growth event in which the learning rate rises again from 0 to what it would be; 0 for none.
     pub rewarm: usize,
+    /// Which growth is taken back; none for none.
+    pub undo: Option<Undo>,
     /// How weights are drawn to zero.
     pub weight_decay: Option<WeightDecay>,
     /// The largest norm of all gradients together; larger ones are scaled down to it.
@@ -67,6 +70,7 @@ impl Settings {
             learning_rate: learning_rate.into(),
             new_weights: NewWeights::default(),
             rewarm: 0,
+            undo: None,
             weight_decay: None,
             clip_gradients: None,
             log_every: 10,
@@ -80,6 +84,46 @@ impl Settings {
             checkpoint_every: None,
             evaluation_batch: 1000,
             seed: Seed::new(0),
+        }
+    }
+}
+
+/// Taking growth back that did not pay: once the neurons of a growth event have been trained for a while, those are
+/// removed that the network can do without, the least important first (as [`Trainer::shrunk`](crate::training::Trainer::shrunk)
+/// does with the neurons of a whole network). Neurons that a layer of width 0 got first are never removed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Undo {
+    /// Gradient steps between an event and its judgement.
+    pub after: usize,
+    /// The share by which the loss may rise, on training examples and in evaluation mode.
+    pub rise: f64,
+    /// The number of those examples, drawn anew each time; all, if there are not as many.
+    pub examples: usize,
+}
+
+impl Undo {
+    /// After so many steps, as long as the loss on 2048 examples rises by 1 % at most.
+    pub fn new(after: usize) -> Self {
+        Self { after, rise: 0.01, examples: 2048 }
+    }
+
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`].
+    pub fn check(self) -> Result<(), Error> {
+        let bad = |option, value: String, remedy| Err(Error::BadOption { option, value, remedy });
+        match self {
+            Self { after: 0, .. } => {
+                bad("undo_after", "0".into(), "new neurons have to be trained before they are judged")
+            }
+            Self { rise, .. } if !(rise >= 0.0 && rise.is_finite()) => bad(
+                "undo_rise",
+                rise.to_string(),
+                "it is the share by which the loss may rise: 0 or more, for example 0.01",
+            ),
+            Self { examples: 0, .. } => bad("undo_examples", "0".into(), "the loss needs examples to be measured on"),
+            _ => Ok(()),
         }
     }
 }

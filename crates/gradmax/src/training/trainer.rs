@@ -6,9 +6,10 @@ mod growth;
 mod outlook;
 mod passes;
 mod shrink;
+mod undo;
 
 pub use self::outlook::{Outlook, SiteOutlook};
-pub use self::shrink::{Shrink, ShrinkReceipt, SiteShrinkage};
+pub use self::shrink::Shrink;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -251,6 +252,13 @@ impl<'a, N: Growable, T: Task<Output = N::Output>> Trainer<'a, N, T> {
         let step = ongoing.run.progress.step;
         if step > 0 && step == self.settings.learning_rate.warm_up {
             ongoing.run.progress.warmed = self.done(&ongoing.run.progress);
+        }
+        while let Some(cohort) = self.judged_next(&ongoing.run.progress) {
+            match self.undo(&mut ongoing, cohort) {
+                Err(error @ Error::Observer(_)) => return Err(error),
+                Err(error) => return self.saved(ongoing, error),
+                Ok(()) => {}
+            }
         }
         let due = self.is_growth_due(&ongoing.run.progress);
         let mut batch = match self.batch(step, order, due) {

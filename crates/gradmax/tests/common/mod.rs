@@ -11,7 +11,7 @@ use gradmax::event::{Grower, Growth, Pass, Planned, Receipt};
 use gradmax::methods::{GradMax, Placement, SidePolicy};
 use gradmax::networks::{Architecture, Mlp, MlpConfig};
 use gradmax::site::{Activation, Growable, Probe, SiteWidth};
-use gradmax::training::{Observer, ObserverError, Row, Run, Supervised, Target, Task, checkpoint};
+use gradmax::training::{Observer, ObserverError, Row, Run, Supervised, Target, Task, Undone, checkpoint};
 use gradmax::{Error, Seed};
 use rand_distr::{Distribution, StandardNormal};
 
@@ -143,6 +143,7 @@ fn stepped<N: Growable>(network: N, pass: Pass, optimizer: &mut ModuleOptimizer,
 pub struct Seen {
     pub rows: Vec<Row>,
     pub receipts: Vec<Receipt>,
+    pub undone: Vec<Undone>,
 }
 
 /// Writes what is shown where it is kept; saves checkpoints, and stops a run at a step.
@@ -165,6 +166,10 @@ impl<N: Growable> Observer<N> for Keep<'_> {
     }
     fn grown(&mut self, receipt: &Receipt) -> Result<(), ObserverError> {
         self.seen.receipts.push(Receipt { timing: Default::default(), ..receipt.clone() });
+        Ok(())
+    }
+    fn undone(&mut self, undone: &Undone) -> Result<(), ObserverError> {
+        self.seen.undone.push(undone.clone());
         Ok(())
     }
     fn checkpoint(&mut self, run: &Run<N>) -> Result<(), ObserverError> {

@@ -2,6 +2,8 @@
 
 use gradmax::networks::Architecture;
 
+use gradmax::training::Undone;
+
 use super::{Charted, Shown};
 use crate::experiment;
 use crate::report::RecordedRun;
@@ -18,17 +20,26 @@ pub fn chart(shown: &Shown<'_>) -> Option<Charted> {
 fn widths(run: &RecordedRun) -> Vec<(f64, f64)> {
     let grown = run.receipts.iter().map(|receipt| {
         let added = receipt.sites.iter().map(|site| site.added).sum::<usize>();
-        (receipt.step, added)
+        (receipt.step, added as i64)
     });
+    let undone = run.undone.iter().map(|undone| (undone.step, -(removed(undone) as i64)));
+    let mut changes = grown.chain(undone).collect::<Vec<_>>();
+    // What is taken back at the step of an event goes before it.
+    changes.sort_by_key(|(step, added)| (*step, *added > 0));
     let last = run.rows.last().map_or(0, |row| row.step);
     let mut width = starting_width(run);
     let mut points = vec![(0.0, width as f64)];
-    for (step, added) in grown {
-        width += added;
+    for (step, added) in changes {
+        width = width.saturating_add_signed(added as isize);
         points.push((step as f64, width as f64));
     }
     points.push((last as f64, width as f64));
     points
+}
+
+/// The neurons that were taken back at a step.
+fn removed(undone: &Undone) -> usize {
+    undone.shrinkage.sites.iter().map(|site| site.before - site.after).sum()
 }
 
 /// Neurons at all sites of the network that a run starts with.
@@ -41,7 +52,7 @@ fn starting_width(run: &RecordedRun) -> usize {
             .map(|networks| networks.seed.site_widths().iter().map(|site| site.width).sum::<usize>())
     };
     match finished {
-        Some(finished) => finished as usize - added,
+        Some(finished) => (finished as usize + run.undone.iter().map(removed).sum::<usize>()).saturating_sub(added),
         None => seed().unwrap_or(0),
     }
 }

@@ -6,7 +6,7 @@ use crate::modules::norm::can_synchronise;
 use crate::site::growable::{Growable, device_of};
 use crate::training::data::Examples;
 use crate::training::run::Run;
-use crate::training::settings::{GrowthBatch, Keep, Settings};
+use crate::training::settings::{GrowthBatch, Keep, Settings, Undo};
 use crate::training::task::Task;
 
 impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
@@ -40,6 +40,7 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
         self.settings.learning_rate.check()?;
         self.settings.budget.check()?;
         self.settings.new_weights.rates.check()?;
+        self.settings.undo.map_or(Ok(()), Undo::check)?;
         match self.settings {
             _ if self.train.count() == 0 => bad("examples", "there is nothing to train on"),
             _ if self.test.is_some_and(|test| test.count() == 0) => {

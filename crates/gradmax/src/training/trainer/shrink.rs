@@ -1,18 +1,18 @@
 //! Removing the neurons that a trained network can do without.
 
-use serde::{Deserialize, Serialize};
-
 use super::Trainer;
 use crate::error::Error;
 use crate::event::look::{EVIDENCE_MEMORY, Taken};
 use crate::event::pass::Part;
 use crate::operator::branch::Branch;
 use crate::site::declaration::Site;
-use crate::site::growable::{Growable, trainable_parameters};
+use crate::site::growable::{Growable, trainable_parameters, training_flops};
 use crate::surgery::existing::Existing;
 use crate::surgery::removal::Removal;
+use crate::training::cohorts::Cohorts;
 use crate::training::evaluation::evaluate_some;
 use crate::training::settings::GrowthBatch;
+use crate::training::shrinkage::{ShrinkReceipt, SiteShrinkage};
 use crate::training::task::Task;
 
 /// How much of a network is removed.
@@ -24,40 +24,22 @@ pub enum Shrink {
     Share(f64),
 }
 
-/// What was removed, and what became of the loss.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ShrinkReceipt {
-    /// Examples on which the loss was measured, of the training set.
-    pub examples: usize,
-    /// Their mean loss before, in evaluation mode.
-    pub loss_before: f64,
-    /// And after.
-    pub loss_after: f64,
-    /// Trainable parameters before and after.
-    pub parameters: [usize; 2],
-    /// Floating-point operations of an example's forward pass, before and after.
-    pub flops: [u64; 2],
-    /// Every site that lost neurons.
-    pub sites: Vec<SiteShrinkage>,
-}
-
-/// What a site lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SiteShrinkage {
-    /// The site's name.
-    pub site: String,
-    /// Its width before.
-    pub before: usize,
-    /// Its width after.
-    pub after: usize,
-}
-
 /// Neurons of a site that go together: so many of each block that its groups stay even.
 struct Candidate {
     site: usize,
     /// Indices within the blocks.
     neurons: Vec<usize>,
     importance: f64,
+}
+
+/// A network without some of its neurons.
+pub(super) struct Shrunk<N> {
+    pub(super) network: N,
+    pub(super) receipt: ShrinkReceipt,
+    /// What was removed, one after another.
+    pub(super) removals: Vec<Removal>,
+    /// Floating-point operations that it took.
+    pub(super) flops: u64,
 }
 
 /// The share of the neurons that are left which is tried first in a round; importance is measured anew in each.
@@ -76,15 +58,34 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
     /// network shows.
     pub fn shrunk(&self, network: &N, shrink: Shrink, examples: usize) -> Result<(N, ShrinkReceipt), Error> {
         shrink.check()?;
-        let count = examples.min(self.train.count());
-        let indices = self.drawn(count, self.settings.seed.fold("shrink"));
-        let parts = self.growth_batch(GrowthBatch::Examples(count), &[], 0, false)?;
-        let loss = |network: &N| self.loss_of(network, &indices);
+        let indices = self.drawn(examples, self.settings.seed.fold("shrink"));
+        let parts = self.growth_batch(GrowthBatch::Examples(indices.len()), &[], 0, false)?;
+        let shrunk = self.without_least(network, shrink, (&indices, &parts), None)?;
+        Ok((shrunk.network, shrunk.receipt))
+    }
+
+    /// As [`shrunk`](Self::shrunk), with the loss on these training examples and importance on these parts of as many; of
+    /// a cohort's neurons alone, if one is given.
+    pub(super) fn without_least(
+        &self,
+        network: &N,
+        shrink: Shrink,
+        (examples, parts): (&[usize], &[Part<'_, N>]),
+        cohort: Option<(&Cohorts, usize)>,
+    ) -> Result<Shrunk<N>, Error> {
+        let mut flops = 0;
+        let mut loss = |network: &N| {
+            flops += network.flops() * examples.len() as u64;
+            self.loss_of(network, examples)
+        };
         let loss_before = loss(network)?;
         let all = neurons(network);
         let (mut narrow, mut loss_after) = (network.clone(), loss_before);
+        let mut cohort = cohort.map(|(cohorts, number)| (cohorts.clone(), number));
+        let (mut removals, mut looks) = (Vec::<Removal>::new(), 0);
         loop {
-            let candidates = self.candidates(&narrow, &parts)?;
+            let (candidates, found) = self.candidates(&narrow, parts, cohort.as_ref())?;
+            looks += found + training_flops(&narrow) * examples.len() as u64;
             let left = match shrink {
                 Shrink::LossRise(_) => candidates.len(),
                 Shrink::Share(share) => {
@@ -99,31 +100,36 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
                 if number == 0 {
                     break None;
                 }
-                let tried = without(&narrow, &candidates[..number]);
+                let removal = removal_of(&candidates[..number], &narrow);
+                let tried = removal.apply(narrow.clone());
                 let after = loss(&tried)?;
                 let allowed = match shrink {
                     Shrink::LossRise(rise) => after <= loss_before + rise * loss_before.abs(),
                     Shrink::Share(_) => after.is_finite(),
                 };
                 if allowed {
-                    break Some((tried, after));
+                    break Some((tried, after, removal));
                 }
                 number /= 2;
             };
-            match smaller {
-                Some(smaller) => (narrow, loss_after) = smaller,
-                None => break,
+            let Some((tried, after, removal)) = smaller else {
+                break;
+            };
+            if let Some((cohorts, _)) = &mut cohort {
+                cohorts.shrink(&removal);
             }
+            (narrow, loss_after) = (tried, after);
+            removals.push(removal);
         }
         let receipt = ShrinkReceipt {
-            examples: count,
+            examples: examples.len(),
             loss_before,
             loss_after,
             parameters: [trainable_parameters(network), trainable_parameters(&narrow)],
             flops: [network.flops(), narrow.flops()],
             sites: shrinkage(network, &narrow),
         };
-        Ok((narrow, receipt))
+        Ok(Shrunk { network: narrow, receipt, removals, flops: flops + looks })
     }
 
     /// The mean loss over training examples, in evaluation mode.
@@ -132,23 +138,34 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
         Ok(evaluate_some(network, &self.task, self.train, (indices, part), &*self.sums)?.loss)
     }
 
-    /// What can be removed, the least important first; not the last of a site.
-    fn candidates(&self, network: &N, parts: &[Part<'_, N>]) -> Result<Vec<Candidate>, Error> {
+    /// What can be removed, the least important first, not the last of a site; of a cohort's neurons alone, if one is
+    /// given. And what finding that takes beyond a pass, in floating-point operations.
+    fn candidates(
+        &self,
+        network: &N,
+        parts: &[Part<'_, N>],
+        cohort: Option<&(Cohorts, usize)>,
+    ) -> Result<(Vec<Candidate>, u64), Error> {
         let taken = Taken::of(network, parts, EVIDENCE_MEMORY, &self.sums)?;
         let replay = taken.looked.replay(&taken.looking, parts);
         let mut candidates = Vec::new();
         for (number, site) in taken.looking.sites().iter().enumerate() {
             let width = site.width() / site.blocks();
+            let may_go = |neuron: &usize| cohort.is_none_or(|(cohorts, number)| cohorts.is_of(site, *neuron, *number));
+            let may_go = (0..width).filter(may_go).collect::<Vec<_>>();
+            if may_go.is_empty() {
+                continue;
+            }
             let mut importance = vec![0.0; width];
             for block in 0..site.blocks() {
                 let branch = Branch::new(site, block, taken.looked.seen(&replay))?;
                 let of_block = branch.importance(&Existing::of(site, block).as_neurons())?;
                 importance.iter_mut().zip(of_block).for_each(|(total, of_block)| *total += of_block);
             }
-            candidates.extend(of_site(number, site, &importance));
+            candidates.extend(of_site(number, site, may_go, &importance));
         }
         candidates.sort_by(|a, b| a.importance.total_cmp(&b.importance));
-        Ok(candidates)
+        Ok((candidates, taken.looked.work.flops()))
     }
 }
 
@@ -167,12 +184,11 @@ impl Shrink {
     }
 }
 
-/// The neurons of a site that may go, by importance within the site.
-fn of_site(number: usize, site: &Site, importance: &[f64]) -> Vec<Candidate> {
+/// Those of a site's neurons that may go, by importance within the site; never all that it has.
+fn of_site(number: usize, site: &Site, mut order: Vec<usize>, importance: &[f64]) -> Vec<Candidate> {
     let together = (site.growth_unit() / site.blocks()).max(1);
-    let mut order = (0..importance.len()).collect::<Vec<_>>();
     order.sort_by(|a, b| importance[*a].total_cmp(&importance[*b]));
-    let may_go = order.len().saturating_sub(1) / together;
+    let may_go = order.len().min(importance.len() - 1) / together;
     let candidate = |neurons: &[usize]| Candidate {
         site: number,
         importance: neurons.iter().map(|neuron| importance[*neuron]).sum(),
@@ -194,11 +210,11 @@ fn first_of<N: Growable>(candidates: &[Candidate], wanted: usize, network: &N) -
         .count()
 }
 
-fn without<N: Growable>(network: &N, candidates: &[Candidate]) -> N {
+fn removal_of<N: Growable>(candidates: &[Candidate], network: &N) -> Removal {
     let sites = network.sites();
     let mut removal = Removal::default();
     candidates.iter().for_each(|candidate| removal.add(&sites[candidate.site], &candidate.neurons));
-    removal.apply(network.clone())
+    removal
 }
 
 /// Neurons of all sites.

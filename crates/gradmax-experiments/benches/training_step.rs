@@ -1,8 +1,9 @@
 //! Seconds of a training step, or of a single layer's pass, network by network.
 //!
-//! `cargo bench -p gradmax --bench training_step` prints a table; `-- NAME...` only these. With `-- serve NAME` it
-//! waits for lines on standard input, each a number of steps, and answers with the seconds of each step on a line:
-//! `benches/vs_pytorch/run.sh` takes turns with PyTorch that way. `RAYON_NUM_THREADS` sets the number of threads.
+//! `cargo bench -p gradmax-experiments --bench training_step` prints a table; `-- NAME...` only these, and
+//! `--device cuda:0` on another device that was built in. With `-- serve NAME` it waits for lines on standard input,
+//! each a number of steps, and answers with the seconds of each step on a line: `benches/vs_pytorch/run.sh` takes turns
+//! with PyTorch that way. `RAYON_NUM_THREADS` sets the number of threads.
 
 use std::io::BufRead;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use gradmax::modules::NormKind;
 use gradmax::networks::{Architecture, MlpConfig, MobileNetV1Config, Strides, VggConfig, WideResNetConfig};
 use gradmax::site::{Activation, Growable};
 use gradmax::training::{Supervised, Target, Task};
+use gradmax_experiments::device;
 use rand::RngExt;
 
 /// What is timed: one step at a call.
@@ -61,11 +63,16 @@ fn main() {
 }
 
 fn run() {
-    let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench").collect::<Vec<_>>();
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench").collect::<Vec<_>>();
+    let device = match arguments.iter().position(|argument| argument == "--device") {
+        Some(at) => arguments.drain(at..=at + 1).next_back().expect("a device's name follows"),
+        None => "flex".to_owned(),
+    };
+    let device = device::named(&device).expect("the device is one of this binary's").inner();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["serve", name] => serve(step_of(name)),
-        [] => NAMES.iter().for_each(|name| report(name)),
-        names => names.iter().for_each(|name| report(name)),
+        ["serve", name] => serve(step_of(name, &device)),
+        [] => NAMES.iter().for_each(|name| report(name, &device)),
+        names => names.iter().for_each(|name| report(name, &device)),
     }
 }
 
@@ -78,8 +85,8 @@ fn serve(mut step: Step) {
     }
 }
 
-fn report(name: &str) {
-    let mut step = step_of(name);
+fn report(name: &str, device: &Device) {
+    let mut step = step_of(name, device);
     let first = seconds(&mut step);
     let repeats = ((2.0 / first) as usize).clamp(5, 200);
     let mut all = (0..repeats).map(|_| seconds(&mut step)).collect::<Vec<_>>();
@@ -96,20 +103,30 @@ fn seconds(step: &mut Step) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-fn step_of(name: &str) -> Step {
+/// A step, whose end waits for the device.
+fn step_of(name: &str, device: &Device) -> Step {
+    let mut step = unawaited(name, device);
+    let device = device.clone();
+    Box::new(move || {
+        step();
+        device.sync().expect("the device finishes its work");
+    })
+}
+
+fn unawaited(name: &str, device: &Device) -> Step {
     let parts = name.split('_').collect::<Vec<_>>();
     let fraction = || parts.last().and_then(|last| last.parse().ok()).unwrap_or_else(|| unknown(name));
     let norm = if parts.contains(&"bn") { NormKind::Batch } else { NormKind::None };
     match parts[0] {
         "wrn28" => {
             let config = WideResNetConfig { norm, ..WideResNetConfig::new(28, 1, fraction()) };
-            images(config, [3, 32, 32], 10, BATCH)
+            images(config, [3, 32, 32], 10, BATCH, device)
         }
         "vgg11" => {
             let downsampling = gradmax::networks::Downsampling::Stride;
             let config =
                 VggConfig { depth: 11, fraction: fraction(), norm, downsampling, input: [3, 32, 32], classes: 10 };
-            images(config.stack().expect("there is a VGG11"), [3, 32, 32], 10, BATCH)
+            images(config.stack().expect("there is a VGG11"), [3, 32, 32], 10, BATCH, device)
         }
         "mobilenet" => {
             let size = parts[1].parse().unwrap_or_else(|_| unknown(name));
@@ -117,13 +134,13 @@ fn step_of(name: &str) -> Step {
             let (classes, batch) = if size > 100 { (1000, 16) } else { (10, BATCH) };
             let input = [3, size, size];
             let config = MobileNetV1Config { fraction: 1.0, norm, strides: Strides::Depthwise, input, classes };
-            images(config.stack(), input, classes, batch)
+            images(config.stack(), input, classes, batch, device)
         }
         "mlp" => {
             let widths = parts[1..].iter().map(|width| width.parse().unwrap_or_else(|_| unknown(name)));
-            mlp(&widths.collect::<Vec<usize>>())
+            mlp(&widths.collect::<Vec<usize>>(), device)
         }
-        "layer" => layer(parts[1], parts[2]).unwrap_or_else(|| unknown(name)),
+        "layer" => layer(parts[1], parts[2], device).unwrap_or_else(|| unknown(name)),
         "fma" => Box::new(|| {
             flexconv::run_peak(PEAK_ROUNDS);
         }),
@@ -141,14 +158,13 @@ fn numbers<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-fn images<A: Architecture>(config: A, input: [usize; 3], classes: usize, batch: usize) -> Step
+fn images<A: Architecture>(config: A, input: [usize; 3], classes: usize, batch: usize, device: &Device) -> Step
 where
     A::Network: Growable<Input = Tensor<4>, Output = Tensor<2>> + 'static,
 {
-    let device = Device::flex();
-    let input = numbers([batch, input[0], input[1], input[2]], &device);
-    let target = Target::classes((0..batch).map(|image| (image % classes) as u32), &device);
-    let network = config.init(Seed::new(0), &device.autodiff()).expect("the configuration is right");
+    let input = numbers([batch, input[0], input[1], input[2]], device);
+    let target = Target::classes((0..batch).map(|image| (image % classes) as u32), device);
+    let network = config.init(Seed::new(0), &device.clone().autodiff()).expect("the configuration is right");
     let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
     let optimizer = SgdConfig::new().with_momentum(Some(momentum)).init();
     training_step(network, optimizer, input, target, Supervised::Classification)
@@ -156,26 +172,25 @@ where
 
 /// Teacher-student and image classifiers: the first by plain gradient descent on 1000 examples, the second with
 /// momentum.
-fn mlp(widths: &[usize]) -> Step {
-    let device = Device::flex();
+fn mlp(widths: &[usize], device: &Device) -> Step {
     let [inputs, hidden @ .., outputs] = widths else { panic!("an MLP has two widths at least") };
     let mut config = MlpConfig::new(*inputs, hidden, *outputs, Activation::Relu);
     config.bias = hidden.len() > 1;
     let network = config.init(Seed::new(0), &device.clone().autodiff()).expect("the configuration is right");
     let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
     if hidden.len() > 1 {
-        let target = Target::classes((0..BATCH).map(|example| (example % outputs) as u32), &device);
+        let target = Target::classes((0..BATCH).map(|example| (example % outputs) as u32), device);
         let optimizer = SgdConfig::new().with_momentum(Some(momentum)).init();
         return training_step(
             network,
             optimizer,
-            numbers([BATCH, *inputs], &device),
+            numbers([BATCH, *inputs], device),
             target,
             Supervised::Classification,
         );
     }
-    let target = Target::Values(numbers([1000, *outputs], &device));
-    training_step(network, SgdConfig::new().init(), numbers([1000, *inputs], &device), target, Supervised::Regression)
+    let target = Target::Values(numbers([1000, *outputs], device));
+    training_step(network, SgdConfig::new().init(), numbers([1000, *inputs], device), target, Supervised::Regression)
 }
 
 fn training_step<N: Growable<Output = Tensor<2>> + 'static>(
@@ -195,19 +210,18 @@ fn training_step<N: Growable<Output = Tensor<2>> + 'static>(
 }
 
 /// One pass of a 3x3 convolution on a batch: `16x32` is 16 channels on maps of 32x32.
-fn layer(sizes: &str, pass: &str) -> Option<Step> {
+fn layer(sizes: &str, pass: &str, device: &Device) -> Option<Step> {
     let (channels, size) = sizes.split_once('x')?;
     let (channels, size) = (channels.parse().ok()?, size.parse().ok()?);
-    let device = Device::flex();
-    let input = numbers([BATCH, channels, size, size], &device);
-    let weight = numbers([channels, channels, 3, 3], &device);
+    let input = numbers([BATCH, channels, size, size], device);
+    let weight = numbers([channels, channels, 3, 3], device);
     let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
     if pass == "forward" {
         return Some(Box::new(move || {
             flexconv::conv2d(input.clone(), weight.clone(), None, options.clone(), Joined::default());
         }));
     }
-    let gradient = numbers([BATCH, channels, size, size], &device).mul_scalar(0.5);
+    let gradient = numbers([BATCH, channels, size, size], device).mul_scalar(0.5);
     Some(match pass {
         "input" => Box::new(move || {
             flexconv::conv2d_input_gradient(gradient.clone(), weight.clone(), input.dims(), options.clone());
