@@ -52,6 +52,12 @@ pub fn batch_norm_train<const D: usize>(
     if let Some(normalized) = flex::batch_norm_train(&input, [&gamma, &beta], epsilon, rectified, None) {
         return normalized;
     }
+    #[cfg(feature = "cube")]
+    if let Some(normalized) =
+        crate::composed::batch_norm_train::<burn::backend::Cube, D>(&input, [&gamma, &beta], epsilon, rectified)
+    {
+        return normalized;
+    }
     let dims = input.dims();
     let count = dims.iter().product::<usize>() / dims[1].max(1);
     let result = module::batch_norm_train(input, gamma, beta, epsilon);

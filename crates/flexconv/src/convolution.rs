@@ -76,7 +76,7 @@ pub fn conv2d(
     }
     let input = if joined.rectified { relu(input) } else { input };
     let unrolled = || match takes_products(&input, &options) {
-        true => unrolled::conv2d(input.clone(), weight.clone(), &options),
+        true => as_product(&input, &weight, &options),
         false => None,
     };
     let output = match (whole, (!whole).then(unrolled).flatten()) {
@@ -94,6 +94,14 @@ pub fn conv2d(
         Some(plus) => output + plus,
         None => output,
     }
+}
+
+fn as_product(input: &Tensor<4>, weight: &Tensor<4>, options: &ConvOptions<2>) -> Option<Tensor<4>> {
+    #[cfg(feature = "cube")]
+    if let Some(output) = crate::composed::conv2d::<burn::backend::Cube>(input, weight, options) {
+        return Some(output);
+    }
+    unrolled::conv2d(input.clone(), weight.clone(), options)
 }
 
 /// Whether convolutions are products of matrices there: on devices without kernels of this crate, and not on a CPU,

@@ -2,6 +2,8 @@
 #![warn(missing_docs)]
 
 mod batch_norm;
+#[cfg(any(feature = "cube", all(test, feature = "flex")))]
+mod composed;
 mod convolution;
 #[cfg(feature = "flex")]
 mod correlate;

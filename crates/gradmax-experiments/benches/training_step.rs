@@ -87,14 +87,19 @@ fn serve(mut step: Step) {
 
 fn report(name: &str, device: &Device) {
     let mut step = step_of(name, device);
+    // The first has kernels to compile on some devices.
     let first = seconds(&mut step);
-    let repeats = ((2.0 / first) as usize).clamp(5, 200);
+    let repeats = ((2.0 / seconds(&mut step)) as usize).clamp(5, 200);
     let mut all = (0..repeats).map(|_| seconds(&mut step)).collect::<Vec<_>>();
     all.sort_by(f64::total_cmp);
     let (least, median) = (all[0], all[all.len() / 2]);
     let rate = |seconds: f64| operations(name).map(|count| format!("{:.1} GFLOP/s", count / seconds / 1e9));
     let rates = [median, least].map(|seconds| rate(seconds).unwrap_or_default());
-    println!("{name:<22} median {:>10.3} ms {}  least {:>10.3} ms {}", median * 1e3, rates[0], least * 1e3, rates[1]);
+    let [first, median, least] = [first, median, least].map(|seconds| seconds * 1e3);
+    println!(
+        "{name:<22} median {median:>10.3} ms {}  least {least:>10.3} ms {}  first {first:>10.1} ms",
+        rates[0], rates[1]
+    );
 }
 
 fn seconds(step: &mut Step) -> f64 {

@@ -2,6 +2,7 @@
 
 mod conv_net;
 mod draw;
+mod gpt;
 pub(crate) mod graph;
 mod mlp;
 mod mobilenet;
@@ -10,6 +11,7 @@ mod vgg;
 mod wide_resnet;
 
 pub use self::conv_net::{ConvNet, ConvNetConfig, Stage};
+pub use self::gpt::{Gpt, GptBlock, GptConfig, GptNorm, Positions};
 pub use self::graph::{Array, GraphNode, NetworkGraph, Operation, Value};
 pub use self::mlp::{HiddenPath, Mlp, MlpConfig};
 pub use self::mobilenet::{MobileNetV1Config, Strides};
@@ -18,13 +20,14 @@ pub use self::vgg::{Downsampling, VggConfig};
 pub use self::wide_resnet::{WideResNet, WideResNetConfig};
 use crate::error::Error;
 use crate::seed::Seed;
+use crate::site::growable::Growable;
 use crate::site::width::SiteWidth;
 use burn::tensor::Device;
 
 /// The shape of a network: everything but its weights.
 pub trait Architecture: Clone + PartialEq {
     /// The network.
-    type Network: Described;
+    type Network: Growable;
 
     /// A network of this shape, its weights drawn on the host from the seed, so that they do not depend on the device.
     ///

@@ -65,7 +65,7 @@ fn parameters_are_as_many_as_in_the_paper_s_code() {
 /// Grows a network in twelve events, with a training step after each, and compares it with the large one.
 fn grows_to<A: Architecture>(small: &A, large: &A, examples: usize, what: &str)
 where
-    A::Network: Growable<Input = burn::tensor::Tensor<4>, Output = burn::tensor::Tensor<2>>,
+    A::Network: Described + Growable<Input = burn::tensor::Tensor<4>, Output = burn::tensor::Tensor<2>>,
 {
     let mut network = small.init(Seed::new(1), &device()).unwrap();
     let outputs = network.layers().last().unwrap().output[0];

@@ -1,0 +1,255 @@
+//! Transformers that predict the next token: pre-norm decoders with any numbers of heads and neurons, block by block.
+
+mod attention;
+
+use burn::module::Module;
+use burn::nn::{Embedding, LayerNorm, Linear, RmsNorm};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use flexconv::dense;
+use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+use self::attention::Attention;
+pub use self::attention::Positions;
+use super::{Architecture, seed_width};
+use crate::error::Error;
+use crate::modules::parameter;
+use crate::seed::Seed;
+use crate::site::activation::Activation;
+use crate::site::declaration::Site;
+use crate::site::growable::Growable;
+use crate::site::probe::Probe;
+use crate::site::width::SiteWidth;
+
+/// The shape of a [`Gpt`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GptConfig {
+    /// Number of tokens that there are.
+    pub vocabulary: usize,
+    /// The longest sequence.
+    pub context: usize,
+    /// The width of the residual stream.
+    pub width: usize,
+    /// The width of a head.
+    pub head: usize,
+    /// Every block.
+    pub blocks: Vec<GptBlock>,
+    /// The norm in front of attention, neurons and output.
+    #[serde(default)]
+    pub norm: GptNorm,
+    /// How tokens know where they are.
+    #[serde(default)]
+    pub positions: Positions,
+    /// What follows the neurons between two dense layers.
+    #[serde(default = "gelu")]
+    pub activation: Activation,
+}
+
+/// A block: attention, then neurons between two dense layers, each added to the residual stream. What has none is not
+/// there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GptBlock {
+    /// Attention heads.
+    pub heads: usize,
+    /// Neurons.
+    pub neurons: usize,
+}
+
+/// A norm over the features of each token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GptNorm {
+    /// By the root of the mean square (Zhang and Sennrich 2019).
+    #[default]
+    Rms,
+    /// By mean and standard deviation, with a summand (Ba et al. 2016).
+    Layer,
+}
+
+fn gelu() -> Activation {
+    Activation::Gelu
+}
+
+/// A transformer that predicts the next token (Radford et al. 2019): `[batch, time]` token indices to `[batch, time,
+/// vocabulary]` logits.
+///
+/// Its sites are the neurons of each block, `block1.neurons`, ...
+#[derive(Module, Debug)]
+pub struct Gpt {
+    tokens: Embedding,
+    positions: Option<Embedding>,
+    blocks: Vec<Block>,
+    norm: TokenNorm,
+    output: Linear,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    attention_norm: TokenNorm,
+    attention: Attention,
+    neurons_norm: TokenNorm,
+    up: Linear,
+    down: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// A norm over the features of each token.
+#[derive(Module, Debug)]
+enum TokenNorm {
+    Rms(RmsNorm),
+    Layer(LayerNorm),
+}
+
+impl TokenNorm {
+    fn new(kind: GptNorm, width: usize, device: &Device) -> Self {
+        match kind {
+            GptNorm::Rms => Self::Rms(burn::nn::RmsNormConfig::new(width).init(device)),
+            GptNorm::Layer => Self::Layer(burn::nn::LayerNormConfig::new(width).init(device)),
+        }
+    }
+
+    fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Rms(norm) => norm.forward(tokens),
+            Self::Layer(norm) => norm.forward(tokens),
+        }
+    }
+}
+
+/// The standard deviation of fresh weights; those that write to the residual stream have less (GPT-2).
+const DEVIATION: f64 = 0.02;
+
+impl Architecture for GptConfig {
+    type Network = Gpt;
+
+    /// Weights are normal with a standard deviation of 0.02, and that over `sqrt(2 blocks)` where they write to the
+    /// residual stream, as in GPT-2; biases are zero.
+    fn init(&self, seed: Seed, device: &Device) -> Result<Gpt, Error> {
+        self.check()?;
+        let Self { vocabulary, context, width, head, .. } = *self;
+        let drawn = |shape: [usize; 2], deviation: f64, seed: Seed| {
+            let mut rng = seed.rng();
+            let entries = (0..shape[0] * shape[1]).map(|_| {
+                let entry: f64 = StandardNormal.sample(&mut rng);
+                (entry * deviation) as f32
+            });
+            parameter(Tensor::from_data(TensorData::new(entries.collect::<Vec<_>>(), shape), device))
+        };
+        let writing = DEVIATION / (2.0 * self.blocks.len().max(1) as f64).sqrt();
+        let dense = |[inputs, outputs]: [usize; 2], bias: bool, deviation: f64, seed: Seed| Linear {
+            weight: drawn([inputs, outputs], deviation, seed),
+            bias: bias.then(|| parameter(Tensor::zeros([outputs], device))),
+        };
+        // Biases as GPT-2 and Llama have them.
+        let bias = self.norm == GptNorm::Layer;
+        let block = |(index, block): (usize, &GptBlock)| {
+            let seed = seed.fold("block").at(index as u64);
+            let gathered = block.heads * head;
+            let norm = || TokenNorm::new(self.norm, width, device);
+            Block {
+                attention_norm: norm(),
+                attention: Attention {
+                    query: dense([width, gathered], bias, DEVIATION, seed.fold("query")),
+                    key: dense([width, gathered], bias, DEVIATION, seed.fold("key")),
+                    value: dense([width, gathered], bias, DEVIATION, seed.fold("value")),
+                    output: dense([gathered, width], bias, writing, seed.fold("output")),
+                    width: head,
+                    rotary: self.positions == Positions::Rotary,
+                },
+                neurons_norm: norm(),
+                up: dense([width, block.neurons], bias, DEVIATION, seed.fold("up")),
+                down: dense([block.neurons, width], bias, writing, seed.fold("down")),
+                activation: self.activation,
+            }
+        };
+        let positions = (self.positions == Positions::Learned)
+            .then(|| Embedding { weight: drawn([context, width], DEVIATION, seed.fold("positions")) });
+        Ok(Gpt {
+            tokens: Embedding { weight: drawn([vocabulary, width], DEVIATION, seed.fold("tokens")) },
+            positions,
+            blocks: self.blocks.iter().enumerate().map(block).collect(),
+            norm: TokenNorm::new(self.norm, width, device),
+            output: dense([width, vocabulary], false, DEVIATION, seed.fold("output")),
+        })
+    }
+
+    fn site_widths(&self) -> Vec<SiteWidth> {
+        let neurons = self.blocks.iter().enumerate();
+        neurons.map(|(index, block)| seed_width(neurons_name(index), block.neurons)).collect()
+    }
+
+    fn with_site_widths(&self, widths: &[usize]) -> Self {
+        let blocks = self.blocks.iter().zip(widths).map(|(block, width)| GptBlock { neurons: *width, ..*block });
+        Self { blocks: blocks.collect(), ..self.clone() }
+    }
+}
+
+impl GptConfig {
+    fn check(&self) -> Result<(), Error> {
+        let bad = |option, value: usize, remedy| Err(Error::BadOption { option, value: value.to_string(), remedy });
+        match self {
+            _ if self.vocabulary == 0 => bad("vocabulary", 0, "there are tokens to predict; 256 for bytes"),
+            _ if self.context == 0 => bad("context", 0, "sequences have at least one token"),
+            _ if self.width == 0 => bad("width", 0, "the residual stream has at least one feature"),
+            _ if self.head == 0 => bad("head", 0, "a head has at least one feature, usually 32 to 128"),
+            _ if self.positions == Positions::Rotary && self.head % 2 == 1 => {
+                bad("head", self.head, "rotary positions turn pairs of features, so a head has an even number of them")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Growable for Gpt {
+    type Input = Tensor<2, Int>;
+    type Output = Tensor<3>;
+
+    fn sites(&self) -> Vec<Site> {
+        let neurons = self.blocks.iter().enumerate();
+        neurons
+            .map(|(index, block)| Site::new(neurons_name(index), &block.up, [block.activation], &block.down))
+            .collect()
+    }
+
+    fn forward_probed(&self, tokens: Tensor<2, Int>, probe: &mut dyn Probe) -> Tensor<3> {
+        let [_, time] = tokens.dims();
+        let mut stream = self.tokens.forward(tokens);
+        if let Some(positions) = &self.positions {
+            let [_, width] = positions.weight.dims();
+            stream = stream + positions.weight.val().narrow(0, 0, time).reshape([1, time, width]);
+        }
+        for (index, block) in self.blocks.iter().enumerate() {
+            if block.attention.heads() > 0 {
+                stream = stream.clone() + block.attention.forward(block.attention_norm.forward(stream));
+            }
+            let read = block.neurons_norm.forward(stream.clone());
+            let added = match block.neurons() {
+                // What is not there yet is shown all the same: growth needs the gradient at its output.
+                0 => stream.zeros_like(),
+                _ => by_token(&block.down, block.activation.apply(by_token(&block.up, read.clone()))),
+            };
+            stream = stream + probe.site(&neurons_name(index), &read, added);
+        }
+        by_token(&self.output, self.norm.forward(stream))
+    }
+}
+
+/// A dense layer at every token: `[batch, time, features]` in and out.
+fn by_token(layer: &Linear, tokens: Tensor<3>) -> Tensor<3> {
+    let [batch, time, features] = tokens.dims();
+    let [_, outputs] = layer.weight.dims();
+    dense(layer, tokens.reshape([batch * time, features])).reshape([batch, time, outputs])
+}
+
+impl Block {
+    fn neurons(&self) -> usize {
+        self.up.weight.dims()[1]
+    }
+}
+
+fn neurons_name(index: usize) -> String {
+    format!("block{}.neurons", index + 1)
+}

@@ -1,0 +1,98 @@
+//! Causal attention of several heads.
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::{Bool, Device, Tensor, TensorData, activation};
+
+use super::by_token;
+
+/// How tokens know where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// A vector for each position is added to the token's (GPT-2).
+    #[default]
+    Learned,
+    /// Queries and keys are rotated by angles that grow with the position (Su et al. 2021), first half against second, as
+    /// Llama does.
+    Rotary,
+}
+
+/// The base of rotary angles: pair `i` of `n` turns by `base^(-i / n)` a position.
+const ROTARY_BASE: f64 = 10_000.0;
+
+/// Causal attention: `heads * width` queries, keys and values of each token, and a dense layer that reads what the heads
+/// gather. Without heads it is not there yet.
+#[derive(Module, Debug)]
+pub(super) struct Attention {
+    pub(super) query: Linear,
+    pub(super) key: Linear,
+    pub(super) value: Linear,
+    pub(super) output: Linear,
+    /// The width of a head.
+    #[module(skip)]
+    pub(super) width: usize,
+    #[module(skip)]
+    pub(super) rotary: bool,
+}
+
+impl Attention {
+    /// The number of heads.
+    pub(super) fn heads(&self) -> usize {
+        self.value.weight.dims()[1] / self.width
+    }
+
+    /// `[batch, time, features]` in and out; there are heads.
+    pub(super) fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+        let [query, key] = self.compared(tokens.clone());
+        let gathered = pattern(query, key).matmul(self.split(by_token(&self.value, tokens)));
+        let [batch, heads, time, width] = gathered.dims();
+        by_token(&self.output, gathered.swap_dims(1, 2).reshape([batch, time, heads * width]))
+    }
+
+    /// Queries and keys of tokens, `[batch, heads, time, width]`.
+    fn compared(&self, tokens: Tensor<3>) -> [Tensor<4>; 2] {
+        let of = |layer: &Linear| {
+            let features = self.split(by_token(layer, tokens.clone()));
+            if self.rotary { rotated(features) } else { features }
+        };
+        [of(&self.query), of(&self.key)]
+    }
+
+    /// `[batch, time, heads * width]` by head.
+    fn split(&self, features: Tensor<3>) -> Tensor<4> {
+        let [batch, time, all] = features.dims();
+        features.reshape([batch, time, all / self.width, self.width]).swap_dims(1, 2)
+    }
+}
+
+/// Which tokens each token looks at, and how much: `[batch, heads, time, time]`, rows of which sum to 1, and none of
+/// which looks ahead.
+fn pattern(query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
+    let [batch, heads, time, width] = query.dims();
+    let scores = query.matmul(key.swap_dims(2, 3)).div_scalar((width as f64).sqrt());
+    let ahead = ahead(time, &scores.device()).reshape([1, 1, time, time]).expand([batch, heads, time, time]);
+    activation::softmax(scores.mask_fill(ahead, f32::NEG_INFINITY), 3)
+}
+
+/// Which positions lie ahead of each: `[time, time]`.
+fn ahead(time: usize, device: &Device) -> Tensor<2, Bool> {
+    let entries = (0..time * time).map(|at| at % time > at / time).collect::<Vec<_>>();
+    Tensor::from_data(TensorData::new(entries, [time, time]), device)
+}
+
+/// Each pair of features of `[batch, heads, time, width]` turned by its angle: feature `i` of the first half with feature
+/// `i` of the second.
+fn rotated(features: Tensor<4>) -> Tensor<4> {
+    let [.., time, width] = features.dims();
+    let half = width / 2;
+    let angle = |at: usize| (at / half) as f64 * ROTARY_BASE.powf(-((at % half) as f64) / half as f64);
+    let of = |function: fn(f64) -> f64| {
+        let entries = (0..time * half).map(|at| function(angle(at)) as f32).collect::<Vec<_>>();
+        Tensor::<4>::from_data(TensorData::new(entries, [1, 1, time, half]), &features.device())
+    };
+    let (cos, sin) = (of(f64::cos), of(f64::sin));
+    let (first, second) = (features.clone().narrow(3, 0, half), features.narrow(3, half, half));
+    let turned = first.clone() * cos.clone() - second.clone() * sin.clone();
+    Tensor::cat(vec![turned, second * cos + first * sin], 3)
+}
