@@ -2,6 +2,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod between;
+pub(crate) mod companion;
 pub(crate) mod declaration;
 pub(crate) mod extension;
 pub(crate) mod growable;
@@ -18,11 +19,12 @@ pub use self::activation::Activation;
 pub use self::between::{
     AtZero, Between, BetweenLayer, Gain, Gained, IntoBetween, OutputChange, Positions, Role, Traits,
 };
+pub use self::companion::{Companion, CompanionWeights, Companions};
 pub use self::declaration::{Path, Site};
 pub use self::extension::Extension;
 pub use self::growable::{Growable, trainable_parameters, training_flops};
 pub use self::layer::{Consumer, EntriesOf, Layer, Producer};
-pub use self::layers::{Beside, ChangingLayerNorm, Elementwise, Flatten, GlobalAverage, global_average};
+pub use self::layers::{Beside, ChangingLayerNorm, Elementwise, Flatten, Gate, GlobalAverage, global_average};
 pub use self::output::Output;
 pub use self::probe::{Evidence, Probe, Recorder};
 pub use self::shown::{Showable, Shown, Tap};

@@ -5,9 +5,9 @@ mod common;
 use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::tensor::{Int, Tensor, TensorData};
-use common::{device, everywhere};
+use common::device;
 use gradmax::Seed;
-use gradmax::event::{Grower, Pass};
+use gradmax::event::{Grower, Pass, Planned};
 use gradmax::methods::{GradMax, GrowthMethod, Placement, Random, SidePolicy};
 use gradmax::networks::{Architecture, Gpt, GptBlock, GptConfig, GptNorm, Positions};
 use gradmax::site::{Activation, Growable, Probe};
@@ -31,6 +31,7 @@ fn drawn(seed: Seed) -> GptConfig {
         norm: [GptNorm::Rms, GptNorm::Layer][rng.random_range(0..2)],
         positions: [Positions::Learned, Positions::Rotary][rng.random_range(0..2)],
         activation: [Activation::Gelu, Activation::Silu, Activation::Tanh, Activation::Relu][rng.random_range(0..4)],
+        gated: rng.random(),
     }
 }
 
@@ -57,6 +58,12 @@ fn trained(config: &GptConfig, seed: Seed) -> Gpt {
     config.init(seed, &device()).unwrap().map(&mut Larger)
 }
 
+/// Two heads and three neurons more in each block.
+fn planned(network: &Gpt, head: usize) -> Vec<Planned> {
+    let count = |site: &str| if site.ends_with("heads") { 2 * head } else { 3 };
+    network.sites().into_iter().map(|site| Planned { count: count(&site.name), site: site.name }).collect()
+}
+
 #[test]
 fn every_site_of_drawn_transformers_grows_exactly() {
     for case in 0..200 {
@@ -76,7 +83,7 @@ fn every_site_of_drawn_transformers_grows_exactly() {
         ];
         for (method, zero_side) in methods {
             let grower = Grower::boxed(method).with_placement(Placement { zero_side, ..Placement::default() });
-            let plan = everywhere(&network, 2);
+            let plan = planned(&network, config.head);
             let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, pass);
             let growth = growth.unwrap_or_else(|error| panic!("case {case}, {config:?}: {error}"));
             assert_eq!(growth.receipt.output_change, Some(0.0), "case {case}, {config:?}");

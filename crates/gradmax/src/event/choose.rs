@@ -36,6 +36,9 @@ pub(super) struct Choosing<'a> {
     pub(super) sums: &'a SharedSums,
 }
 
+/// Companions that are tried beside those of existing units.
+const DRAWN_COMPANIONS: u64 = 4;
+
 /// The side that a growth method leaves zero at a site.
 pub(super) fn zero_side_of(method: &dyn GrowthMethod, placement: Placement, site: &Site) -> Option<Side> {
     method.zero_side(placement.zero_side.at(site))
@@ -81,6 +84,8 @@ impl Choosing<'_> {
         seen: Seen<'_>,
         loss: Option<&dyn NetworkLoss>,
     ) -> Result<Vec<Chosen>, Error> {
+        let with_companions = |(site, count)| Ok((self.with_companions(site, count, seen)?, count));
+        let planned = planned.into_iter().map(with_companions).collect::<Result<Vec<_>, Error>>()?;
         let blocks =
             planned.iter().flat_map(|(site, count)| (0..site.blocks()).map(move |block| (site, *count, block)));
         let branches = blocks.clone().map(|(site, _, block)| Branch::new(site, block, seen));
@@ -99,6 +104,32 @@ impl Choosing<'_> {
         Ok(sites
             .map(|site| Chosen { site: site.clone(), blocks: chosen.by_ref().take(site.blocks()).collect() })
             .collect())
+    }
+
+    /// A site that is to gain so many neurons, with the companions that these are to have: those under which the growth
+    /// operator is largest, of the units that are there and some that are drawn. A method that does not look at the operator
+    /// gets drawn ones.
+    fn with_companions(&self, site: Site, count: usize, seen: Seen<'_>) -> Result<Site, Error> {
+        let Some(companions) = &site.companions else {
+            return Ok(site);
+        };
+        let seed = self.seed.fold(&site.name).fold("companions");
+        let choosing = |weights| Site { companions: Some(companions.choosing(weights)), ..site.clone() };
+        if !self.method.needs().contains(&Need::Operator) {
+            return Ok(choosing(companions.companion.drawn(seed)));
+        }
+        let there = (0..companions.units()).map(|unit| companions.of_unit(unit));
+        let drawn = (0..DRAWN_COMPANIONS).map(|index| companions.companion.drawn(seed.at(index)));
+        let mut best: Option<(f64, Site)> = None;
+        for weights in there.chain(drawn) {
+            let candidate = choosing(weights);
+            let operator = Branch::new(&candidate, 0, seen)?.operator(self.zero_side(&candidate))?;
+            let largest = operator.directions(count)?.values.iter().map(|value| value * value).sum::<f64>();
+            if best.as_ref().is_none_or(|(so_far, _)| largest > *so_far) {
+                best = Some((largest, candidate));
+            }
+        }
+        Ok(best.map_or(site.clone(), |(_, site)| site))
     }
 
     /// The growth operator of each branch, if the method or the scale needs it.
@@ -162,7 +193,7 @@ impl Choosing<'_> {
 
 /// Checks that a method's neurons have the shapes that were asked for, come from neurons that are there, and are finite.
 fn check_neurons(neurons: &NewNeurons, request: &Request<'_>) -> Result<(), Error> {
-    match misshapen(neurons, request).or_else(|| not_finite(neurons)) {
+    match misshapen(neurons, request).or_else(|| not_finite(neurons)).or_else(|| unaccompanied(neurons, request)) {
         None => Ok(()),
         Some(reason) => {
             Err(Error::UnusableNeurons { method: request.method.into(), site: request.site.into(), reason })
@@ -198,6 +229,21 @@ fn misshapen(neurons: &NewNeurons, request: &Request<'_>) -> Option<String> {
             found.0, found.1, found.2
         )
     })
+}
+
+/// What is wrong with new neurons of a site whose neurons have companions, if anything is.
+fn unaccompanied(neurons: &NewNeurons, request: &Request<'_>) -> Option<String> {
+    let companions = request.layers.companions.as_ref()?;
+    let name = companions.companion.name();
+    match neurons {
+        _ if neurons.changes.is_some() || neurons.parents.iter().any(Option::is_some) => Some(format!(
+            "the site's neurons have a {name}, and methods that change or split neurons know nothing of it"
+        )),
+        _ if !neurons.one_side_is_zero() => Some(format!(
+            "the gradient of the {name} is known only where one side of new neurons is zero; use no `epsilon`"
+        )),
+        _ => None,
+    }
 }
 
 /// What is wrong with the numbers of new neurons, if anything is.

@@ -18,6 +18,7 @@ use crate::seed::Seed;
 use crate::site::activation::Activation;
 use crate::site::declaration::Site;
 use crate::site::growable::Growable;
+use crate::site::layers::Gate;
 use crate::site::probe::Probe;
 use crate::site::width::SiteWidth;
 
@@ -41,9 +42,12 @@ pub struct GptConfig {
     /// How tokens know where they are.
     #[serde(default)]
     pub positions: Positions,
-    /// What follows the neurons between two dense layers.
+    /// What follows the neurons between two dense layers; of gated neurons, the gates.
     #[serde(default = "gelu")]
     pub activation: Activation,
+    /// Whether each neuron is multiplied by a gate of its own (Shazeer 2020), as in Llama.
+    #[serde(default)]
+    pub gated: bool,
 }
 
 /// A block: attention, then neurons between two dense layers, each added to the residual stream. What has none is not
@@ -75,7 +79,8 @@ fn gelu() -> Activation {
 /// A transformer that predicts the next token (Radford et al. 2019): `[batch, time]` token indices to `[batch, time,
 /// vocabulary]` logits.
 ///
-/// Its sites are the neurons of each block, `block1.neurons`, ...
+/// Its sites are the heads and the neurons of each block, `block1.heads`, `block1.neurons`, ...; the width of a site of heads
+/// is that of all its heads.
 #[derive(Module, Debug)]
 pub struct Gpt {
     tokens: Embedding,
@@ -91,6 +96,7 @@ struct Block {
     attention: Attention,
     neurons_norm: TokenNorm,
     up: Linear,
+    gate: Option<Linear>,
     down: Linear,
     #[module(skip)]
     activation: Activation,
@@ -160,7 +166,8 @@ impl Architecture for GptConfig {
                     rotary: self.positions == Positions::Rotary,
                 },
                 neurons_norm: norm(),
-                up: dense([width, block.neurons], bias, DEVIATION, seed.fold("up")),
+                up: dense([width, block.neurons], bias && !self.gated, DEVIATION, seed.fold("up")),
+                gate: self.gated.then(|| dense([width, block.neurons], false, DEVIATION, seed.fold("gate"))),
                 down: dense([block.neurons, width], bias, writing, seed.fold("down")),
                 activation: self.activation,
             }
@@ -177,13 +184,15 @@ impl Architecture for GptConfig {
     }
 
     fn site_widths(&self) -> Vec<SiteWidth> {
-        let neurons = self.blocks.iter().enumerate();
-        neurons.map(|(index, block)| seed_width(neurons_name(index), block.neurons)).collect()
+        let of_block = |(index, block): (usize, &GptBlock)| {
+            [(heads_name(index), block.heads * self.head), (neurons_name(index), block.neurons)]
+        };
+        self.blocks.iter().enumerate().flat_map(of_block).map(|(name, width)| seed_width(name, width)).collect()
     }
 
     fn with_site_widths(&self, widths: &[usize]) -> Self {
-        let blocks = self.blocks.iter().zip(widths).map(|(block, width)| GptBlock { neurons: *width, ..*block });
-        Self { blocks: blocks.collect(), ..self.clone() }
+        let of_block = |widths: &[usize]| GptBlock { heads: widths[0] / self.head.max(1), neurons: widths[1] };
+        Self { blocks: widths.chunks_exact(2).map(of_block).collect(), ..self.clone() }
     }
 }
 
@@ -208,10 +217,15 @@ impl Growable for Gpt {
     type Output = Tensor<3>;
 
     fn sites(&self) -> Vec<Site> {
-        let neurons = self.blocks.iter().enumerate();
-        neurons
-            .map(|(index, block)| Site::new(neurons_name(index), &block.up, [block.activation], &block.down))
-            .collect()
+        let of_block = |(index, block): (usize, &Block)| {
+            let neurons = match &block.gate {
+                None => Site::new(neurons_name(index), &block.up, [block.activation], &block.down),
+                Some(gate) => Site::new(neurons_name(index), &block.up, (), &block.down)
+                    .seeing_through(Gate { layer: gate.clone(), activation: block.activation }),
+            };
+            [block.attention.site(heads_name(index)), neurons]
+        };
+        self.blocks.iter().enumerate().flat_map(of_block).collect()
     }
 
     fn forward_probed(&self, tokens: Tensor<2, Int>, probe: &mut dyn Probe) -> Tensor<3> {
@@ -222,14 +236,17 @@ impl Growable for Gpt {
             stream = stream + positions.weight.val().narrow(0, 0, time).reshape([1, time, width]);
         }
         for (index, block) in self.blocks.iter().enumerate() {
-            if block.attention.heads() > 0 {
-                stream = stream.clone() + block.attention.forward(block.attention_norm.forward(stream));
-            }
-            let read = block.neurons_norm.forward(stream.clone());
-            let added = match block.neurons() {
+            let read = block.attention_norm.forward(stream.clone());
+            let added = match block.attention.heads() {
                 // What is not there yet is shown all the same: growth needs the gradient at its output.
                 0 => stream.zeros_like(),
-                _ => by_token(&block.down, block.activation.apply(by_token(&block.up, read.clone()))),
+                _ => block.attention.forward(read.clone()),
+            };
+            stream = stream + probe.site(&heads_name(index), &read, added);
+            let read = block.neurons_norm.forward(stream.clone());
+            let added = match block.neurons() {
+                0 => stream.zeros_like(),
+                _ => block.forward_neurons(read.clone()),
             };
             stream = stream + probe.site(&neurons_name(index), &read, added);
         }
@@ -248,6 +265,18 @@ impl Block {
     fn neurons(&self) -> usize {
         self.up.weight.dims()[1]
     }
+
+    fn forward_neurons(&self, read: Tensor<3>) -> Tensor<3> {
+        let neurons = match &self.gate {
+            None => self.activation.apply(by_token(&self.up, read)),
+            Some(gate) => self.activation.apply(by_token(gate, read.clone())) * by_token(&self.up, read),
+        };
+        by_token(&self.down, neurons)
+    }
+}
+
+fn heads_name(index: usize) -> String {
+    format!("block{}.heads", index + 1)
 }
 
 fn neurons_name(index: usize) -> String {

@@ -54,6 +54,10 @@ impl Block {
             Some(Input::Signal(signal)) => Some(Input::Signal(group(signal, writer.groups()))),
             other => other.clone(),
         });
+        let inputs = inputs.map(|input| match (input, &self.site.companions) {
+            (Some(Input::Signal(signal)), Some(companions)) => Some(Input::Signal(companions.seen_through(signal))),
+            (input, _) => input,
+        });
         let consumer = &self.site.paths[passage.consumer].consumer;
         Passage { inputs: inputs.collect(), delta: group(&passage.delta, consumer.groups()), ..*passage }
     }

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::error::Error;
 use crate::site::between::{Between, BetweenLayer, Gained, IntoBetween, OutputChange, Positions};
+use crate::site::companion::{Companion, Companions};
 use crate::site::layer::{Consumer, EntriesOf, Layer, Producer};
 use crate::site::signal::Signal;
 
@@ -29,6 +30,8 @@ pub struct Site {
     /// Further layers that read the neurons, if there are any, but that growth does not look at: new neurons start with
     /// zero weights to them.
     pub unseen: Vec<Arc<dyn Consumer>>,
+    /// What is chosen of new neurons first, if anything is.
+    pub companions: Option<Companions>,
 }
 
 /// A way from a site's neurons to one of the layers that read them.
@@ -88,7 +91,7 @@ impl Site {
     /// computes.
     pub fn written_by<P: Producer + Clone + 'static>(name: impl Into<String>, producer: &P) -> Self {
         let writers: Vec<Arc<dyn Producer>> = vec![Arc::new(producer.clone())];
-        Self { name: name.into(), writers, paths: Vec::new(), unseen: Vec::new() }
+        Self { name: name.into(), writers, paths: Vec::new(), unseen: Vec::new(), companions: None }
     }
 
     /// Adds a further reader of the same neurons, which reads the sum of the writers named so far. A layer between that
@@ -128,6 +131,14 @@ impl Site {
     #[must_use]
     pub fn unseen_by<C: Consumer + Clone + 'static>(mut self, layer: &C) -> Self {
         self.unseen.push(Arc::new(layer.clone()));
+        self
+    }
+
+    /// Names what decides what the incoming weights of the site's neurons see of what its writer reads: a gate, or queries and
+    /// keys.
+    #[must_use]
+    pub fn seeing_through(mut self, companion: impl Companion + 'static) -> Self {
+        self.companions = Some(Companions::new(Arc::new(companion)));
         self
     }
 
@@ -200,7 +211,8 @@ impl Site {
     /// New neurons come in multiples of this, so that groups stay even.
     pub(crate) fn growth_unit(&self) -> usize {
         let sizes = self.between().map(|between| between.traits().group_size);
-        self.blocks() * sizes.fold(1, least_common_multiple)
+        let unit = self.companions.as_ref().map_or(1, |companions| companions.companion.unit());
+        self.blocks() * sizes.fold(unit, least_common_multiple)
     }
 
     /// Whether a norm follows the producer.
@@ -239,6 +251,9 @@ impl Site {
         for writer in &self.writers {
             self.check_features("writer", writer.outputs(), width)?;
             self.check_axes("writer", axes, writer.layout().position_axes())?;
+        }
+        for layer in self.companions.iter().flat_map(|companions| companions.companion.layers()) {
+            self.check_features("companion", layer.outputs(), width)?;
         }
         for reader in &self.unseen {
             self.check_features("unseen layer", reader.inputs(), width)?;
@@ -350,7 +365,9 @@ impl Site {
     pub(crate) fn parameters(&self) -> impl Iterator<Item = ParamId> {
         let biases = self.writers.iter().flat_map(|writer| writer.bias()).map(|bias| bias.id);
         let between = self.between().flat_map(|between| between.gains()).map(|gain| gain.parameter);
-        self.layers().map(Layer::weight).chain(biases).chain(between)
+        let companions = self.companions.iter().flat_map(|companions| companions.companion.layers());
+        let companions = companions.flat_map(|layer| std::iter::once(layer.weight()).chain(layer.bias().map(|b| b.id)));
+        self.layers().map(Layer::weight).chain(biases).chain(between).chain(companions.collect::<Vec<_>>())
     }
 
     /// Mean L2 norm of the incoming weights of the existing neurons; for a site without neurons, the norm that a layer

@@ -146,7 +146,7 @@ impl EntriesOf<'_> {
     }
 }
 
-impl dyn Producer {
+impl dyn Producer + '_ {
     /// As [`extend_outputs`](Producer::extend_outputs), with the extension of the bias if there is one.
     pub(crate) fn extended(&self, at: usize, incoming: &Matrix, bias: &[f64]) -> (Extension, Option<Extension>) {
         let of_bias = self.bias().map(|parameter| Extension {

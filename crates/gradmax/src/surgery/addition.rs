@@ -141,7 +141,8 @@ pub(crate) fn leaves_of(gains: &[GainAt], neurons: &NewNeurons, first: usize, de
 pub(crate) fn addition(site: &Site, blocks: &[&NewNeurons]) -> Addition {
     let width = site.width() / blocks.len();
     let values = |at: &GainAt, block: usize| at.values(blocks[block], block * width);
-    extensions(site, blocks, &end_of_block(width), gains_between(site).iter(), values, |_, _| None)
+    let addition = extensions(site, blocks, &end_of_block(width), gains_between(site).iter(), values, |_, _| None);
+    with_companions(addition, site, width, blocks[0].count(), false)
 }
 
 /// The place of new neurons: after the existing ones of their block.
@@ -156,7 +157,9 @@ pub(crate) fn belongings(site: &Site, neuron: usize) -> Addition {
     let silent = NewNeurons::zeros(1, site.fan_in(), site.fan_out());
     let gains = gains_between(site);
     let place = |block: usize| block * width + neuron;
-    extensions(site, &vec![&silent; blocks], &place, gains.iter(), |at, _| vec![0.0; at.length(1)], |_, _| None)
+    let silent = vec![&silent; blocks];
+    let addition = extensions(site, &silent, &place, gains.iter(), |at, _| vec![0.0; at.length(1)], |_, _| None);
+    with_companions(addition, site, neuron, 1, false)
 }
 
 /// What is added to existing weights: the entries from `at` on, rather than new ones before it.
@@ -183,15 +186,10 @@ pub(crate) fn gradient_addition(site: &Site, blocks: &[&BlockValues]) -> Additio
     let gains = gains_between(site);
     let trained = gains.iter().filter(|at| at.gain.is_trained());
     let further_bias = |parameter: ParamId, block: usize| blocks[block].further.get(&parameter).cloned();
-    let place = end_of_block(site.width() / blocks.len());
-    extensions(
-        site,
-        &neurons,
-        &place,
-        trained,
-        |at, block| blocks[block].further[&at.gain.parameter].clone(),
-        further_bias,
-    )
+    let width = site.width() / blocks.len();
+    let further = |at: &GainAt, block: usize| blocks[block].further[&at.gain.parameter].clone();
+    let addition = extensions(site, &neurons, &end_of_block(width), trained, further, further_bias);
+    with_companions(addition, site, width, neurons[0].count(), true)
 }
 
 /// The extensions of every parameter by neurons of every block, at the neuron of the site that `place` gives each block.
@@ -219,6 +217,24 @@ fn extensions<'a>(
     }
     let outgoing = blocks.iter().map(|neurons| &neurons.outgoing).collect::<Vec<_>>();
     addition.outgoing = at_consumers(site, &outgoing, place);
+    addition
+}
+
+/// Adds what the companions of new neurons are, or the gradients of these: zeros, until both sides of the neurons have left
+/// zero.
+fn with_companions(mut addition: Addition, site: &Site, at: usize, count: usize, are_gradients: bool) -> Addition {
+    let Some(companions) = &site.companions else {
+        return addition;
+    };
+    let entry = |value: f64| if are_gradients { 0.0 } else { value };
+    for (layer, chosen) in companions.companion.layers().into_iter().zip(companions.chosen()) {
+        let unit = chosen.bias.len();
+        let row = |row: usize, column: usize| entry(chosen.incoming[(row % unit, column)]);
+        let incoming = Matrix::from_fn(count, layer.fan_in(), row);
+        let bias = (0..count).map(|row| entry(chosen.bias[row % unit])).collect::<Vec<_>>();
+        let (weight, bias) = layer.extended(at, &incoming, &bias);
+        addition.rest.extend(std::iter::once(weight).chain(bias));
+    }
     addition
 }
 

@@ -5,6 +5,13 @@ use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor, TensorData, activation};
 
 use super::by_token;
+use crate::matrix::to_tensor;
+use crate::seed::Seed;
+use crate::site::companion::{Companion, CompanionWeights};
+use crate::site::declaration::Site;
+use crate::site::layer::Producer;
+use crate::site::layers::drawn_as;
+use crate::site::signal::Signal;
 
 /// How tokens know where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -37,6 +44,18 @@ pub(super) struct Attention {
 }
 
 impl Attention {
+    /// The heads as a site: what they gather of the values, and the layer that reads it. New ones come whole, each with a
+    /// query and a key.
+    pub(super) fn site(&self, name: String) -> Site {
+        let (query, key) = (self.query.clone(), self.key.clone());
+        Site::new(name, &self.value, (), &self.output).seeing_through(Heads {
+            query,
+            key,
+            width: self.width,
+            rotary: self.rotary,
+        })
+    }
+
     /// The number of heads.
     pub(super) fn heads(&self) -> usize {
         self.value.weight.dims()[1] / self.width
@@ -63,6 +82,56 @@ impl Attention {
     fn split(&self, features: Tensor<3>) -> Tensor<4> {
         let [batch, time, all] = features.dims();
         features.reshape([batch, time, all / self.width, self.width]).swap_dims(1, 2)
+    }
+}
+
+/// The queries and keys of heads, which decide which tokens a head's values are gathered from.
+#[derive(Debug, Clone)]
+struct Heads {
+    query: Linear,
+    key: Linear,
+    width: usize,
+    rotary: bool,
+}
+
+impl Companion for Heads {
+    fn name(&self) -> &str {
+        "query and key"
+    }
+
+    fn unit(&self) -> usize {
+        self.width
+    }
+
+    fn layers(&self) -> Vec<&dyn Producer> {
+        vec![&self.query, &self.key]
+    }
+
+    /// The tokens as a head gathers them.
+    fn seen_through(&self, read: Signal, of_unit: &[CompanionWeights]) -> Signal {
+        let [query, key] = of_unit else {
+            panic!("a head has a query and a key, and {} layers were chosen", of_unit.len());
+        };
+        let (examples, positions) = (read.examples(), read.positions().to_vec());
+        let rows = read.rows();
+        let [_, features] = rows.dims();
+        let time = positions.iter().product::<usize>();
+        let compared = |of: &CompanionWeights| {
+            let bias = of.bias.iter().map(|value| *value as f32).collect::<Vec<_>>();
+            let bias = Tensor::<1>::from_data(TensorData::new(bias, [self.width]), &rows.device());
+            let weight = to_tensor(of.incoming.as_ref(), &rows.device()).transpose();
+            let compared = rows.clone().matmul(weight) + bias.unsqueeze();
+            let compared = compared.reshape([examples, 1, time, self.width]);
+            if self.rotary { rotated(compared) } else { compared }
+        };
+        let tokens = rows.clone().reshape([examples, 1, time, features]);
+        let gathered = pattern(compared(query), compared(key)).matmul(tokens);
+        Signal::of_rows(gathered.reshape([examples * time, features]), examples, positions)
+    }
+
+    fn drawn(&self, seed: Seed) -> Vec<CompanionWeights> {
+        let of = |(index, layer): (u64, &Linear)| drawn_as(layer, self.width, seed.at(index));
+        [(0, &self.query), (1, &self.key)].map(of).to_vec()
     }
 }
 

@@ -1,0 +1,98 @@
+//! What is chosen of new neurons before their incoming and outgoing weights: a gated neuron's gate, a head's query and key.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::matrix::{Matrix, from_tensor, values};
+use crate::seed::Seed;
+use crate::site::layer::{EntriesOf, Producer};
+use crate::site::signal::Signal;
+
+/// Weights beside those of writers and readers, which decide what a new neuron's incoming weights see of what the writer
+/// reads: the gate of a gated neuron scales it, the query and key of a head mix its tokens.
+///
+/// Once they are chosen, that is a linear map of what the writer reads, and a new neuron is any other: with one side zero its
+/// effect on the loss is bilinear in incoming and outgoing weights. They receive no gradient themselves until both sides have
+/// left zero.
+pub trait Companion: Debug + Send + Sync {
+    /// The name to use in messages.
+    fn name(&self) -> &str;
+
+    /// Neurons that share their companions: the width of a head.
+    fn unit(&self) -> usize {
+        1
+    }
+
+    /// The layers whose outputs go along with the neurons, one each.
+    fn layers(&self) -> Vec<&dyn Producer>;
+
+    /// What incoming weights see of what the writer reads, by the weights of one unit in each of the layers.
+    fn seen_through(&self, read: Signal, of_unit: &[CompanionWeights]) -> Signal;
+
+    /// Weights of a unit in each of the layers, drawn as a fresh network has them.
+    fn drawn(&self, seed: Seed) -> Vec<CompanionWeights>;
+}
+
+/// A unit's weights in one of the layers of a [`Companion`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompanionWeights {
+    /// `[unit, fan_in]`.
+    pub incoming: Matrix,
+    /// `[unit]`; zeros where the layer has no bias.
+    pub bias: Vec<f64>,
+}
+
+/// The companions of a site's neurons, and those that new neurons have.
+#[derive(Debug, Clone)]
+pub struct Companions {
+    pub(crate) companion: Arc<dyn Companion>,
+    /// Of one unit, in each of the layers.
+    chosen: Arc<Vec<CompanionWeights>>,
+}
+
+impl Companions {
+    /// Until something else is chosen, new neurons copy the first unit, or are drawn if there is none.
+    pub(crate) fn new(companion: Arc<dyn Companion>) -> Self {
+        let chosen = Arc::new(Vec::new());
+        let first = Self { companion, chosen };
+        let weights = match first.units() {
+            0 => first.companion.drawn(Seed::new(0)),
+            _ => first.of_unit(0),
+        };
+        first.choosing(weights)
+    }
+
+    /// The same with these weights for new neurons.
+    pub(crate) fn choosing(&self, weights: Vec<CompanionWeights>) -> Self {
+        Self { companion: self.companion.clone(), chosen: Arc::new(weights) }
+    }
+
+    /// The number of units that are there.
+    pub(crate) fn units(&self) -> usize {
+        self.companion.layers()[0].outputs() / self.companion.unit()
+    }
+
+    /// The weights of a unit that is there.
+    pub(crate) fn of_unit(&self, unit: usize) -> Vec<CompanionWeights> {
+        let size = self.companion.unit();
+        let of_layer = |layer: &dyn Producer| {
+            let incoming = layer.incoming(EntriesOf::Values).expect("layers have weights");
+            let bias = match layer.bias() {
+                Some(bias) => values(&bias.val().inner().narrow(0, unit * size, size).into_data()),
+                None => vec![0.0; size],
+            };
+            CompanionWeights { incoming: from_tensor(incoming.narrow(0, unit * size, size)), bias }
+        };
+        self.companion.layers().into_iter().map(of_layer).collect()
+    }
+
+    /// The weights of new neurons, unit by unit.
+    pub(crate) fn chosen(&self) -> &[CompanionWeights] {
+        &self.chosen
+    }
+
+    /// What new neurons see of what the writer reads.
+    pub(crate) fn seen_through(&self, read: Signal) -> Signal {
+        self.companion.seen_through(read, &self.chosen)
+    }
+}
