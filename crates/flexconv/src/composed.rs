@@ -198,21 +198,15 @@ pub(crate) fn batch_norm_train<B: Composing, const D: usize>(
     Some(Normalized { output, mean: B::tracked(mean?), variance: B::tracked(variance?), count })
 }
 
-/// The sum of each channel of `[batch, channels, positions]`: first over positions, then over examples.
-///
-/// As products with ones. Where nothing was tuned, Burn's reductions take one thread for each entry of the result, and there
-/// are few channels.
+/// The sum of each channel of `[batch, channels, positions]`, over positions first: Burn's reductions take one thread for each
+/// entry of the result where nothing was tuned, and there are few channels.
 fn channel_sums(maps: Tensor<3>) -> Tensor<1> {
     let [batch, channels, positions] = maps.dims();
-    let place = (&maps.device(), maps.dtype());
     let of_examples = match positions {
         1 => maps.reshape([batch, channels]),
-        _ => maps
-            .reshape([batch * channels, positions])
-            .matmul(Tensor::ones([positions, 1], place))
-            .reshape([batch, channels]),
+        _ => maps.reshape([batch * channels, positions]).sum_dim(1).reshape([batch, channels]),
     };
-    unrolled::sum_of_rows(of_examples).reshape([channels])
+    of_examples.sum_dim(0).reshape([channels])
 }
 
 #[cfg(test)]

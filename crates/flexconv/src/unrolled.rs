@@ -13,10 +13,24 @@ use burn::tensor::{Slice, Tensor};
 pub(crate) fn conv2d(input: Tensor<4>, weight: Tensor<4>, options: &ConvOptions<2>) -> Option<Tensor<4>> {
     let ([batch, ..], [outputs, inputs, rows, columns]) = (input.dims(), weight.dims());
     let [height, width] = output_size(&input, [rows, columns], options)?;
-    let windows = windows(input, [rows, columns], [height, width], options);
-    let weight = weight.reshape([1, outputs, inputs * rows * columns]);
-    Some(weight.matmul(windows).reshape([batch, outputs, height, width]))
+    let windows = windows(input, [rows, columns], options);
+    let (reach, positions) = (inputs * rows * columns, height * width);
+    let output = match positions < FEW_POSITIONS {
+        true => {
+            let windows = windows.permute([1, 4, 5, 0, 2, 3]).reshape([reach, batch * positions]);
+            let output = weight.reshape([outputs, reach]).matmul(windows);
+            output.reshape([outputs, batch, positions]).swap_dims(0, 1)
+        }
+        false => {
+            let windows = windows.permute([0, 1, 4, 5, 2, 3]).reshape([batch, reach, positions]);
+            weight.reshape([1, outputs, reach]).matmul(windows)
+        }
+    };
+    Some(output.reshape([batch, outputs, height, width]))
 }
+
+/// Output positions below which all examples' are one product, in place of one product an example.
+const FEW_POSITIONS: usize = 64;
 
 /// The gradient of the weight, of the given shape, from that of the output.
 pub(crate) fn weight_gradient(
@@ -29,11 +43,17 @@ pub(crate) fn weight_gradient(
     if output_size(&input, [rows, columns], options)? != [height, width] {
         return None;
     }
-    let windows = windows(input, [rows, columns], [height, width], options);
-    let gradient = gradient.reshape([batch, outputs, height * width]);
-    let of_examples = gradient.matmul(windows.transpose());
-    let of_examples = of_examples.reshape([batch, outputs * inputs * rows * columns]);
-    Some(sum_of_rows(of_examples).reshape([outputs, inputs, rows, columns]))
+    let windows = windows(input, [rows, columns], options).permute([0, 2, 3, 1, 4, 5]);
+    let (reach, positions) = (inputs * rows * columns, height * width);
+    let gradient = gradient.reshape([batch, outputs, positions]);
+    let sum = match positions < FEW_POSITIONS {
+        true => {
+            let gradient = gradient.swap_dims(0, 1).reshape([outputs, batch * positions]);
+            gradient.matmul(windows.reshape([batch * positions, reach]))
+        }
+        false => gradient.matmul(windows.reshape([batch, positions, reach])).sum_dim(0).reshape([outputs, reach]),
+    };
+    Some(sum.reshape([outputs, inputs, rows, columns]))
 }
 
 /// The gradient of the input, of the given shape, from that of the output: a convolution of the output's, spread by the
@@ -70,14 +90,6 @@ pub(crate) fn input_gradient(
     conv2d(gradient, turned, &options).filter(|result| result.dims() == input)
 }
 
-/// The sum of the rows of a matrix, as a product: Burn's reductions take one thread for each entry of the result where
-/// nothing was tuned.
-pub(crate) fn sum_of_rows(rows: Tensor<2>) -> Tensor<2> {
-    let [count, _] = rows.dims();
-    let ones = Tensor::<2>::ones([1, count], (&rows.device(), rows.dtype()));
-    ones.matmul(rows)
-}
-
 /// Height and width of the output, if there is one.
 fn output_size(input: &Tensor<4>, kernel: [usize; 2], options: &ConvOptions<2>) -> Option<[usize; 2]> {
     let [_, _, height, width] = input.dims();
@@ -89,22 +101,20 @@ fn output_size(input: &Tensor<4>, kernel: [usize; 2], options: &ConvOptions<2>) 
     Some([along(0, height)?, along(1, width)?])
 }
 
-/// The window of every output position, `[batch, inputs * rows * columns, positions]`.
-fn windows(input: Tensor<4>, kernel: [usize; 2], output: [usize; 2], options: &ConvOptions<2>) -> Tensor<3> {
-    let [batch, channels, ..] = input.dims();
+/// The window of every output position, `[batch, inputs, height, width, rows, columns]`. Windows that overlap share their
+/// entries until they are laid out.
+fn windows(input: Tensor<4>, kernel: [usize; 2], options: &ConvOptions<2>) -> Tensor<6> {
     let [begin, end] = [options.padding_begin(), options.padding_end()];
     let padded = match [begin, end] == [[0, 0]; 2] {
         true => input,
         false => input.pad([(begin[0], end[0]), (begin[1], end[1])], PadMode::Constant(0.0)),
     };
-    // Windows that overlap share their entries until they are laid out.
     let span = [0, 1].map(|axis| options.dilation[axis] * (kernel[axis] - 1) + 1);
     let views = padded.unfold::<5, _>(2, span[0], options.stride[0]).unfold::<6, _>(3, span[1], options.stride[1]);
-    let taps = match options.dilation {
+    match options.dilation {
         [1, 1] => views,
         [rows, columns] => views.slice_dim(4, every(rows)).slice_dim(5, every(columns)),
-    };
-    taps.permute([0, 1, 4, 5, 2, 3]).reshape([batch, channels * kernel[0] * kernel[1], output[0] * output[1]])
+    }
 }
 
 /// The first entry of an axis, and every further one at this distance.
