@@ -22,6 +22,7 @@ use gradmax::site::{Activation, Growable, Site};
 use gradmax_experiments::network::{Network, Shape};
 use gradmax_experiments::onnx;
 use gradmax_experiments::pytorch;
+use gradmax_experiments::reading::Reading;
 use gradmax_experiments::weights::{Renames, Weights};
 use rand::RngExt;
 
@@ -54,7 +55,7 @@ fn inputs(name: &str, [channels, height, width]: [usize; 3]) -> (Vec<f32>, Tenso
 }
 
 fn outputs(network: &Network, inputs: Tensor<4>) -> Result<Vec<f32>> {
-    Ok(network.valid().forward(inputs).into_data().try_to_vec::<f32>()?)
+    Ok(network.valid().forward(Reading::Maps(inputs)).into_data().try_to_vec::<f32>()?)
 }
 
 fn export(folder: &Path, name: &str, shape: &Shape, input: [usize; 3]) -> Result<()> {
@@ -64,7 +65,7 @@ fn export(folder: &Path, name: &str, shape: &Shape, input: [usize; 3]) -> Result
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
     write("inputs", &bytes(&values))?;
     write("outputs", &bytes(&outputs(&network, inputs)?))?;
-    let graph = network.graph();
+    let graph = network.graph().unwrap();
     write("onnx", &onnx::model(&graph, None, &[]))?;
     write("safetensors", &pytorch::exported(&graph, &[]))?;
     write("py", pytorch::python(&graph, &format!("{name}.safetensors"), name, name).as_bytes())?;
@@ -99,7 +100,7 @@ fn import(folder: &Path, name: &str, shape: &Shape, input: [usize; 3]) -> Result
     let plan = network.sites().iter().map(by_half).collect::<Result<Vec<_>>>()?;
     let added = plan.iter().map(|planned| planned.count).sum::<usize>();
     let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, |network, probe| {
-        let output = network.forward_probed(inputs.clone(), probe);
+        let output = network.forward_probed(Reading::Maps(inputs.clone()), probe);
         Pass { loss: output.clone().powi_scalar(2).mean(), output }
     })?;
     let grown = difference(&outputs(&growth.network, inputs)?, &expected);

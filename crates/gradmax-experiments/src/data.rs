@@ -48,6 +48,7 @@ data_sets! {
         "emnist" is ImageSet<idx::Emnist> => "handwritten letters and digits of 28x28";
     cifar: "cifar10" is ImageSet<cifar::Cifar10> => "60 000 photographs of 32x32, of 10 classes",
         "cifar100" is ImageSet<cifar::Cifar100> => "60 000 photographs of 32x32, of 100 classes";
+    text: "text" is text::Text => "text in files of yours, byte by byte";
     two_spirals: "two_spirals" is two_spirals::TwoSpirals => "which of two interlocked spirals a point lies on";
     teacher_student: "teacher_student" is teacher_student::TeacherStudent => "the outputs of a random dense network";
     conv_teacher_student: "conv_teacher_student" is conv_teacher_student::ConvTeacherStudent =>
@@ -334,6 +335,11 @@ mod tests {
             .parse::<Table>()
             .unwrap();
         needed.insert("file".into(), Value::try_from(table).unwrap());
+        if set == "text" {
+            let text = std::env::temp_dir().join(format!("gradmax-text-{}.txt", std::process::id()));
+            std::fs::write(&text, "to be or not to be ".repeat(300)).unwrap();
+            needed.insert("path".into(), Value::String(text.display().to_string()));
+        }
         if set == "npy" {
             let archive = std::env::temp_dir().join(format!("gradmax-arrays-{}.npz", std::process::id()));
             std::fs::write(&archive, &fuzzed::archives()[0]).unwrap();

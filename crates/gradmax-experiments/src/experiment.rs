@@ -27,6 +27,7 @@ use crate::output;
 use crate::policy;
 use crate::progress::{RunBar, Steps};
 use crate::ranks::Ranks;
+use crate::reading::Reading;
 use crate::tensorboard::TensorBoard;
 
 /// How a run ended.
@@ -49,7 +50,7 @@ impl Networks {
     /// The seed network, and where the schedule leads from there.
     pub fn of(experiment: &Experiment) -> Result<Self> {
         let ends = experiment.data.shape()?;
-        let seed = experiment.network.shape(ends.input, ends.outputs)?;
+        let seed = experiment.network.shape(ends)?;
         let sites = seed.site_widths();
         let target = match &experiment.growth {
             None => Some(sites),
@@ -236,7 +237,11 @@ fn agree(experiment: &Experiment, data: &DataSet, ranks: &Ranks) -> Result<()> {
         let mut seen = count.to_le_bytes().to_vec();
         if let (Some(examples), true) = (examples, count > 0) {
             let some = examples.batch(&[0, count / 2, count - 1])?;
-            seen.extend_from_slice(some.input.into_data().as_bytes());
+            let read = match some.input {
+                Reading::Maps(maps) => maps.into_data(),
+                Reading::Tokens(tokens) => tokens.into_data(),
+            };
+            seen.extend_from_slice(read.as_bytes());
         }
         ranks.agree(&format!("the {what} data"), &seen)?;
     }

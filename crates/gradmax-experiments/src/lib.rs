@@ -27,6 +27,7 @@ pub mod program;
 pub mod progress;
 pub mod pytorch;
 pub mod ranks;
+pub mod reading;
 pub mod report;
 
 pub mod seed_network;

@@ -5,14 +5,17 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use gradmax::modules::NormKind;
 use gradmax::networks::{
-    Architecture, ConvNet, ConvNetConfig, Described, Downsampling, HiddenPath, LayerSummary, Mlp, MlpConfig,
-    MobileNetV1Config, NetworkGraph, Stage, Strides, VggConfig, WideResNet, WideResNetConfig,
+    Architecture, ConvNet, ConvNetConfig, Described, Downsampling, Gpt, GptBlock, GptConfig, GptNorm, HiddenPath,
+    LayerSummary, Mlp, MlpConfig, MobileNetV1Config, NetworkGraph, Positions, Stage, Strides, VggConfig, WideResNet,
+    WideResNetConfig,
 };
 use gradmax::site::{Activation, Growable, Probe, Site, SiteWidth};
 use gradmax::{Error, Seed};
 use serde::{Deserialize, Serialize};
 
+use crate::data::DataShape;
 use crate::failure::misuse;
+use crate::reading::Reading;
 
 /// The seed network; inputs and outputs are the data's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,15 +97,38 @@ pub enum NetworkConfig {
         #[serde(default)]
         strides: Strides,
     },
+    /// A transformer that predicts the next token.
+    Gpt {
+        /// The width of the residual stream.
+        width: usize,
+        /// The width of a head.
+        head: usize,
+        /// Every block of the seed network: `{ heads = 4, neurons = 512 }`. Those without heads and neurons are not there
+        /// until growth makes them.
+        blocks: Vec<GptBlock>,
+        /// `"rms"` or `"layer"`.
+        #[serde(default)]
+        norm: GptNorm,
+        /// `"learned"` or `"rotary"`.
+        #[serde(default)]
+        positions: Positions,
+        /// What follows the neurons; of gated ones, the gates.
+        #[serde(default = "gelu")]
+        activation: Activation,
+        /// Whether each neuron is multiplied by a gate of its own.
+        #[serde(default)]
+        gated: bool,
+    },
 }
 
 /// Every kind of network with what it is.
-pub const LIST: [(&str, &str); 5] = [
+pub const LIST: [(&str, &str); 6] = [
     ("mlp", "dense layers; further ones beside them can start without neurons"),
     ("conv_net", "a stack of convolutions, norms, pools and dense layers, as a list"),
     ("wide_resnet", "a wide residual network, inside whose blocks and residual streams channels grow"),
     ("vgg", "VGG11 to VGG19"),
     ("mobilenet_v1", "MobileNet-v1"),
+    ("gpt", "a transformer that predicts the next token; heads, neurons and blocks grow"),
 ];
 
 /// What a stack of stages ends with.
@@ -122,6 +148,10 @@ fn relu() -> Activation {
     Activation::Relu
 }
 
+fn gelu() -> Activation {
+    Activation::Gelu
+}
+
 fn yes() -> bool {
     true
 }
@@ -135,20 +165,37 @@ fn whole() -> f64 {
 }
 
 impl NetworkConfig {
-    /// The seed network's shape, for examples of these channels, height and width, and so many outputs.
-    pub fn shape(&self, input: [usize; 3], outputs: usize) -> Result<Shape> {
+    /// The seed network's shape, for these data.
+    pub fn shape(&self, DataShape { input, outputs, has_tokens }: DataShape) -> Result<Shape> {
         let fraction = match self {
             Self::WideResNet { fraction, .. } | Self::Vgg { fraction, .. } | Self::MobileNetV1 { fraction, .. } => {
                 *fraction
             }
-            Self::Mlp { .. } | Self::ConvNet { .. } => 1.0,
+            Self::Mlp { .. } | Self::ConvNet { .. } | Self::Gpt { .. } => 1.0,
         };
         if !(fraction > 0.0 && fraction.is_finite()) {
             return Err(misuse(format!(
                 "`network.fraction` is {fraction}; it must be a positive number, usually up to 1"
             )));
         }
+        let reads_tokens = matches!(self, Self::Gpt { .. });
+        if reads_tokens != has_tokens {
+            let (reads, has) =
+                if reads_tokens { ("tokens", "features or images") } else { ("features or images", "tokens") };
+            return Err(misuse(format!("the network reads {reads}, and the data has {has}; choose another of them")));
+        }
         Ok(match self {
+            Self::Gpt { width, head, blocks, norm, positions, activation, gated } => Shape::Gpt(GptConfig {
+                vocabulary: outputs,
+                context: input[2],
+                width: *width,
+                head: *head,
+                blocks: blocks.clone(),
+                norm: *norm,
+                positions: *positions,
+                activation: *activation,
+                gated: *gated,
+            }),
             Self::Mlp { hidden, activation, bias, paths } => Shape::Mlp(MlpConfig {
                 bias: *bias,
                 paths: paths.clone(),
@@ -199,6 +246,8 @@ pub enum Shape {
     Stack(ConvNetConfig),
     /// A wide residual network.
     WideResNet(WideResNetConfig),
+    /// A transformer.
+    Gpt(GptConfig),
 }
 
 /// Runs an expression on whichever shape or network it is.
@@ -208,6 +257,7 @@ macro_rules! on_each {
             $kind::Mlp($inside) => $result,
             $kind::Stack($inside) => $result,
             $kind::WideResNet($inside) => $result,
+            $kind::Gpt($inside) => $result,
         }
     };
 }
@@ -220,6 +270,7 @@ impl Architecture for Shape {
             Self::Mlp(shape) => Network::Mlp(shape.init(seed, device)?),
             Self::Stack(shape) => Network::Stack(shape.init(seed, device)?),
             Self::WideResNet(shape) => Network::WideResNet(shape.init(seed, device)?),
+            Self::Gpt(shape) => Network::Gpt(shape.init(seed, device)?),
         })
     }
 
@@ -232,11 +283,12 @@ impl Architecture for Shape {
             Self::Mlp(shape) => Self::Mlp(shape.with_site_widths(widths)),
             Self::Stack(shape) => Self::Stack(shape.with_site_widths(widths)),
             Self::WideResNet(shape) => Self::WideResNet(shape.with_site_widths(widths)),
+            Self::Gpt(shape) => Self::Gpt(shape.with_site_widths(widths)),
         }
     }
 }
 
-/// Any of the networks, reading `[batch, channels, height, width]`.
+/// Any of the networks. Transformers give a row for each token, one sequence after another.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Network {
@@ -246,10 +298,12 @@ pub enum Network {
     Stack(ConvNet),
     /// A wide residual network.
     WideResNet(WideResNet),
+    /// A transformer.
+    Gpt(Gpt),
 }
 
 impl Network {
-    /// The weights as a record of the module inside: of an `Mlp`, a `ConvNet` or a `WideResNet`.
+    /// The weights as a record of the module inside: of an `Mlp`, a `ConvNet`, a `WideResNet` or a `Gpt`.
     ///
     /// # Errors
     /// If Burn cannot write it.
@@ -259,21 +313,27 @@ impl Network {
 }
 
 impl Growable for Network {
-    type Input = Tensor<4>;
+    type Input = Reading;
     type Output = Tensor<2>;
 
     fn sites(&self) -> Vec<Site> {
         on_each!(self, Self, network => network.sites())
     }
 
-    fn forward_probed(&self, input: Tensor<4>, probe: &mut dyn Probe) -> Tensor<2> {
+    fn forward_probed(&self, input: Reading, probe: &mut dyn Probe) -> Tensor<2> {
         match self {
             Self::Mlp(network) => {
+                let input = input.maps();
                 let [batch, channels, height, width] = input.dims();
                 network.forward_probed(input.reshape([batch, channels * height * width]), probe)
             }
-            Self::Stack(network) => network.forward_probed(input, probe),
-            Self::WideResNet(network) => network.forward_probed(input, probe),
+            Self::Stack(network) => network.forward_probed(input.maps(), probe),
+            Self::WideResNet(network) => network.forward_probed(input.maps(), probe),
+            Self::Gpt(network) => {
+                let logits = network.forward_probed(input.tokens(), probe);
+                let [batch, time, vocabulary] = logits.dims();
+                logits.reshape([batch * time, vocabulary])
+            }
         }
     }
 
@@ -287,7 +347,7 @@ impl Described for Network {
         on_each!(self, Self, network => network.layers())
     }
 
-    fn graph(&self) -> NetworkGraph {
+    fn graph(&self) -> Option<NetworkGraph> {
         on_each!(self, Self, network => network.graph())
     }
 }

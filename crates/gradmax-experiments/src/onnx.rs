@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn every_name_is_given_once_and_before_it_is_read() {
         let config = WideResNetConfig { norm: NormKind::Group(4), ..WideResNetConfig::new(10, 1, 0.5) };
-        let graph = config.init(Seed::new(0), &Device::flex()).unwrap().graph();
+        let graph = config.init(Seed::new(0), &Device::flex()).unwrap().graph().unwrap();
         let answers = Answers::Classes(Vec::new());
         let ends = Ends { inputs: &[Scale::NONE; 3], answers: &answers };
         let bytes = model(&graph, Some(&ends), &[("method", "gradmax".into())]);

@@ -45,12 +45,12 @@ struct Start {
 const OPTIONS: [&str; 3] = ["from", "rename", "widths"];
 
 impl SeedNetwork {
-    /// The network's shape, for examples of these channels, height and width, and so many outputs.
+    /// The network's shape, for these data.
     ///
     /// # Errors
     /// If options do not fit together.
-    pub fn shape(&self, input: [usize; 3], outputs: usize) -> Result<Shape> {
-        let shape = self.kind.shape(input, outputs)?;
+    pub fn shape(&self, data: DataShape) -> Result<Shape> {
+        let shape = self.kind.shape(data)?;
         let Some(widths) = &self.start.widths else {
             return Ok(shape);
         };
@@ -88,7 +88,7 @@ impl SeedNetwork {
     /// If the file cannot be read.
     pub fn take_widths(&mut self, ends: &DataShape, device: &Device) -> Result<()> {
         if let (Some(from), None) = (&self.start.from, &self.start.widths) {
-            let shape = self.kind.shape(ends.input, ends.outputs)?;
+            let shape = self.kind.shape(*ends)?;
             let network = shape.init(Seed::new(0), device)?;
             self.start.widths = Some(Weights::read(from, &self.start.rename)?.widths(&network, &shape.site_widths()));
         }

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use crate::failure::misuse;
+use crate::reading::Reading;
+use crate::weights::NO_GRAPH;
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
@@ -134,8 +137,11 @@ impl Trained {
     }
 
     /// The network's operations, with their weights.
-    pub fn graph(&self) -> NetworkGraph {
-        self.network.graph()
+    ///
+    /// # Errors
+    /// If the network cannot be told in such operations.
+    pub fn graph(&self) -> Result<NetworkGraph> {
+        self.network.graph().ok_or_else(|| misuse(NO_GRAPH))
     }
 
     /// The network as Burn's record of the module inside.
@@ -167,7 +173,7 @@ impl Trained {
         let parts = (0..count).step_by(self.part.max(1));
         let of_part = |first: usize| {
             let part = inputs.tensor.clone().narrow(0, first, self.part.min(count - first));
-            self.answered(self.network.forward(part))
+            self.answered(self.network.forward(Reading::Maps(part)))
         };
         parts.flat_map(of_part).collect()
     }

@@ -49,5 +49,5 @@ fn part_of(width: usize, fraction: f64) -> usize {
 }
 
 fn seed_width(site: impl Into<String>, width: usize) -> SiteWidth {
-    SiteWidth { site: site.into(), seed: width, width }
+    SiteWidth { site: site.into(), seed: width, width, unit: 1 }
 }

@@ -27,7 +27,7 @@ pub fn export(arguments: &Export) -> Result<()> {
             let scales = if arguments.with_data { experiment.data.input_scales()? } else { None };
             let ends = Ends { inputs: scales.as_deref().unwrap_or_default(), answers: trained.answers() };
             let ends = arguments.with_data.then_some(&ends);
-            write_whole(&out, &onnx::model(&trained.graph(), ends, &properties))?;
+            write_whole(&out, &onnx::model(&trained.graph()?, ends, &properties))?;
             (out, format!("ONNX with the operators of version {}", onnx::OPSET))
         }
         Format::Safetensors => {
@@ -51,7 +51,7 @@ fn write_pytorch(trained: &Trained, out: &Path, properties: &[(&'static str, Str
         return Err(misuse(format!("{}: the Python beside the weights would have the same name", out.display())));
     }
     let (graph, name) =
-        (trained.graph(), |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        (trained.graph()?, |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
     let module = python.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let about = format!("A network that was grown to {}, in PyTorch. {}.", widths(trained), outputs(trained.answers()));
     let text = pytorch::python(&graph, &name(out).unwrap_or_default(), &module, &about);

@@ -30,7 +30,7 @@ pub struct ConvTeacherStudent {
 
 impl DataSource for ConvTeacherStudent {
     fn shape(&self) -> Result<DataShape> {
-        Ok(DataShape { input: self.input, outputs: self.outputs })
+        Ok(DataShape::of_maps(self.input, self.outputs))
     }
 
     fn examples(&self) -> usize {
@@ -38,7 +38,7 @@ impl DataSource for ConvTeacherStudent {
     }
 
     fn load(&self, seed: Seed, device: &Device) -> Result<DataSet> {
-        let teacher = self.teacher.shape(self.input, self.outputs)?;
+        let teacher = self.teacher.shape(DataShape::of_maps(self.input, self.outputs))?;
         examples_of(&teacher, self.input, [self.examples, self.test_examples], seed, device)
     }
 

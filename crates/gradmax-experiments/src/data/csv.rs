@@ -18,6 +18,7 @@ use super::encoded::Encoded;
 use super::held_out::{HeldOut, is_test};
 use super::scale::Scale;
 use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Half, Inputs, Task};
+use crate::reading::Reading;
 use crate::failure::misuse;
 
 /// A table: which column is learned, and how the others are read.
@@ -127,7 +128,7 @@ impl CsvTable {
         Ok([train, test])
     }
 
-    fn in_memory(&self, rows: Encoded, file: &Path, device: &Device) -> Result<InMemory<Tensor<4>>> {
+    fn in_memory(&self, rows: Encoded, file: &Path, device: &Device) -> Result<InMemory<Reading>> {
         let encoding = &self.found()?.encoding;
         rows.examples([encoding.width(), 1, 1], &encoding.answers(), file, device)
     }
@@ -136,7 +137,7 @@ impl CsvTable {
 impl DataSource for CsvTable {
     fn shape(&self) -> Result<DataShape> {
         let encoding = &self.found()?.encoding;
-        Ok(DataShape { input: [encoding.width(), 1, 1], outputs: encoding.outputs() })
+        Ok(DataShape::of_maps([encoding.width(), 1, 1], encoding.outputs()))
     }
 
     /// None if the file cannot be read: what is asked for next says why.
@@ -281,7 +282,7 @@ mod tests {
         let all = (0..data.count()).collect::<Vec<_>>();
         let batch = data.batch(&all).unwrap();
         let width = table.shape().unwrap().input[0];
-        let inputs = batch.input.into_data().try_to_vec::<f32>().unwrap();
+        let inputs = batch.input.maps().into_data().try_to_vec::<f32>().unwrap();
         let targets = match batch.target {
             Target::Values(values) => values.into_data().iter::<f32>().collect::<Vec<_>>(),
             Target::Classes(classes) => classes.into_data().iter::<f32>().collect(),

@@ -8,6 +8,7 @@ use gradmax::training::{InMemory, Target};
 
 use super::images::Size;
 use super::source::Answers;
+use crate::reading::Reading;
 
 /// Inputs and targets, example by example.
 #[derive(Default)]
@@ -25,7 +26,7 @@ impl Encoded {
         answers: &Answers,
         file: &Path,
         device: &Device,
-    ) -> Result<InMemory<Tensor<4>>> {
+    ) -> Result<InMemory<Reading>> {
         let Self { inputs, targets } = self;
         if targets.is_empty() {
             bail!("{} has no rows to score; raise the share, or name another file", file.display());
@@ -38,6 +39,6 @@ impl Encoded {
                 Target::Values(Tensor::from_data(TensorData::new(targets, [count, quantities.len()]), device))
             }
         };
-        Ok(InMemory::new(Tensor::from_data(inputs, device), target))
+        Ok(InMemory::new(Reading::Maps(Tensor::from_data(inputs, device)), target))
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Tensor;
 use gradmax::training::{Batch, Examples, Target};
 use gradmax::{Error, Seed};
 use rand::RngExt;
@@ -10,6 +9,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::source::{AnyExamples, SharedExamples};
+use crate::reading::Reading;
 
 /// Where validation examples come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,18 +73,18 @@ impl Subset {
 }
 
 impl Examples for Subset {
-    type Input = Tensor<4>;
+    type Input = Reading;
     type Target = Target;
 
     fn count(&self) -> usize {
         self.indices.len()
     }
 
-    fn batch(&self, indices: &[usize]) -> Result<Batch<Tensor<4>>, Error> {
+    fn batch(&self, indices: &[usize]) -> Result<Batch<Reading>, Error> {
         self.examples.batch(&self.all(indices))
     }
 
-    fn augmented(&self, indices: &[usize], seed: Seed) -> Result<Batch<Tensor<4>>, Error> {
+    fn augmented(&self, indices: &[usize], seed: Seed) -> Result<Batch<Reading>, Error> {
         self.examples.augmented(&self.all(indices), seed)
     }
 

@@ -23,6 +23,7 @@ use self::decode::decode;
 use super::images::Size;
 use super::scale::Scale;
 use super::source::{AnyExamples, Answers, DataSet, DataShape, DataSource, Inputs, SharedExamples};
+use crate::reading::Reading;
 use crate::failure::{caught, misuse};
 use crate::output;
 
@@ -68,7 +69,7 @@ impl DataSource for ImageFolder {
     /// What the folder says, or ImageNet's sizes if it is not there yet; see [`assumption`](Self::assumption).
     fn shape(&self) -> Result<DataShape> {
         let counted = || classes(&self.dir).unwrap_or(IMAGENET_CLASSES);
-        Ok(DataShape { input: [3, self.size, self.size], outputs: self.classes.unwrap_or_else(counted) })
+        Ok(DataShape::of_maps([3, self.size, self.size], self.classes.unwrap_or_else(counted)))
     }
 
     fn examples(&self) -> usize {
@@ -389,7 +390,7 @@ impl FolderExamples {
         }
     }
 
-    fn loaded(&self, indices: &[usize], seed: Option<Seed>) -> Result<Batch<Tensor<4>>, Error> {
+    fn loaded(&self, indices: &[usize], seed: Option<Seed>) -> Result<Batch<Reading>, Error> {
         let announced = {
             let mut upcoming = self.upcoming.lock().unwrap_or_else(PoisonError::into_inner);
             let at = upcoming.iter().position(|batch| batch.indices == indices && batch.seed == seed);
@@ -415,7 +416,7 @@ impl FolderExamples {
         }
         let data = TensorData::new(values, [classes.len(), 3, self.size, self.size]);
         let target = Target::classes(classes.into_iter(), &self.device);
-        Ok(Batch { input: Tensor::from_data(data, &self.device), target })
+        Ok(Batch { input: Reading::Maps(Tensor::from_data(data, &self.device)), target })
     }
 }
 
@@ -465,18 +466,18 @@ fn start(
 }
 
 impl Examples for FolderExamples {
-    type Input = Tensor<4>;
+    type Input = Reading;
     type Target = Target;
 
     fn count(&self) -> usize {
         self.listing.count()
     }
 
-    fn batch(&self, indices: &[usize]) -> Result<Batch<Tensor<4>>, Error> {
+    fn batch(&self, indices: &[usize]) -> Result<Batch<Reading>, Error> {
         self.loaded(indices, None)
     }
 
-    fn augmented(&self, indices: &[usize], seed: Seed) -> Result<Batch<Tensor<4>>, Error> {
+    fn augmented(&self, indices: &[usize], seed: Seed) -> Result<Batch<Reading>, Error> {
         self.loaded(indices, Some(seed))
     }
 
@@ -565,8 +566,8 @@ mod tests {
         FolderExamples::new(train, size, false, &Device::flex())
     }
 
-    fn pixels(batch: Result<Batch<Tensor<4>>, Error>) -> Vec<f32> {
-        batch.unwrap().input.into_data().try_into_vec_as::<f32>().unwrap()
+    fn pixels(batch: Result<Batch<Reading>, Error>) -> Vec<f32> {
+        batch.unwrap().input.maps().into_data().try_into_vec_as::<f32>().unwrap()
     }
 
     fn why(result: Result<[Listing; 2]>) -> String {
@@ -771,7 +772,7 @@ mod tests {
         let [train, _] = listings(&folder).unwrap();
         let images = FolderExamples::new(train, 16, true, &Device::flex());
         let batch = images.batch(&[3, 1, 5, 4]).unwrap();
-        assert_eq!((batch.input.dims(), batch.target.count()), ([2, 3, 16, 16], 2));
+        assert_eq!((batch.input.maps().dims(), batch.target.count()), ([2, 3, 16, 16], 2));
         let Target::Classes(classes) = batch.target else { unreachable!("folders are classes") };
         assert_eq!(classes.into_data().try_into_vec_as::<i64>().unwrap(), [0, 1]);
         let passed_over = images.passed_over();

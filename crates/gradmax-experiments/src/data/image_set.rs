@@ -145,7 +145,7 @@ impl<S: Set> ImageSet<S> {
 
 impl<S: Set> DataSource for ImageSet<S> {
     fn shape(&self) -> Result<DataShape> {
-        Ok(DataShape { input: self.size(), outputs: self.set.files().classes() })
+        Ok(DataShape::of_maps(self.size(), self.set.files().classes()))
     }
 
     fn examples(&self) -> usize {

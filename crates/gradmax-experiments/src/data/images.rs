@@ -9,6 +9,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::{AnyExamples, SharedExamples};
+use crate::reading::Reading;
 
 /// Channels, height and width.
 pub type Size = [usize; 3];
@@ -85,7 +86,7 @@ impl ImageExamples {
         Self { images: Arc::new(images), white: f32::from(white), size, augmentation, device: device.clone() }
     }
 
-    fn assembled(&self, indices: &[usize], shift: impl Fn(usize) -> Shift) -> Batch<Tensor<4>> {
+    fn assembled(&self, indices: &[usize], shift: impl Fn(usize) -> Shift) -> Batch<Reading> {
         let [channels, height, width] = self.size;
         let mut pixels = vec![0.0; indices.len() * channels * height * width];
         for (target, index) in pixels.chunks_exact_mut(channels * height * width).zip(indices) {
@@ -93,7 +94,10 @@ impl ImageExamples {
         }
         let data = TensorData::new(pixels, [indices.len(), channels, height, width]);
         let classes = indices.iter().map(|index| u32::from(self.images.classes[*index]));
-        Batch { input: Tensor::from_data(data, &self.device), target: Target::classes(classes, &self.device) }
+        Batch {
+            input: Reading::Maps(Tensor::from_data(data, &self.device)),
+            target: Target::classes(classes, &self.device),
+        }
     }
 
     /// Puts an image into the middle of a larger one of zeros, moved and mirrored.
@@ -137,18 +141,18 @@ impl Shift {
 }
 
 impl Examples for ImageExamples {
-    type Input = Tensor<4>;
+    type Input = Reading;
     type Target = Target;
 
     fn count(&self) -> usize {
         self.images.classes.len()
     }
 
-    fn batch(&self, indices: &[usize]) -> Result<Batch<Tensor<4>>, Error> {
+    fn batch(&self, indices: &[usize]) -> Result<Batch<Reading>, Error> {
         Ok(self.assembled(indices, |_| Shift::default()))
     }
 
-    fn augmented(&self, indices: &[usize], seed: Seed) -> Result<Batch<Tensor<4>>, Error> {
+    fn augmented(&self, indices: &[usize], seed: Seed) -> Result<Batch<Reading>, Error> {
         Ok(self.assembled(indices, |index| Shift::drawn(self.augmentation, seed.at(index as u64))))
     }
 
@@ -187,8 +191,8 @@ mod tests {
         assert_eq!(images.reduced(3).pixels, [5]);
     }
 
-    fn pixels(batch: Batch<Tensor<4>>) -> Vec<f32> {
-        batch.input.into_data().try_into_vec_as::<f32>().unwrap()
+    fn pixels(batch: Batch<Reading>) -> Vec<f32> {
+        batch.input.maps().into_data().try_into_vec_as::<f32>().unwrap()
     }
 
     #[test]

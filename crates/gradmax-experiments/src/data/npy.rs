@@ -17,6 +17,7 @@ use super::held_out::{HeldOut, is_test};
 use super::images::Size;
 use super::scale::{Moments, Scale};
 use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Half, Inputs, Quantity, Task};
+use crate::reading::Reading;
 use crate::failure::misuse;
 
 /// Two arrays with a row for each example: what is read, and what is learned.
@@ -255,7 +256,7 @@ impl Npy {
         Ok(rows)
     }
 
-    fn in_memory(&self, rows: Encoded, device: &Device) -> Result<InMemory<Tensor<4>>> {
+    fn in_memory(&self, rows: Encoded, device: &Device) -> Result<InMemory<Reading>> {
         rows.examples(self.found()?.size, &self.answers()?, &self.inputs, device)
     }
 }
@@ -263,7 +264,7 @@ impl Npy {
 impl DataSource for Npy {
     fn shape(&self) -> Result<DataShape> {
         let found = self.found()?;
-        Ok(DataShape { input: found.size, outputs: found.learned.outputs() })
+        Ok(DataShape::of_maps(found.size, found.learned.outputs()))
     }
 
     /// None if the arrays cannot be read: what is asked for next says why.
@@ -452,7 +453,7 @@ mod tests {
         let [rows, _] = npy.rows([&npy.inputs, &npy.targets], |_| Half::Train).unwrap();
         let examples = npy.in_memory(rows, &Device::flex()).unwrap();
         let batch = examples.batch(&(0..examples.count()).collect::<Vec<_>>()).unwrap();
-        (batch.input.into_data().try_to_vec::<f32>().unwrap(), batch.target)
+        (batch.input.maps().into_data().try_to_vec::<f32>().unwrap(), batch.target)
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::held_out::{HeldOut, Subset};
 use super::images::Size;
 use super::scale::Scale;
 use crate::failure::misuse;
+use crate::reading::Reading;
 use serde::{Deserialize, Serialize};
 
 /// A data set with its options, as `[data]` of a configuration names it.
@@ -139,11 +140,21 @@ pub enum Half {
 }
 
 /// Numbers that are known before the data is read.
+#[derive(Debug, Clone, Copy)]
 pub struct DataShape {
     /// Channels, height and width of an example.
     pub input: Size,
     /// Number of outputs.
     pub outputs: usize,
+    /// Whether examples are sequences of tokens; their width is then the number of tokens of each.
+    pub has_tokens: bool,
+}
+
+impl DataShape {
+    /// Of features or images.
+    pub fn of_maps(input: Size, outputs: usize) -> Self {
+        Self { input, outputs, has_tokens: false }
+    }
 }
 
 /// What is learned of a target.
@@ -256,7 +267,7 @@ impl DataSet {
 }
 
 /// Examples for the networks of this program, which runs side by side can share.
-pub trait SharedExamples: Examples<Input = Tensor<4>, Target = Target> + Send + Sync {
+pub trait SharedExamples: Examples<Input = Reading, Target = Target> + Send + Sync {
     /// The same examples for one run, without the state of any other.
     fn for_one_run(&self) -> AnyExamples;
 
@@ -269,7 +280,7 @@ pub trait SharedExamples: Examples<Input = Tensor<4>, Target = Target> + Send + 
 /// Examples of any kind.
 pub type AnyExamples = Box<dyn SharedExamples>;
 
-impl SharedExamples for InMemory<Tensor<4>> {
+impl SharedExamples for InMemory<Reading> {
     fn for_one_run(&self) -> AnyExamples {
         Box::new(self.clone())
     }

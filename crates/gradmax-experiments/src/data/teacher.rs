@@ -15,6 +15,7 @@ use super::scale::Scale;
 use super::source::{Answers, DataSet, Quantity};
 use crate::failure::misuse;
 use crate::network::{Network, Shape};
+use crate::reading::Reading;
 
 /// What the outputs of a teacher mean: values without names, as they are.
 pub fn answers(outputs: usize) -> Answers {
@@ -40,7 +41,10 @@ pub fn examples_of(
         let drawn =
             (0..count * channels * height * width).map(|_| StandardNormal.sample(&mut rng)).collect::<Vec<f32>>();
         let inputs = Tensor::from_data(TensorData::new(drawn, [count, channels, height, width]), device);
-        InMemory::new(inputs.clone(), Target::Values(teacher.forward(inputs)))
+        {
+            let inputs = Reading::Maps(inputs);
+            InMemory::new(inputs.clone(), Target::Values(teacher.forward(inputs)))
+        }
     };
     let (train, test) = (Box::new(examples("train", train)), Box::new(examples("test", test)));
     Ok(DataSet::new(train, test, Supervised::Regression))

@@ -48,7 +48,7 @@ impl Hidden {
 
 impl DataSource for TeacherStudent {
     fn shape(&self) -> Result<DataShape> {
-        Ok(DataShape { input: [self.inputs, 1, 1], outputs: self.outputs })
+        Ok(DataShape::of_maps([self.inputs, 1, 1], self.outputs))
     }
 
     fn examples(&self) -> usize {

@@ -10,6 +10,7 @@ use gradmax::training::{InMemory, Supervised, Target};
 use serde::{Deserialize, Serialize};
 
 use super::source::{Answers, DataSet, DataShape, DataSource};
+use crate::reading::Reading;
 use crate::failure::misuse;
 
 /// Points of the plane on two spirals; the test points lie on the spirals halfway between the training points.
@@ -44,7 +45,7 @@ impl TwoSpirals {
     }
 
     /// `count` points of each spiral, the first of them `offset` of the distance between two behind the outer end.
-    fn examples(&self, count: usize, offset: f64, device: &Device) -> InMemory<Tensor<4>> {
+    fn examples(&self, count: usize, offset: f64, device: &Device) -> InMemory<Reading> {
         let shares = (0..count).map(|index| (index as f64 + offset) / (self.points - 1) as f64);
         let points = shares.flat_map(|share| {
             let [x, y] = self.point(share);
@@ -52,13 +53,13 @@ impl TwoSpirals {
         });
         let inputs = TensorData::new(points.collect::<Vec<_>>(), [2 * count, 2, 1, 1]);
         let classes = (0..2 * count as u32).map(|index| index % 2);
-        InMemory::new(Tensor::from_data(inputs, device), Target::classes(classes, device))
+        InMemory::new(Reading::Maps(Tensor::from_data(inputs, device)), Target::classes(classes, device))
     }
 }
 
 impl DataSource for TwoSpirals {
     fn shape(&self) -> Result<DataShape> {
-        Ok(DataShape { input: [2, 1, 1], outputs: 2 })
+        Ok(DataShape::of_maps([2, 1, 1], 2))
     }
 
     fn examples(&self) -> usize {
@@ -114,7 +115,7 @@ mod tests {
         let data = TwoSpirals { points: 5, turns: 1.0 }.load(Seed::new(0), &Device::flex()).unwrap();
         assert_eq!((data.train.count(), data.test.count()), (10, 8));
         let batch = data.train.batch(&[2, 3]).unwrap();
-        let rows = batch.input.into_data().try_to_vec::<f32>().unwrap();
+        let rows = batch.input.maps().into_data().try_to_vec::<f32>().unwrap();
         assert_eq!((rows[0], rows[1]), (-rows[2], -rows[3]));
         let Target::Classes(classes) = batch.target else { panic!("points have classes") };
         assert_eq!(classes.into_data().iter::<i64>().collect::<Vec<_>>(), [0, 1]);

@@ -234,7 +234,7 @@ impl Described for ConvNet {
         walk.finish()
     }
 
-    fn graph(&self) -> NetworkGraph {
+    fn graph(&self) -> Option<NetworkGraph> {
         let mut graph = GraphBuilder::new(&self.input);
         let (mut value, mut is_maps) = (Value::Input, true);
         let mut names = self.names.iter();
@@ -262,6 +262,6 @@ impl Described for ConvNet {
         if is_maps {
             graph.plain("global_average", Operation::GlobalAverage, &[value]);
         }
-        graph.finish()
+        Some(graph.finish())
     }
 }

@@ -14,6 +14,8 @@ pub use self::attention::Positions;
 use super::{Architecture, seed_width};
 use crate::error::Error;
 use crate::modules::parameter;
+use crate::networks::graph::NetworkGraph;
+use crate::networks::summary::{Described, LayerSummary, Walk, flops_of};
 use crate::seed::Seed;
 use crate::site::activation::Activation;
 use crate::site::declaration::Site;
@@ -88,6 +90,8 @@ pub struct Gpt {
     blocks: Vec<Block>,
     norm: TokenNorm,
     output: Linear,
+    #[module(skip)]
+    context: usize,
 }
 
 #[derive(Module, Debug)]
@@ -180,14 +184,16 @@ impl Architecture for GptConfig {
             blocks: self.blocks.iter().enumerate().map(block).collect(),
             norm: TokenNorm::new(self.norm, width, device),
             output: dense([width, vocabulary], false, DEVIATION, seed.fold("output")),
+            context,
         })
     }
 
     fn site_widths(&self) -> Vec<SiteWidth> {
         let of_block = |(index, block): (usize, &GptBlock)| {
-            [(heads_name(index), block.heads * self.head), (neurons_name(index), block.neurons)]
+            let heads = seed_width(heads_name(index), block.heads * self.head);
+            [SiteWidth { unit: self.head, ..heads }, seed_width(neurons_name(index), block.neurons)]
         };
-        self.blocks.iter().enumerate().flat_map(of_block).map(|(name, width)| seed_width(name, width)).collect()
+        self.blocks.iter().enumerate().flat_map(of_block).collect()
     }
 
     fn with_site_widths(&self, widths: &[usize]) -> Self {
@@ -251,6 +257,47 @@ impl Growable for Gpt {
             stream = stream + probe.site(&neurons_name(index), &read, added);
         }
         by_token(&self.output, self.norm.forward(stream))
+    }
+
+    /// Of a sequence as long as the context.
+    fn flops(&self) -> u64 {
+        flops_of(&self.layers())
+    }
+}
+
+impl Described for Gpt {
+    /// Those with matrices, for a sequence as long as the context; scores and the sums of values that they weigh count to the
+    /// layer of values.
+    fn layers(&self) -> Vec<LayerSummary> {
+        let (time, [_, width]) = (self.context, self.tokens.weight.dims());
+        let mut walk = Walk::new(&[time], self.sites());
+        if let Some(positions) = &self.positions {
+            walk.embedding("positions", positions);
+            walk.back_to(vec![time]);
+        }
+        walk.embedding("tokens", &self.tokens);
+        for (index, block) in self.blocks.iter().enumerate() {
+            let name = |layer: &str| format!("block{}.{layer}", index + 1);
+            let attention = &block.attention;
+            for (layer, linear) in [("query", &attention.query), ("key", &attention.key), ("value", &attention.value)] {
+                walk.back_to(vec![time, width]);
+                walk.dense_at(&name(layer), linear, time);
+            }
+            walk.add_flops(4 * time * time * attention.width * attention.heads());
+            walk.dense_at(&name("output"), &attention.output, time);
+            if let Some(gate) = &block.gate {
+                walk.dense_at(&name("gate"), gate, time);
+                walk.back_to(vec![time, width]);
+            }
+            walk.dense_at(&name("up"), &block.up, time);
+            walk.dense_at(&name("down"), &block.down, time);
+        }
+        walk.dense_at("output", &self.output, time);
+        walk.finish()
+    }
+
+    fn graph(&self) -> Option<NetworkGraph> {
+        None
     }
 }
 

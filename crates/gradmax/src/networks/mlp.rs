@@ -239,7 +239,7 @@ impl Described for Mlp {
         walk.finish()
     }
 
-    fn graph(&self) -> NetworkGraph {
+    fn graph(&self) -> Option<NetworkGraph> {
         let mut graph = GraphBuilder::new(&[self.layers[0].weight.dims()[0]]);
         // What each layer reads: the input, then the neurons of the layers before.
         let mut read = vec![Value::Input];
@@ -256,7 +256,7 @@ impl Described for Mlp {
             let is_last = index + 1 == self.layers.len();
             read.push(if is_last { sum } else { graph.activation(self.activation, sum) });
         }
-        graph.finish()
+        Some(graph.finish())
     }
 }
 

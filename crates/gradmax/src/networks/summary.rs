@@ -1,8 +1,8 @@
 //! What a network is made of, layer by layer: sizes, parameters and operations.
 
 use burn::module::{Module, ParamId};
-use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
+use burn::nn::{Embedding, Linear};
 use serde::Serialize;
 
 use crate::modules::{DepthwiseConv2d, Norm};
@@ -15,8 +15,9 @@ pub trait Described: Growable {
     /// Its layers with parameters, in the order of the forward pass.
     fn layers(&self) -> Vec<LayerSummary>;
 
-    /// Its operations in evaluation mode, with their weights; layers that are not there yet are left out.
-    fn graph(&self) -> NetworkGraph;
+    /// Its operations in evaluation mode, with their weights, for other programs; layers that are not there yet are left out.
+    /// None of networks that cannot be told in such operations yet.
+    fn graph(&self) -> Option<NetworkGraph>;
 }
 
 /// A layer in numbers.
@@ -81,6 +82,28 @@ impl Walk {
             2 * inputs * outputs + bias,
             linear.weight.id,
         );
+    }
+
+    /// A dense layer at so many positions.
+    pub(crate) fn dense_at(&mut self, name: &str, linear: &Linear, positions: usize) {
+        let [inputs, outputs] = linear.weight.dims();
+        let bias = linear.bias.as_ref().map_or(0, |_| outputs);
+        let flops = positions * (2 * inputs * outputs + bias);
+        self.add(name, "dense".into(), vec![positions, outputs], linear.num_params(), flops, linear.weight.id);
+    }
+
+    /// A table with a row for each of so many tokens or positions.
+    pub(crate) fn embedding(&mut self, name: &str, embedding: &Embedding) {
+        let [_, width] = embedding.weight.dims();
+        let output = vec![self.shape[0], width];
+        self.add(name, "embedding".into(), output, embedding.num_params(), 0, embedding.weight.id);
+    }
+
+    /// Adds to the last layer what is computed with its output and has no weights.
+    pub(crate) fn add_flops(&mut self, flops: usize) {
+        if let Some(layer) = self.layers.last_mut() {
+            layer.flops += flops as u64;
+        }
     }
 
     pub(crate) fn conv(&mut self, name: &str, conv: &Conv2d) {

@@ -421,7 +421,7 @@ impl Described for WideResNet {
         walk.finish()
     }
 
-    fn graph(&self) -> NetworkGraph {
+    fn graph(&self) -> Option<NetworkGraph> {
         let mut graph = GraphBuilder::new(&self.input);
         let mut maps = graph.conv("stem", &self.stem, Value::Input);
         for (name, block) in self.blocks() {
@@ -431,7 +431,7 @@ impl Described for WideResNet {
         let active = graph.activation(Activation::Relu, normed);
         let averaged = graph.plain("global_average", Operation::GlobalAverage, &[active]);
         graph.dense("output", &self.output, averaged);
-        graph.finish()
+        Some(graph.finish())
     }
 }
 

@@ -52,9 +52,10 @@ pub enum Amount {
 }
 
 impl Amount {
-    /// The number of neurons for a site.
+    /// The number of neurons for a site; shares are rounded down to whole units, of which there is one at least.
     pub fn of(&self, at: &SiteWidth) -> usize {
-        let share = |share: f64, width: usize| ((share * width as f64).floor() as usize).max(1);
+        let unit = at.unit.max(1);
+        let share = |share: f64, width: usize| ((share * width as f64).floor() as usize / unit * unit).max(unit);
         match self {
             Self::Count(count) => *count,
             Self::Fraction(fraction) => share(*fraction, at.seed),
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     fn sites() -> Vec<SiteWidth> {
-        [("a", 8), ("b", 3)].map(|(site, seed)| SiteWidth { site: site.into(), seed, width: seed }).to_vec()
+        [("a", 8), ("b", 3)].map(|(site, seed)| SiteWidth { site: site.into(), seed, width: seed, unit: 1 }).to_vec()
     }
 
     fn periodic(order: Order, amount: Amount) -> Periodic {

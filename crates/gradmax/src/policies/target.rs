@@ -104,7 +104,7 @@ impl Policy for Target {
         let last = (0..steps).rev().find(|step| self.pace().comes(*step, 0))?;
         let done = last as f64 / steps as f64;
         let reached = |(index, at): (usize, &SiteWidth)| SiteWidth {
-            width: self.aim(index, at.seed, done).max(at.width),
+            width: at.width + self.aim(index, at.seed, done).saturating_sub(at.width) / at.unit * at.unit,
             ..at.clone()
         };
         Some(seed.iter().enumerate().map(reached).collect())
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn widths_are_reached_where_there_is_a_time_for_it() {
-        let seed = [("a", 4), ("b", 6)].map(|(site, seed)| SiteWidth { site: site.into(), seed, width: seed });
+        let seed = [("a", 4), ("b", 6)].map(|(site, seed)| SiteWidth { site: site.into(), seed, width: seed, unit: 1 });
         let widths = |policy: Target, steps: usize| {
             policy.target(&seed, steps).unwrap().iter().map(|at| at.width).collect::<Vec<_>>()
         };

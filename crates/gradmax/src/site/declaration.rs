@@ -208,11 +208,15 @@ impl Site {
         }
     }
 
+    /// Neurons that belong together: the width of a head, or 1.
+    pub(crate) fn unit(&self) -> usize {
+        self.companions.as_ref().map_or(1, |companions| companions.companion.unit())
+    }
+
     /// New neurons come in multiples of this, so that groups stay even.
     pub(crate) fn growth_unit(&self) -> usize {
         let sizes = self.between().map(|between| between.traits().group_size);
-        let unit = self.companions.as_ref().map_or(1, |companions| companions.companion.unit());
-        self.blocks() * sizes.fold(unit, least_common_multiple)
+        self.blocks() * sizes.fold(self.unit(), least_common_multiple)
     }
 
     /// Whether a norm follows the producer.

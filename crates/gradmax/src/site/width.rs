@@ -11,4 +11,15 @@ pub struct SiteWidth {
     pub seed: usize,
     /// Its width now.
     pub width: usize,
+    /// Neurons come in multiples of this: the width of a head.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub unit: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(unit: &usize) -> bool {
+    *unit == 1
 }

@@ -115,6 +115,7 @@ impl Rows for Target {
         match self {
             Self::Values(values) => Self::Values(values.rows(indices)),
             Self::Classes(classes) => Self::Classes(classes.rows(indices)),
+            Self::Tokens(tokens) => Self::Tokens(tokens.rows(indices)),
         }
     }
 
@@ -122,6 +123,7 @@ impl Rows for Target {
         match self {
             Self::Values(values) => Tensor::device(values),
             Self::Classes(classes) => Tensor::device(classes),
+            Self::Tokens(tokens) => Tensor::device(tokens),
         }
     }
 
@@ -129,6 +131,7 @@ impl Rows for Target {
         match self {
             Self::Values(_) => None,
             Self::Classes(classes) => class_range(classes),
+            Self::Tokens(tokens) => class_range(tokens),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::classification::Classification;
 use super::regression::Regression;
 use crate::error::Error;
 
-/// Regression or classification, for programs that are told which when they run.
+/// Regression, classification or next-token prediction, for programs that are told which when they run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Supervised {
     /// [`Regression`].
@@ -16,6 +16,9 @@ pub enum Supervised {
     Classification,
     /// [`Classification`] with label smoothing.
     SmoothedClassification(f64),
+    /// [`NextToken`](super::NextToken), with a row of outputs for each token, one sequence after another: `[batch * time,
+    /// vocabulary]`.
+    NextToken,
 }
 
 /// What a batch's outputs should be, in a task that is chosen at run time.
@@ -26,6 +29,8 @@ pub enum Target {
     Values(Tensor<2>),
     /// Class indices, `[batch]`.
     Classes(Tensor<1, Int>),
+    /// For every token of a sequence the one that follows, `[batch, time]`.
+    Tokens(Tensor<2, Int>),
 }
 
 impl Target {
@@ -41,6 +46,7 @@ impl Target {
         match self {
             Self::Values(values) => values.dims()[0],
             Self::Classes(classes) => classes.dims()[0],
+            Self::Tokens(tokens) => tokens.dims()[0],
         }
     }
 }
@@ -49,7 +55,7 @@ impl Supervised {
     fn classification(self) -> Classification {
         match self {
             Self::SmoothedClassification(label_smoothing) => Classification { label_smoothing },
-            Self::Regression | Self::Classification => Classification::default(),
+            Self::Regression | Self::Classification | Self::NextToken => Classification::default(),
         }
     }
 
@@ -68,12 +74,20 @@ impl Task for Supervised {
         target.count()
     }
 
+    fn units(&self, target: &Target) -> usize {
+        match target {
+            Target::Tokens(tokens) => tokens.dims().iter().product(),
+            Target::Values(_) | Target::Classes(_) => target.count(),
+        }
+    }
+
     fn loss(&self, output: &Tensor<2>, target: &Target) -> Tensor<1> {
         match (self, target) {
             (Self::Regression, Target::Values(values)) => Regression.loss(output, values),
             (Self::Classification | Self::SmoothedClassification(_), Target::Classes(classes)) => {
                 self.classification().loss(output, classes)
             }
+            (Self::NextToken, Target::Tokens(tokens)) => self.classification().loss(output, &flat(tokens)),
             _ => self.wrong(),
         }
     }
@@ -91,6 +105,7 @@ impl Task for Supervised {
         match target {
             Target::Values(_) => None,
             Target::Classes(classes) => self.classification().correct(output, classes),
+            Target::Tokens(tokens) => self.classification().correct(output, &flat(tokens)),
         }
     }
 
@@ -104,10 +119,17 @@ impl Task for Supervised {
         match target {
             Target::Values(_) => Ok(()),
             Target::Classes(classes) => self.classification().check(set, output, classes, largest),
+            Target::Tokens(tokens) => self.classification().check(set, output, &flat(tokens), largest),
         }
     }
 
     fn has_classes(&self) -> bool {
         *self != Self::Regression
     }
+}
+
+/// One for each row of outputs.
+fn flat(tokens: &Tensor<2, Int>) -> Tensor<1, Int> {
+    let count = tokens.dims().iter().product::<usize>();
+    tokens.clone().reshape([count])
 }
