@@ -30,6 +30,7 @@ shipped! {
     "growing_fashion_mlp"
     "growing_digits_cnn"
     "growing_fashion_wrn10"
+    "gpt_bytes"
     "cifar10_wrn28"
     "cifar10_wrn28_inverse"
     "cifar10_wrn28_bn"

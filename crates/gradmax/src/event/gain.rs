@@ -66,6 +66,17 @@ fn gains_at<'a>(
     (site, count): PlannedSite,
     halves: [Seen<'a>; 2],
 ) -> Result<Vec<f64>, Error> {
+    if let Some(companions) = &site.companions {
+        return Err(Error::Method {
+            method: "the gain of neurons".into(),
+            site: site.name.clone(),
+            reason: format!(
+                "its neurons have a {} each, so what the existing ones could explain is not known; use a policy that does not \
+                 ask for gains: `periodic`, `plateau`, `spectrum` or `target`",
+                companions.companion.name()
+            ),
+        });
+    }
     let method = GradMax { sign: Sign::OneSided, ..GradMax::default() };
     // What could be gained here does not depend on the method that will grow the site, nor on what it draws.
     let mut choosing = grower.choosing_by(&method, 0);

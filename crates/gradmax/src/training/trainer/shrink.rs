@@ -50,7 +50,7 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
     /// of all at a time, as long as the loss on so many training examples (all, if there are not as many) allows. Every
     /// site keeps a neuron of each block.
     ///
-    /// Importance is the Fisher information of a factor on a neuron's output (Theis et al. 2018; Molchanov et al. 2019);
+    /// Heads and gated neurons stay. Importance is the Fisher information of a factor on a neuron's output (Theis et al. 2018; Molchanov et al. 2019);
     /// how far to go is told by the loss itself, in evaluation mode.
     ///
     /// # Errors
@@ -153,7 +153,8 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
             let width = site.width() / site.blocks();
             let may_go = |neuron: &usize| cohort.is_none_or(|(cohorts, number)| cohorts.is_of(site, *neuron, *number));
             let may_go = (0..width).filter(may_go).collect::<Vec<_>>();
-            if may_go.is_empty() {
+            // Importance is told by what neurons see of their input, which companions make another for each unit.
+            if may_go.is_empty() || site.companions.is_some() {
                 continue;
             }
             let mut importance = vec![0.0; width];
