@@ -47,6 +47,17 @@ pub enum Error {
         /// Features that the layers before it give.
         offered: usize,
     },
+    /// Neurons of a grouped site, or of one with several writers, cannot have companions.
+    #[error(
+        "site `{site}`: its neurons have a {companion}, which is possible where one layer without groups computes them; name \
+         one site for each layer, or leave the {companion} out"
+    )]
+    CompanionsOfSeveral {
+        /// The site's name.
+        site: String,
+        /// What the neurons have.
+        companion: String,
+    },
     /// A layer of a site takes another number of axes of positions than reach it: maps have two, plain features none.
     #[error(
         "site `{site}` does not fit together: its {layer} reads {} but {} reach it; name the pooling or `Flatten` that makes \

@@ -19,7 +19,7 @@ pub use self::activation::Activation;
 pub use self::between::{
     AtZero, Between, BetweenLayer, Gain, Gained, IntoBetween, OutputChange, Positions, Role, Traits,
 };
-pub use self::companion::{Companion, CompanionWeights, Companions};
+pub use self::companion::{Companion, CompanionWeights, Companions, UnitTensors};
 pub use self::declaration::{Path, Site};
 pub use self::extension::Extension;
 pub use self::growable::{Growable, trainable_parameters, training_flops};

@@ -2,16 +2,25 @@
 
 mod common;
 
-use burn::module::Module;
-use burn::optim::SgdConfig;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::nn::LinearConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Int, Tensor, TensorData};
-use common::device;
-use gradmax::Seed;
+use common::{Keep, Seen, device, weights, widths_of};
 use gradmax::event::{Grower, Pass, Planned};
-use gradmax::methods::{GradMax, GrowthMethod, Placement, Random, SidePolicy};
+use gradmax::methods::{GradMax, GrowthMethod, METHODS, Need, Placement, Random, Request, Scale, SidePolicy};
 use gradmax::networks::{Architecture, Gpt, GptBlock, GptConfig, GptNorm, Positions};
-use gradmax::site::{Activation, Growable, Probe};
-use gradmax::training::{NextToken, Task};
+use gradmax::policies::{Amount, Order as PolicyOrder, Periodic};
+use gradmax::site::{Activation, Gate, Growable, Probe, Site, SiteWidth};
+use gradmax::surgery::NewNeurons;
+use gradmax::training::{
+    GrowthBatch, GrowthSettings, InMemory, NextToken, OnFailure, Run, Settings, Task, Trainer, checkpoint,
+};
+use gradmax::{Error, Matrix, Options, Seed};
 use rand::RngExt;
 
 /// Small transformers of any kind; some blocks have no heads or no neurons.
@@ -44,11 +53,8 @@ fn tokens(shape: [usize; 2], vocabulary: usize, seed: Seed) -> Tensor<2, Int> {
 /// Twenty times the initial weights, so that attention and norms matter.
 fn trained(config: &GptConfig, seed: Seed) -> Gpt {
     struct Larger;
-    impl burn::module::ModuleMapper for Larger {
-        fn map_float<const D: usize>(
-            &mut self,
-            param: burn::module::Param<Tensor<D>>,
-        ) -> burn::module::Param<Tensor<D>> {
+    impl ModuleMapper for Larger {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             match D {
                 2 => param.map(|weight| weight.mul_scalar(20.0).detach().require_grad()),
                 _ => param,
@@ -110,4 +116,181 @@ fn attention_does_not_look_ahead() {
             assert!(difference < 1e-4, "case {case}, {length} tokens: {difference}");
         }
     }
+}
+
+/// Outgoing weights that are drawn, with the companions that GradMax has.
+#[derive(Debug)]
+struct DrawnOutgoing;
+
+impl GrowthMethod for DrawnOutgoing {
+    fn name(&self) -> &str {
+        "drawn_outgoing"
+    }
+
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Operator]
+    }
+
+    fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
+        let mut rng = request.rng();
+        let mut outgoing = Matrix::from_fn(request.fan_out, request.count, |_, _| rng.random_range(-1.0..1.0));
+        // Orthonormal, as GradMax's are: copies of the best direction would receive more.
+        for j in 0..request.count {
+            for earlier in 0..j {
+                let along = outgoing.col(earlier).transpose() * outgoing.col(j);
+                (0..request.fan_out).for_each(|i| outgoing[(i, j)] -= along * outgoing[(i, earlier)]);
+            }
+            let norm = outgoing.col(j).norm_l2();
+            (0..request.fan_out).for_each(|i| outgoing[(i, j)] /= norm);
+        }
+        let incoming = Matrix::zeros(request.count, request.fan_in);
+        Ok(NewNeurons::new(incoming, outgoing, vec![0.0; request.count]))
+    }
+}
+
+/// Of unit neurons none receives more than GradMax's with the same queries, keys and gates; and of other companions, as large,
+/// few are better than those that are chosen.
+#[test]
+fn no_drawn_direction_and_few_companions_receive_a_larger_gradient() {
+    for case in 0..4 {
+        let seed = Seed::new(case);
+        let blocks = vec![GptBlock { heads: 2, neurons: 5 }, GptBlock { heads: 1, neurons: 0 }];
+        let config = GptConfig { gated: case % 2 == 1, blocks, width: 8, ..drawn(seed.fold("architecture")) };
+        let network = trained(&config, seed.fold("weights"));
+        let input = tokens([4, 6], config.vocabulary, seed.fold("input"));
+        let target = tokens([4, 6], config.vocabulary, seed.fold("target"));
+        let pass = |network: &Gpt, probe: &mut dyn Probe| {
+            let output = network.forward_probed(input.clone(), probe);
+            Pass { loss: NextToken.loss(&output, &target), output }
+        };
+        let placement =
+            Placement { zero_side: SidePolicy::Incoming, scale: Scale::Fixed, factor: 1.0, ..Placement::default() };
+        let norms = |method: Box<dyn GrowthMethod>, draw: u64| {
+            let grower = Grower::boxed(method).with_placement(placement).with_seed(Seed::new(draw));
+            let plan = everywhere(&network, &config);
+            let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, pass).unwrap();
+            growth.receipt.sites.iter().map(|site| site.gradient_norm.unwrap()).collect::<Vec<_>>()
+        };
+        let mut better = vec![0; network.sites().len()];
+        let chosen = norms(Box::<GradMax>::default(), 0);
+        for draw in 0..50 {
+            let best = norms(Box::<GradMax>::default(), draw);
+            for (site, (best, drawn)) in best.iter().zip(norms(Box::new(DrawnOutgoing), draw)).enumerate() {
+                assert!(*best >= drawn * (1.0 - 1e-5), "case {case}, site {site}: {best} against {drawn}");
+            }
+            let of_drawn = norms(Box::<Random>::default(), draw);
+            better.iter_mut().zip(chosen.iter().zip(of_drawn)).for_each(|(better, (chosen, drawn))| {
+                *better += usize::from(drawn > *chosen);
+            });
+        }
+        assert!(better.iter().all(|better| *better <= 2), "case {case}: {better:?} of 50 drawn companions are better");
+    }
+}
+
+/// One head, or one neuron, more at each site.
+fn everywhere(network: &Gpt, config: &GptConfig) -> Vec<Planned> {
+    let count = |site: &str| if site.ends_with("heads") { config.head } else { 1 };
+    network.sites().into_iter().map(|site| Planned { count: count(&site.name), site: site.name }).collect()
+}
+
+/// A method of the registry either grows heads and gated neurons exactly, or says why it does not.
+#[test]
+fn every_method_grows_heads_and_gates_or_refuses() {
+    let blocks = vec![GptBlock { heads: 2, neurons: 5 }];
+    let config = GptConfig { gated: true, blocks, ..drawn(Seed::new(1)) };
+    let network = trained(&config, Seed::new(2));
+    let (input, target) =
+        (tokens([4, 6], config.vocabulary, Seed::new(3)), tokens([4, 6], config.vocabulary, Seed::new(4)));
+    let pass = |network: &Gpt, probe: &mut dyn Probe| {
+        let output = network.forward_probed(input.clone(), probe);
+        Pass { loss: NextToken.loss(&output, &target), output }
+    };
+    let mut refused = Vec::new();
+    for named in METHODS {
+        let method = named.with(&Options::new()).unwrap().0;
+        let grower = Grower::boxed(method);
+        match grower.grow(&network, &SgdConfig::new().init(), &planned(&network, config.head), pass) {
+            Ok(growth) => assert_eq!(growth.receipt.output_change, Some(0.0), "{}", named.name()),
+            Err(error) => {
+                let said = error.to_string();
+                // What splits neurons, what leaves neither side zero, and what needs biases.
+                let reasons = ["methods that change or split neurons", "leaves neither side zero", "it needs biases"];
+                assert!(reasons.iter().any(|reason| said.contains(reason)), "{}: {said}", named.name());
+                refused.push(named.name());
+            }
+        }
+    }
+    assert!(refused.len() < METHODS.len() / 2 + 1 && !refused.contains(&"gradmax"), "{refused:?}");
+}
+
+fn data(config: &GptConfig) -> InMemory<Tensor<2, Int>, Tensor<2, Int>> {
+    let text = tokens([24, 7], config.vocabulary, Seed::new(8));
+    InMemory::new(text.clone().narrow(1, 0, 6), text.narrow(1, 1, 6))
+}
+
+/// Trains with growth of heads, gated neurons and a block that is not there at first, in one go and resumed.
+#[test]
+fn transformers_that_grow_resume_bit_for_bit() {
+    let blocks = vec![GptBlock { heads: 1, neurons: 3 }, GptBlock { heads: 0, neurons: 0 }];
+    let config = GptConfig { gated: true, blocks, head: 4, width: 8, ..drawn(Seed::new(5)) };
+    let examples = data(&config);
+    let sgd = || {
+        let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
+        SgdConfig::new().with_momentum(Some(momentum)).init()
+    };
+    let optimizers: [(&str, &dyn Fn() -> ModuleOptimizer); 3] =
+        [("sgd", &sgd), ("adam", &|| AdamConfig::new().init()), ("adamw", &|| AdamWConfig::new().init())];
+    for (name, optimizer) in optimizers {
+        let train = |run: Run<Gpt>, (folder, stop): (Option<PathBuf>, Option<usize>)| {
+            let (flag, mut seen) = (AtomicBool::new(false), Seen::default());
+            let policy = Periodic {
+                start: 4,
+                every: 4,
+                times: 3,
+                order: PolicyOrder::AllAtOnce,
+                amount: Amount::Fraction(0.7),
+                stretch: 1.0,
+            };
+            let growth = GrowthSettings {
+                policy: Box::new(policy),
+                grower: Grower::new(GradMax::default()).with_seed(Seed::new(8)),
+                batch: GrowthBatch::Training,
+                on_failure: OnFailure::Stop,
+            };
+            let settings = Settings { batch_size: Some(8), average: Some(0.9), ..Settings::new(20, 0.01) };
+            let trainer = Trainer::new(settings, NextToken, &examples)
+                .with_growth(growth)
+                .with_observer(Keep { seen: &mut seen, folder, stop: stop.map(|at| (at, &flag)) })
+                .with_stop(&flag);
+            (trainer.train(run).unwrap().run, seen.receipts.len())
+        };
+        let start = || Run::new(config.init(Seed::new(6), &device()).unwrap(), optimizer());
+        let (whole, events) = train(start(), (None, None));
+        let widths = whole.network.sites().iter().map(|site| site.width()).collect::<Vec<_>>();
+        // A head of 4 at a time, and two neurons of 3; where there were none, one unit.
+        assert_eq!((events, widths), (3, vec![16, 9, 12, 3]), "{name}");
+        for stop in [3, 4, 5, 11, 13] {
+            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("transformers").join(format!("{name}{stop}"));
+            train(start(), (Some(folder.clone()), Some(stop)));
+            let network =
+                |sites: &[SiteWidth]| config.with_site_widths(&widths_of(sites)).init(Seed::new(9), &device());
+            let resumed = checkpoint::load(&folder, network, optimizer()).unwrap();
+            let (resumed, _) = train(resumed, (None, None));
+            assert!(weights(&resumed.network) == weights(&whole.network), "{name} stopped at {stop}");
+        }
+    }
+}
+
+#[test]
+fn neurons_of_several_writers_have_no_companions() {
+    let dense = |inputs, outputs| LinearConfig::new(inputs, outputs).init(&device());
+    let (first, second, output, gate) = (dense(4, 3), dense(5, 3), dense(3, 2), dense(4, 3));
+    let gate = Gate { layer: gate, activation: Activation::Silu };
+    let one = Site::new("hidden", &first, (), &output).seeing_through(gate.clone());
+    assert!(one.check().is_ok());
+    let several = Site::written_by("stream", &first).plus(&second).and((), &output).seeing_through(gate);
+    assert!(matches!(several.check(), Err(Error::CompanionsOfSeveral { .. })));
+    let narrow = Gate { layer: dense(4, 2), activation: Activation::Silu };
+    let wrong = Site::new("hidden", &first, (), &output).seeing_through(narrow).check();
+    assert!(matches!(wrong, Err(Error::SiteMismatch { reads: 2, offered: 3, .. })), "{wrong:?}");
 }

@@ -37,7 +37,12 @@ pub(super) struct Choosing<'a> {
 }
 
 /// Companions that are tried beside those of existing units.
-const DRAWN_COMPANIONS: u64 = 4;
+const DRAWN_COMPANIONS: u64 = 8;
+/// How many of them are starting points.
+const COMPANION_STARTS: usize = 4;
+/// Steps up the gradient from each, and the share of its norm that the first ones are long.
+const COMPANION_STEPS: usize = 6;
+const COMPANION_STEP: f64 = 0.5;
 
 /// The side that a growth method leaves zero at a site.
 pub(super) fn zero_side_of(method: &dyn GrowthMethod, placement: Placement, site: &Site) -> Option<Side> {
@@ -107,29 +112,47 @@ impl Choosing<'_> {
     }
 
     /// A site that is to gain so many neurons, with the companions that these are to have: those under which the growth
-    /// operator is largest, of the units that are there and some that are drawn. A method that does not look at the operator
-    /// gets drawn ones.
+    /// operator is largest, of the units that are there and some that are drawn, after some steps up its gradient. A method
+    /// that does not look at the operator gets drawn ones.
     fn with_companions(&self, site: Site, count: usize, seen: Seen<'_>) -> Result<Site, Error> {
         let Some(companions) = &site.companions else {
             return Ok(site);
         };
         let seed = self.seed.fold(&site.name).fold("companions");
-        let choosing = |weights| Site { companions: Some(companions.choosing(weights)), ..site.clone() };
+        let with = |companions| Site { companions: Some(companions), ..site.clone() };
         if !self.method.needs().contains(&Need::Operator) {
-            return Ok(choosing(companions.companion.drawn(seed)));
+            return Ok(with(companions.choosing(companions.companion.drawn(seed))));
         }
+        let of = |weights| {
+            let candidate = with(companions.choosing(weights));
+            let operator = Branch::new(&candidate, 0, seen)?.operator(self.zero_side(&candidate))?;
+            let directions = operator.directions(count)?;
+            let size = directions.values.iter().map(|value| value * value).sum::<f64>();
+            Ok::<_, Error>((size, candidate, directions))
+        };
         let there = (0..companions.units()).map(|unit| companions.of_unit(unit));
         let drawn = (0..DRAWN_COMPANIONS).map(|index| companions.companion.drawn(seed.at(index)));
-        let mut best: Option<(f64, Site)> = None;
-        for weights in there.chain(drawn) {
-            let candidate = choosing(weights);
-            let operator = Branch::new(&candidate, 0, seen)?.operator(self.zero_side(&candidate))?;
-            let largest = operator.directions(count)?.values.iter().map(|value| value * value).sum::<f64>();
-            if best.as_ref().is_none_or(|(so_far, _)| largest > *so_far) {
-                best = Some((largest, candidate));
+        let mut tried = there.chain(drawn).map(of).collect::<Result<Vec<_>, _>>()?;
+        tried.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
+        tried.truncate(COMPANION_STARTS);
+        // What neurons see as it is: companions are what is asked about.
+        let plain = Site { companions: None, ..site.clone() };
+        let branch = Branch::new(&plain, 0, seen)?;
+        for so_far in &mut tried {
+            let mut share = COMPANION_STEP;
+            for _ in 0..COMPANION_STEPS {
+                let (size, candidate, directions) = &*so_far;
+                let Some(chosen) = &candidate.companions else { break };
+                let gradients = branch.companion_gradients(chosen, &directions.images, &directions.vectors)?;
+                let moved = of(chosen.moved(&gradients, share))?;
+                match moved.0 > *size {
+                    true => *so_far = moved,
+                    false => share /= 2.0,
+                }
             }
         }
-        Ok(best.map_or(site.clone(), |(_, site)| site))
+        let best = tried.into_iter().max_by(|(a, ..), (b, ..)| a.total_cmp(b));
+        Ok(best.map_or(site, |(_, best, _)| best))
     }
 
     /// The growth operator of each branch, if the method or the scale needs it.
@@ -240,7 +263,8 @@ fn unaccompanied(neurons: &NewNeurons, request: &Request<'_>) -> Option<String> 
             "the site's neurons have a {name}, and methods that change or split neurons know nothing of it"
         )),
         _ if !neurons.one_side_is_zero() => Some(format!(
-            "the gradient of the {name} is known only where one side of new neurons is zero; use no `epsilon`"
+            "the gradient of the {name} is known only where one side of new neurons is zero: no `epsilon`, and no method that \
+             leaves neither side zero"
         )),
         _ => None,
     }

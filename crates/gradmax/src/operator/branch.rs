@@ -12,9 +12,10 @@ use crate::matrix::{Matrix, from_tensor, to_tensor, values};
 use crate::operator::block::{AT_ONCE, Block};
 use crate::operator::seen::{Again, Seen, Source};
 use crate::site::between::Role;
+use crate::site::companion::Companions;
 use crate::site::declaration::Site;
 use crate::site::probe::Passage;
-use crate::site::signal::Signal;
+use crate::site::signal::{Input, Signal, SignalShape};
 use crate::sums::SharedSums;
 use crate::surgery::addition::{BlockValues, GainAt, gains_between, leaves_of};
 use crate::surgery::new_neurons::NewNeurons;
@@ -174,6 +175,36 @@ impl<'a> Branch<'a> {
             }
         };
         Self { passages, ..self.clone() }
+    }
+
+    /// The gradients of the form at a site's companions, a matrix for each of their layers, with these neurons; this is the
+    /// branch of the site without companions, whose neurons are read as they are.
+    pub(crate) fn companion_gradients(
+        &self,
+        companions: &Companions,
+        incoming: &Matrix,
+        outgoing: &Matrix,
+    ) -> Result<Vec<Matrix>, Error> {
+        let mut total: Vec<Matrix> = Vec::new();
+        let incoming = to_tensor(incoming.as_ref(), &self.device);
+        self.each(|passage| {
+            let [Some(Input::Signal(read))] = passage.inputs.as_slice() else {
+                return;
+            };
+            let (first, rows) = (self.block.first_row(passage.consumer), self.block.rows(passage.consumer));
+            let shape = SignalShape { neurons: incoming.dims()[0], ..read.shape() };
+            let outgoing = to_tensor(outgoing.subrows(first, rows), &self.device);
+            let at_neurons = self.block.read_gradient(passage, &shape, outgoing);
+            let at_seen = at_neurons.rows().matmul(incoming.clone());
+            let at_seen = Signal::of_rows(at_seen, read.examples(), read.positions().to_vec());
+            let of_passage = companions.gradients(read.clone(), at_seen);
+            match total.is_empty() {
+                true => total = of_passage,
+                false => total.iter_mut().zip(of_passage).for_each(|(total, of_passage)| *total += of_passage),
+            }
+        })?;
+        total.iter_mut().for_each(|of_layer| self.sums.matrix(of_layer));
+        Ok(total)
     }
 
     /// How much each of these neurons matters, which are the block's own: the sum over examples of the square of what it

@@ -3,7 +3,10 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::matrix::{Matrix, from_tensor, values};
+use burn::tensor::{Device, Tensor, TensorData};
+use faer::Scale;
+
+use crate::matrix::{Matrix, from_tensor, to_tensor, values};
 use crate::seed::Seed;
 use crate::site::layer::{EntriesOf, Producer};
 use crate::site::signal::Signal;
@@ -26,8 +29,9 @@ pub trait Companion: Debug + Send + Sync {
     /// The layers whose outputs go along with the neurons, one each.
     fn layers(&self) -> Vec<&dyn Producer>;
 
-    /// What incoming weights see of what the writer reads, by the weights of one unit in each of the layers.
-    fn seen_through(&self, read: Signal, of_unit: &[CompanionWeights]) -> Signal;
+    /// What incoming weights see of what the writer reads, by the weights of one unit in each of the layers; differentiable in
+    /// these.
+    fn seen_through(&self, read: Signal, of_unit: &[UnitTensors]) -> Signal;
 
     /// Weights of a unit in each of the layers, drawn as a fresh network has them.
     fn drawn(&self, seed: Seed) -> Vec<CompanionWeights>;
@@ -40,6 +44,25 @@ pub struct CompanionWeights {
     pub incoming: Matrix,
     /// `[unit]`; zeros where the layer has no bias.
     pub bias: Vec<f64>,
+}
+
+/// The same on a device.
+#[derive(Debug, Clone)]
+pub struct UnitTensors {
+    /// `[unit, fan_in]`.
+    pub incoming: Tensor<2>,
+    /// `[unit]`.
+    pub bias: Tensor<1>,
+}
+
+impl CompanionWeights {
+    /// On a device, outside of any graph.
+    pub(crate) fn on(&self, device: &Device) -> UnitTensors {
+        let bias = self.bias.iter().map(|value| *value as f32).collect::<Vec<_>>();
+        let count = bias.len();
+        let bias = Tensor::from_data(TensorData::new(bias, [count]), device);
+        UnitTensors { incoming: to_tensor(self.incoming.as_ref(), device), bias }
+    }
 }
 
 /// The companions of a site's neurons, and those that new neurons have.
@@ -93,6 +116,40 @@ impl Companions {
 
     /// What new neurons see of what the writer reads.
     pub(crate) fn seen_through(&self, read: Signal) -> Signal {
-        self.companion.seen_through(read, &self.chosen)
+        let device = read.device();
+        let chosen = self.chosen.iter().map(|weights| weights.on(&device)).collect::<Vec<_>>();
+        self.companion.seen_through(read, &chosen)
+    }
+
+    /// The gradients at the chosen weights, a matrix `[unit, fan_in]` for each layer, from that of what new neurons see of what
+    /// the writer reads.
+    pub(crate) fn gradients(&self, read: Signal, at_seen: Signal) -> Vec<Matrix> {
+        let device = read.device();
+        let leaf = |weights: &CompanionWeights| {
+            let UnitTensors { incoming, bias } = weights.on(&device);
+            UnitTensors { incoming: incoming.autodiff().require_grad(), bias: bias.autodiff() }
+        };
+        let leaves = self.chosen.iter().map(leaf).collect::<Vec<_>>();
+        let seen = self.companion.seen_through(read.untracked(), &leaves);
+        let gradients = seen.inner_product(at_seen.untracked()).backward();
+        let gradient = |leaf: &UnitTensors| match leaf.incoming.grad(&gradients) {
+            Some(gradient) => from_tensor(gradient),
+            None => Matrix::zeros(leaf.incoming.dims()[0], leaf.incoming.dims()[1]),
+        };
+        leaves.iter().map(gradient).collect()
+    }
+
+    /// The chosen weights moved along these gradients by a share of their norms, which stay as they are.
+    pub(crate) fn moved(&self, gradients: &[Matrix], share: f64) -> Vec<CompanionWeights> {
+        let moved = |(weights, gradient): (&CompanionWeights, &Matrix)| {
+            let (norm, slope) = (weights.incoming.norm_l2(), gradient.norm_l2());
+            if norm == 0.0 || slope == 0.0 {
+                return weights.clone();
+            }
+            let moved = &weights.incoming + gradient * Scale(share * norm / slope);
+            let to_norm = norm / moved.norm_l2();
+            CompanionWeights { incoming: moved * Scale(to_norm), bias: weights.bias.clone() }
+        };
+        self.chosen.iter().zip(gradients).map(moved).collect()
     }
 }

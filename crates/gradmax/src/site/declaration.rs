@@ -256,6 +256,12 @@ impl Site {
             self.check_features("writer", writer.outputs(), width)?;
             self.check_axes("writer", axes, writer.layout().position_axes())?;
         }
+        if let Some(companions) = &self.companions
+            && (self.blocks() > 1 || self.writers.len() > 1)
+        {
+            let (site, companion) = (self.name.clone(), companions.companion.name().to_string());
+            return Err(Error::CompanionsOfSeveral { site, companion });
+        }
         for layer in self.companions.iter().flat_map(|companions| companions.companion.layers()) {
             self.check_features("companion", layer.outputs(), width)?;
         }

@@ -5,9 +5,8 @@ use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor, TensorData, activation};
 
 use super::by_token;
-use crate::matrix::to_tensor;
 use crate::seed::Seed;
-use crate::site::companion::{Companion, CompanionWeights};
+use crate::site::companion::{Companion, CompanionWeights, UnitTensors};
 use crate::site::declaration::Site;
 use crate::site::layer::Producer;
 use crate::site::layers::drawn_as;
@@ -108,7 +107,7 @@ impl Companion for Heads {
     }
 
     /// The tokens as a head gathers them.
-    fn seen_through(&self, read: Signal, of_unit: &[CompanionWeights]) -> Signal {
+    fn seen_through(&self, read: Signal, of_unit: &[UnitTensors]) -> Signal {
         let [query, key] = of_unit else {
             panic!("a head has a query and a key, and {} layers were chosen", of_unit.len());
         };
@@ -116,11 +115,8 @@ impl Companion for Heads {
         let rows = read.rows();
         let [_, features] = rows.dims();
         let time = positions.iter().product::<usize>();
-        let compared = |of: &CompanionWeights| {
-            let bias = of.bias.iter().map(|value| *value as f32).collect::<Vec<_>>();
-            let bias = Tensor::<1>::from_data(TensorData::new(bias, [self.width]), &rows.device());
-            let weight = to_tensor(of.incoming.as_ref(), &rows.device()).transpose();
-            let compared = rows.clone().matmul(weight) + bias.unsqueeze();
+        let compared = |of: &UnitTensors| {
+            let compared = rows.clone().matmul(of.incoming.clone().transpose()) + of.bias.clone().unsqueeze();
             let compared = compared.reshape([examples, 1, time, self.width]);
             if self.rotary { rotated(compared) } else { compared }
         };

@@ -4,10 +4,10 @@
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
-use crate::matrix::{Matrix, to_tensor};
+use crate::matrix::Matrix;
 use crate::seed::Seed;
 use crate::site::activation::Activation;
-use crate::site::companion::{Companion, CompanionWeights};
+use crate::site::companion::{Companion, CompanionWeights, UnitTensors};
 use crate::site::layer::{Layer, Producer};
 use crate::site::layers::linear::rowwise;
 use crate::site::signal::Signal;
@@ -31,13 +31,12 @@ impl Companion for Gate {
         vec![&self.layer]
     }
 
-    fn seen_through(&self, read: Signal, of_unit: &[CompanionWeights]) -> Signal {
-        let [CompanionWeights { incoming, bias }] = of_unit else {
+    fn seen_through(&self, read: Signal, of_unit: &[UnitTensors]) -> Signal {
+        let [UnitTensors { incoming, bias }] = of_unit else {
             panic!("a gate has one layer, and {} were chosen", of_unit.len());
         };
-        let weight = to_tensor(incoming.as_ref(), &read.device());
         let gated = |rows: Tensor<2>| {
-            let gates = rows.clone().matmul(weight.transpose()).add_scalar(bias[0]);
+            let gates = rows.clone().matmul(incoming.clone().transpose()) + bias.clone().unsqueeze();
             rows * self.activation.apply(gates)
         };
         rowwise(&read, gated)
@@ -62,5 +61,10 @@ pub(crate) fn drawn_as(layer: &Linear, unit: usize, seed: Seed) -> CompanionWeig
         let entry: f64 = StandardNormal.sample(&mut rng);
         entry * deviation
     });
-    CompanionWeights { incoming, bias: vec![0.0; unit] }
+    // Few entries would differ in size from draw to draw, and larger ones look better than they are.
+    let to_norm = match incoming.norm_l2() {
+        0.0 => 1.0,
+        norm => deviation * ((unit * inputs) as f64).sqrt() / norm,
+    };
+    CompanionWeights { incoming: incoming * faer::Scale(to_norm), bias: vec![0.0; unit] }
 }
