@@ -111,7 +111,7 @@ fn differentiable<B: Composing, const N: usize, const D: usize>(
     backward: impl Fn(Tensor<D>, [bool; N]) -> [Option<FloatTensor<B>>; N] + Send + Sync + 'static,
 ) -> Tensor<D> {
     let nodes = operands.map(|operand| operand.node());
-    let output = B::primitive(output).expect("what was computed is of the operands' backend");
+    let output = own::<B, D>(output);
     let tracked = match Composed.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
             let backward = move |gradient, needed| backward(B::constant(gradient), needed);
@@ -122,8 +122,8 @@ fn differentiable<B: Composing, const N: usize, const D: usize>(
     B::tracked(tracked)
 }
 
-/// A convolution without groups as a product of matrices; none if no operand is part of a graph on this backend, or if the
-/// kernel does not fit into the maps.
+/// A convolution without groups as a product of matrices; none if no operand is part of a graph on this backend, if the kernel
+/// does not fit into the maps, or if padding reaches beyond it.
 pub(crate) fn conv2d<B: Composing>(
     input: &Tensor<4>,
     weight: &Tensor<4>,
@@ -133,16 +133,24 @@ pub(crate) fn conv2d<B: Composing>(
     let operands = [operand::<B, 4>(input)?, operand::<B, 4>(weight)?];
     let [input, weight] = operands.each_ref().map(values::<B, 4>);
     let shapes = [input.dims(), weight.dims()];
+    if !unrolled::has_input_gradient(shapes[0], shapes[1], options) {
+        return None;
+    }
     let output = unrolled::conv2d(input.clone(), weight.clone(), options)?;
     let options = options.clone();
-    Some(differentiable(operands, output, move |gradient: Tensor<4>, [of_input, of_weight]| {
-        let of_weight = of_weight
-            .then(|| unrolled::weight_gradient(gradient.clone(), input.clone(), shapes[1], &options))
-            .flatten();
-        let of_input =
-            of_input.then(|| unrolled::input_gradient(gradient, weight.clone(), shapes[0], &options)).flatten();
-        [of_input.and_then(B::primitive), of_weight.and_then(B::primitive)]
+    Some(differentiable(operands, output, move |gradient: Tensor<4>, [of_input_is_needed, of_weight_is_needed]| {
+        let known = "a convolution that was computed has its gradients";
+        let of_weight =
+            || unrolled::weight_gradient(gradient.clone(), input.clone(), shapes[1], &options).expect(known);
+        let of_weight = of_weight_is_needed.then(|| own::<B, 4>(of_weight()));
+        let of_input = || unrolled::input_gradient(gradient.clone(), weight.clone(), shapes[0], &options).expect(known);
+        [of_input_is_needed.then(|| own::<B, 4>(of_input())), of_weight]
     }))
+}
+
+/// The primitive of a tensor that was computed from this backend's.
+fn own<B: Composing, const D: usize>(tensor: Tensor<D>) -> FloatTensor<B> {
+    B::primitive(tensor).expect("what is computed of a backend's tensors is of that backend")
 }
 
 /// Batch norm in training mode, as [`batch_norm_train`](crate::batch_norm_train); none if the input is not part of a graph
@@ -185,17 +193,13 @@ pub(crate) fn batch_norm_train<B: Composing, const D: usize>(
             let share = (along * inverse.clone().square()).div_scalar(count as f64);
             let rest = gradient - by_channel(of_beta.clone().div_scalar(count as f64));
             let of_maps = (rest - centred.clone() * by_channel(share)) * by_channel(scale.clone());
-            B::primitive(of_maps.reshape(dims))
+            own::<B, D>(of_maps.reshape(dims))
         };
-        let of_input = if needed[0] { of_input() } else { None };
-        [
-            of_input,
-            needed[1].then(|| B::primitive(of_gamma)).flatten(),
-            needed[2].then(|| B::primitive(of_beta)).flatten(),
-        ]
+        let of_input = needed[0].then(of_input);
+        [of_input, needed[1].then(|| own::<B, 1>(of_gamma)), needed[2].then(|| own::<B, 1>(of_beta))]
     });
-    let [mean, variance] = [mean, variance].map(|statistic| B::primitive(statistic).map(FloatTensor::<Graph<B>>::new));
-    Some(Normalized { output, mean: B::tracked(mean?), variance: B::tracked(variance?), count })
+    let constant = |statistic| B::tracked(FloatTensor::<Graph<B>>::new(own::<B, 1>(statistic)));
+    Some(Normalized { output, mean: constant(mean), variance: constant(variance), count })
 }
 
 /// The sum of each channel of `[batch, channels, positions]`, over positions first: Burn's reductions take one thread for each
@@ -248,6 +252,10 @@ mod tests {
                 }
             }
         }
+        // Padding beyond the kernel has no gradient of this form: the operation says so before it is computed.
+        let wide = ConvOptions::new([1; 2], [3; 2], [1; 2], 1);
+        let [maps, kernels] = [[1, 1, 4, 4], [1, 1, 3, 3]].map(|shape| drawn::<4>(shape, &device).require_grad());
+        assert!(conv2d::<Flex>(&maps, &kernels, &wide).is_none());
         let plain = drawn::<4>([1, 1, 3, 3], &Device::flex());
         assert!(conv2d::<Flex>(&plain, &plain, &ConvOptions::new([1; 2], [0; 2], [1; 2], 1)).is_none(), "no graph");
     }

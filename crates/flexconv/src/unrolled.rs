@@ -56,6 +56,15 @@ pub(crate) fn weight_gradient(
     Some(sum.reshape([outputs, inputs, rows, columns]))
 }
 
+/// Whether [`input_gradient`] can tell the gradient of an input of this shape: no padding reaches beyond the kernel.
+pub(crate) fn has_input_gradient(input: [usize; 4], weight: [usize; 4], options: &ConvOptions<2>) -> bool {
+    (0..2).all(|axis| {
+        let reach = options.dilation[axis] * (weight[2 + axis] - 1);
+        let [begin, end] = [options.padding_begin()[axis], options.padding_end()[axis]];
+        begin.max(end) <= reach && input[2 + axis] + begin + end > reach
+    })
+}
+
 /// The gradient of the input, of the given shape, from that of the output: a convolution of the output's, spread by the
 /// stride, by the kernels turned around.
 pub(crate) fn input_gradient(
@@ -64,18 +73,20 @@ pub(crate) fn input_gradient(
     input: [usize; 4],
     options: &ConvOptions<2>,
 ) -> Option<Tensor<4>> {
+    if !has_input_gradient(input, weight.dims(), options) {
+        return None;
+    }
     let [_, _, rows, columns] = weight.dims();
     let [batch, outputs, ..] = gradient.dims();
     let reach = [options.dilation[0] * (rows - 1), options.dilation[1] * (columns - 1)];
-    let [begin, end] = [options.padding_begin(), options.padding_end()];
+    let begin = options.padding_begin();
     let spread = [0, 1].map(|axis| (gradient.dims()[2 + axis] - 1) * options.stride[axis] + 1);
     // Rows and columns at the end that no window of a stride reaches have no gradient.
-    let needed = [0, 1].map(|axis| input[2 + axis] + begin[axis] + end[axis]);
-    if (0..2).any(|axis| begin[axis].max(end[axis]) > reach[axis] || needed[axis] < spread[axis] + reach[axis]) {
+    let after = [0, 1].map(|axis| (input[2 + axis] + begin[axis]).checked_sub(spread[axis]));
+    let [Some(below), Some(right)] = after else {
         return None;
-    }
-    let after = [0, 1].map(|axis| needed[axis] - spread[axis] - end[axis]);
-    let padding = [0, 1].map(|axis| (reach[axis] - begin[axis], after[axis]));
+    };
+    let padding = [(reach[0] - begin[0], below), (reach[1] - begin[1], right)];
     let turned = weight.flip([2, 3]).permute([1, 0, 2, 3]);
     let gradient = match options.stride {
         [1, 1] => gradient,
