@@ -44,6 +44,8 @@ pub(super) struct Shrunk<N> {
 
 /// The share of the neurons that are left which is tried first in a round; importance is measured anew in each.
 const ROUND: f64 = 0.1;
+/// The same of a cohort's neurons, which are few beside all: rounds cost passes, and training goes on afterwards.
+const ROUND_OF_COHORT: f64 = 1.0;
 
 impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
     /// A network without the neurons that it can do without, and a receipt: those of least importance go first, a tenth
@@ -94,7 +96,8 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
                     first_of(&candidates, wanted, &narrow)
                 }
             };
-            let mut number = ((ROUND * candidates.len() as f64).ceil() as usize).min(left);
+            let round = if cohort.is_some() { ROUND_OF_COHORT } else { ROUND };
+            let mut number = ((round * candidates.len() as f64).ceil() as usize).min(left);
             // Fewer and fewer, until the loss allows it.
             let smaller = loop {
                 if number == 0 {
