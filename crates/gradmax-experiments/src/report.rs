@@ -127,10 +127,7 @@ pub fn undone_sentence(undone: &Undone) -> String {
     let what = match sites.len() {
         0 => return format!("step {step}: the neurons that came at step {grown} are all needed"),
         1..=4 => sites.iter().map(site).collect::<Vec<_>>().join(", "),
-        count => {
-            let removed = sites.iter().map(|site| site.before - site.after).sum::<usize>();
-            format!("{removed} neurons at {count} sites")
-        }
+        count => format!("{} neurons at {count} sites", undone.shrinkage.removed()),
     };
     let [_, parameters] = undone.shrinkage.parameters;
     format!("step {step}: taken back of what came at step {grown}: {what}; {} parameters", grouped(parameters as u64))

@@ -65,7 +65,7 @@ pub fn write(
 
 /// What was removed, in a sentence.
 pub fn sentence(receipt: &ShrinkReceipt) -> String {
-    let removed = receipt.sites.iter().map(|site| site.before - site.after).sum::<usize>();
+    let removed = receipt.removed();
     if removed == 0 {
         return "No neuron can go without a larger rise of the loss.".into();
     }

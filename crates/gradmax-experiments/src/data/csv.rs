@@ -18,8 +18,8 @@ use super::encoded::Encoded;
 use super::held_out::{HeldOut, is_test};
 use super::scale::Scale;
 use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Half, Inputs, Task};
-use crate::reading::Reading;
 use crate::failure::misuse;
+use crate::reading::Reading;
 
 /// A table: which column is learned, and how the others are read.
 #[derive(Debug, Clone, Serialize, Deserialize)]

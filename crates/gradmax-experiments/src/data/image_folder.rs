@@ -23,9 +23,9 @@ use self::decode::decode;
 use super::images::Size;
 use super::scale::Scale;
 use super::source::{AnyExamples, Answers, DataSet, DataShape, DataSource, Inputs, SharedExamples};
-use crate::reading::Reading;
 use crate::failure::{caught, misuse};
 use crate::output;
+use crate::reading::Reading;
 
 /// A folder with `train/CLASS/*.jpg` and `val/CLASS/*.jpg`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -17,8 +17,8 @@ use super::held_out::{HeldOut, is_test};
 use super::images::Size;
 use super::scale::{Moments, Scale};
 use super::source::{Answers, AnyExamples, DataSet, DataShape, DataSource, Half, Inputs, Quantity, Task};
-use crate::reading::Reading;
 use crate::failure::misuse;
+use crate::reading::Reading;
 
 /// Two arrays with a row for each example: what is read, and what is learned.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -41,10 +41,8 @@ pub fn examples_of(
         let drawn =
             (0..count * channels * height * width).map(|_| StandardNormal.sample(&mut rng)).collect::<Vec<f32>>();
         let inputs = Tensor::from_data(TensorData::new(drawn, [count, channels, height, width]), device);
-        {
-            let inputs = Reading::Maps(inputs);
-            InMemory::new(inputs.clone(), Target::Values(teacher.forward(inputs)))
-        }
+        let inputs = Reading::Maps(inputs);
+        InMemory::new(inputs.clone(), Target::Values(teacher.forward(inputs)))
     };
     let (train, test) = (Box::new(examples("train", train)), Box::new(examples("test", test)));
     Ok(DataSet::new(train, test, Supervised::Regression))

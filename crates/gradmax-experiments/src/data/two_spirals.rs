@@ -10,8 +10,8 @@ use gradmax::training::{InMemory, Supervised, Target};
 use serde::{Deserialize, Serialize};
 
 use super::source::{Answers, DataSet, DataShape, DataSource};
-use crate::reading::Reading;
 use crate::failure::misuse;
+use crate::reading::Reading;
 
 /// Points of the plane on two spirals; the test points lie on the spirals halfway between the training points.
 #[derive(Debug, Clone, Serialize, Deserialize)]

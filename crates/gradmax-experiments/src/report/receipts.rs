@@ -1,7 +1,7 @@
 //! The growth receipts of a report.
 
 use gradmax::event::Receipt;
-use gradmax::training::{ShrinkReceipt, Undone};
+use gradmax::training::{SiteShrinkage, Undone};
 
 use super::page::escaped;
 use super::series::MethodRuns;
@@ -38,7 +38,7 @@ pub fn undone(groups: &[MethodRuns<'_>]) -> String {
         let Some(first) = group.runs.iter().find(|run| !run.undone.is_empty()) else {
             continue;
         };
-        let removed = group.runs.iter().flat_map(|run| &run.undone).map(|undone| neurons(&undone.shrinkage));
+        let removed = group.runs.iter().flat_map(|run| &run.undone).map(|undone| undone.shrinkage.removed());
         let events = group.runs.iter().flat_map(|run| &run.receipts);
         let came = events.flat_map(|receipt| &receipt.sites).map(|site| site.added);
         let rows = first.undone.iter().flat_map(undone_rows).collect::<String>();
@@ -59,14 +59,9 @@ pub fn undone(groups: &[MethodRuns<'_>]) -> String {
     }
 }
 
-/// The neurons that were removed.
-fn neurons(receipt: &ShrinkReceipt) -> usize {
-    receipt.sites.iter().map(|site| site.before - site.after).sum()
-}
-
 fn undone_rows(undone: &Undone) -> Vec<String> {
     let Undone { step, grown, shrinkage } = undone;
-    let row = |(site, before, after): (&str, usize, usize)| {
+    let row = |SiteShrinkage { site, before, after }: &SiteShrinkage| {
         format!(
             "<tr><td>{step}</td><td>{grown}</td><td>{}</td><td>{before} → {after}</td><td>{} → {}</td><td>{}</td></tr>",
             escaped(site),
@@ -81,7 +76,7 @@ fn undone_rows(undone: &Undone) -> Vec<String> {
             "<tr><td>{step}</td><td>{grown}</td><td colspan=\"3\">all of them are needed</td><td>{parameters}</td></tr>"
         )];
     }
-    shrinkage.sites.iter().map(|site| row((&site.site, site.before, site.after))).collect()
+    shrinkage.sites.iter().map(row).collect()
 }
 
 /// What all receipts of a method say together.

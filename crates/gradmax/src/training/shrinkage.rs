@@ -19,6 +19,13 @@ pub struct ShrinkReceipt {
     pub sites: Vec<SiteShrinkage>,
 }
 
+impl ShrinkReceipt {
+    /// The neurons that were removed, of all sites.
+    pub fn removed(&self) -> usize {
+        self.sites.iter().map(|site| site.before - site.after).sum()
+    }
+}
+
 /// What a site lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteShrinkage {

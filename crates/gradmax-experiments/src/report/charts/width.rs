@@ -2,8 +2,6 @@
 
 use gradmax::networks::Architecture;
 
-use gradmax::training::Undone;
-
 use super::{Charted, Shown};
 use crate::experiment;
 use crate::report::RecordedRun;
@@ -22,7 +20,7 @@ fn widths(run: &RecordedRun) -> Vec<(f64, f64)> {
         let added = receipt.sites.iter().map(|site| site.added).sum::<usize>();
         (receipt.step, added as i64)
     });
-    let undone = run.undone.iter().map(|undone| (undone.step, -(removed(undone) as i64)));
+    let undone = run.undone.iter().map(|undone| (undone.step, -(undone.shrinkage.removed() as i64)));
     let mut changes = grown.chain(undone).collect::<Vec<_>>();
     // What is taken back at the step of an event goes before it.
     changes.sort_by_key(|(step, added)| (*step, *added > 0));
@@ -37,11 +35,6 @@ fn widths(run: &RecordedRun) -> Vec<(f64, f64)> {
     points
 }
 
-/// The neurons that were taken back at a step.
-fn removed(undone: &Undone) -> usize {
-    undone.shrinkage.sites.iter().map(|site| site.before - site.after).sum()
-}
-
 /// Neurons at all sites of the network that a run starts with.
 fn starting_width(run: &RecordedRun) -> usize {
     let added = run.receipts.iter().flat_map(|receipt| &receipt.sites).map(|site| site.added).sum::<usize>();
@@ -52,7 +45,7 @@ fn starting_width(run: &RecordedRun) -> usize {
             .map(|networks| networks.seed.site_widths().iter().map(|site| site.width).sum::<usize>())
     };
     match finished {
-        Some(finished) => (finished as usize + run.undone.iter().map(removed).sum::<usize>()).saturating_sub(added),
+        Some(finished) => (finished as usize + run.undone.iter().map(|undone| undone.shrinkage.removed()).sum::<usize>()).saturating_sub(added),
         None => seed().unwrap_or(0),
     }
 }
