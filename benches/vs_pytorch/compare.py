@@ -14,7 +14,7 @@ import sys
 NETWORKS = [
     "wrn28_0.25", "wrn28_0.5", "wrn28_1.0", "wrn28_bn_0.25", "wrn28_bn_1.0",
     "vgg11_0.25", "vgg11_1.0", "vgg11_bn_0.25", "vgg11_bn_1.0", "mobilenet_32", "mobilenet_224",
-    "mlp_20_10_10", "mlp_100_50_10", "mlp_784_128_128_10",
+    "mlp_20_10_10", "mlp_100_50_10", "mlp_784_128_128_10", "gpt_128_4", "gpt_256_6",
 ]
 LAYERS = [f"layer_{sizes}_{which}" for sizes in ("16x32", "32x16", "64x8") for which in ("forward", "input", "weight")]
 # The device that PyTorch takes beside each of ours; the CPU beside all others.

@@ -82,8 +82,43 @@ def mlp(widths):
     return nn.Sequential(*layers[:-1])
 
 
+class GptBlock(nn.Module):
+    """A pre-norm block of attention and neurons."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(width, eps=1e-5), nn.RMSNorm(width, eps=1e-5)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+        self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, stream):
+        batch, time, width = stream.shape
+        heads = (part.view(batch, time, -1, 32).transpose(1, 2) for part in self.qkv(self.norm1(stream)).chunk(3, dim=2))
+        gathered = F.scaled_dot_product_attention(*heads, is_causal=True)
+        stream = stream + self.output(gathered.transpose(1, 2).reshape(batch, time, width))
+        return stream + self.down(F.gelu(self.up(self.norm2(stream))))
+
+
+class Gpt(nn.Module):
+    def __init__(self, width, blocks, context):
+        super().__init__()
+        self.tokens = nn.Embedding(256, width)
+        self.positions = nn.Parameter(torch.randn(context, width) * 0.02)
+        self.blocks = nn.Sequential(*(GptBlock(width) for _ in range(blocks)))
+        self.norm, self.output = nn.RMSNorm(width, eps=1e-5), nn.Linear(width, 256, bias=False)
+        for parameter in self.parameters():
+            if parameter.dim() == 2:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, tokens):
+        return self.output(self.norm(self.blocks(self.tokens(tokens) + self.positions)))
+
+
 def training_step(network, images, target, loss_of, momentum):
-    if momentum:
+    if isinstance(network, Gpt):
+        optimizer = torch.optim.AdamW(network.parameters(), 1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+    elif momentum:
         optimizer = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.9, nesterov=True)
     else:
         optimizer = torch.optim.SGD(network.parameters(), 1e-3)
@@ -130,6 +165,10 @@ def step_of(name):
             return training_step(mlp(widths), inputs, classes(BATCH, widths[-1]), F.cross_entropy, True)
         inputs, target = torch.rand(1000, widths[0]), torch.rand(1000, widths[-1])
         return training_step(mlp(widths), inputs, target, F.mse_loss, False)
+    if parts[0] == "gpt":
+        tokens, following = ((first + torch.arange(32 * 64)).mul(7).remainder(256).view(32, 64) for first in (0, 1))
+        loss = lambda logits, target: F.cross_entropy(logits.flatten(0, 1), target.flatten())
+        return training_step(Gpt(int(parts[1]), int(parts[2]), 64), tokens, following, loss, False)
     if parts[0] == "layer":
         return layer(parts[1], parts[2])
     raise SystemExit(f"there is no benchmark {name}")

@@ -9,22 +9,25 @@ use std::io::BufRead;
 use std::time::Instant;
 
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use flexconv::Joined;
 use gradmax::Seed;
 use gradmax::modules::NormKind;
-use gradmax::networks::{Architecture, MlpConfig, MobileNetV1Config, Strides, VggConfig, WideResNetConfig};
+use gradmax::networks::{
+    Architecture, GptBlock, GptConfig, GptNorm, MlpConfig, MobileNetV1Config, Positions, Strides, VggConfig,
+    WideResNetConfig,
+};
 use gradmax::site::{Activation, Growable};
-use gradmax::training::{Supervised, Target, Task};
+use gradmax::training::{NextToken, Supervised, Target, Task};
 use gradmax_experiments::device;
 use rand::RngExt;
 
 /// What is timed: one step at a call.
 type Step = Box<dyn FnMut()>;
 
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 26] = [
     "wrn28_0.25",
     "wrn28_0.5",
     "wrn28_1.0",
@@ -39,6 +42,8 @@ const NAMES: [&str; 24] = [
     "mlp_20_10_10",
     "mlp_100_50_10",
     "mlp_784_128_128_10",
+    "gpt_128_4",
+    "gpt_256_6",
     "layer_16x32_forward",
     "layer_16x32_input",
     "layer_16x32_weight",
@@ -145,6 +150,10 @@ fn unawaited(name: &str, device: &Device) -> Step {
             let widths = parts[1..].iter().map(|width| width.parse().unwrap_or_else(|_| unknown(name)));
             mlp(&widths.collect::<Vec<usize>>(), device)
         }
+        "gpt" => {
+            let [width, blocks] = [1, 2].map(|at| parts.get(at).and_then(|part| part.parse().ok()));
+            gpt(width.unwrap_or_else(|| unknown(name)), blocks.unwrap_or_else(|| unknown(name)), device)
+        }
         "layer" => layer(parts[1], parts[2], device).unwrap_or_else(|| unknown(name)),
         "fma" => Box::new(|| {
             flexconv::run_peak(PEAK_ROUNDS);
@@ -198,13 +207,42 @@ fn mlp(widths: &[usize], device: &Device) -> Step {
     training_step(network, SgdConfig::new().init(), numbers([1000, *inputs], device), target, Supervised::Regression)
 }
 
-fn training_step<N: Growable<Output = Tensor<2>> + 'static>(
+/// A transformer on sequences of 64 bytes, as large as the one that `gpt_bytes.toml` grows to, or another, by AdamW.
+fn gpt(width: usize, blocks: usize, device: &Device) -> Step {
+    const HEAD: usize = 32;
+    const CONTEXT: usize = 64;
+    const SEQUENCES: usize = 32;
+    let block = GptBlock { heads: width / HEAD, neurons: 4 * width };
+    let config = GptConfig {
+        vocabulary: 256,
+        context: CONTEXT,
+        width,
+        head: HEAD,
+        blocks: vec![block; blocks],
+        norm: GptNorm::Rms,
+        positions: Positions::Learned,
+        activation: Activation::Gelu,
+        gated: false,
+    };
+    let network = config.init(Seed::new(0), &device.clone().autodiff()).expect("the configuration is right");
+    let tokens = |first: usize| {
+        let tokens = (0..SEQUENCES * CONTEXT).map(|at| ((first + at) * 7 % 256) as i32).collect::<Vec<_>>();
+        Tensor::<2, Int>::from_data(TensorData::new(tokens, [SEQUENCES, CONTEXT]), device)
+    };
+    let optimizer = AdamWConfig::new().with_weight_decay(0.1).with_beta_2(0.95).init();
+    training_step(network, optimizer, tokens(0), tokens(1), NextToken)
+}
+
+fn training_step<N: Growable + 'static, T: Task<Output = N::Output> + 'static>(
     network: N,
     mut optimizer: ModuleOptimizer,
     input: N::Input,
-    target: Target,
-    task: Supervised,
-) -> Step {
+    target: T::Target,
+    task: T,
+) -> Step
+where
+    T::Target: 'static,
+{
     let mut network = Some(network);
     Box::new(move || {
         let before = network.take().expect("every step leaves a network");

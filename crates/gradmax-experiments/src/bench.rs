@@ -52,8 +52,9 @@ impl<'a> Bench<'a> {
         };
         let settings = settings(experiment, data);
         let amount = growth.amount()?;
-        let planned = run.progress.sites.iter().map(|site| Planned { site: site.site.clone(), count: amount.of(site) });
-        let plan = planned.collect();
+        let sites = &run.progress.sites;
+        let planned = sites.iter().zip(amount.of(sites)).filter(|(_, count)| *count > 0);
+        let plan = planned.map(|(site, count)| Planned { site: site.site.clone(), count }).collect();
         let parts = trainer(experiment, &settings, data).growth_parts(growth.batch, run.progress.step)?;
         let look = Look::of(&run.network, parts)?;
         Ok(Self { experiment, growth, data, settings, look, plan, run })

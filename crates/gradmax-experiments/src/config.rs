@@ -118,6 +118,9 @@ pub struct TrainingConfig {
     /// a twentieth of the steps) if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluate_every: Option<usize>,
+    /// Training examples, at equal distances, that the network is evaluated on at the end; all if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluate_train: Option<usize>,
     /// Which network is kept: `"last"`, or the `"best"` on the validation examples.
     #[serde(default)]
     pub keep: Keep,
@@ -157,6 +160,9 @@ pub struct GrowthConfig {
     /// New neurons as a share of the site's width at that time; or `count`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub geometric: Option<f64>,
+    /// Whole blocks at an event: so many of those that have no neurons yet are filled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<usize>,
     /// Which sites grow at an event: `"all_at_once"`, or one after another, `"round_robin"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
@@ -578,6 +584,7 @@ impl TrainingConfig {
         zero("evaluation_batch", Some(self.evaluation_batch))?;
         zero("log_every", Some(self.log_every))?;
         zero("evaluate_every", self.evaluate_every)?;
+        zero("evaluate_train", self.evaluate_train)?;
         zero("checkpoint_every", self.checkpoint_every)?;
         zero("accumulate", Some(self.accumulate))?;
         zero("patience", self.patience)?;
@@ -671,11 +678,12 @@ impl GrowthConfig {
 
     /// By how much a site grows at an event.
     pub fn amount(&self) -> Result<Amount> {
-        match (self.count, self.fraction, self.geometric) {
-            (Some(count), None, None) => Ok(Amount::Count(count)),
-            (None, Some(fraction), None) => Ok(Amount::Fraction(fraction)),
-            (None, None, Some(fraction)) => Ok(Amount::Geometric(fraction)),
-            _ => Err(misuse("`growth` needs `count`, `fraction` or `geometric`, and not both or all")),
+        let (count, blocks) = (self.count.map(Amount::Count), self.blocks.map(Amount::Blocks));
+        let (fraction, geometric) = (self.fraction.map(Amount::Fraction), self.geometric.map(Amount::Geometric));
+        let mut named = [count, fraction, geometric, blocks].into_iter().flatten();
+        match (named.next(), named.next()) {
+            (Some(amount), None) => Ok(amount),
+            _ => Err(misuse("`growth` needs one of `count`, `fraction`, `geometric` and `blocks`")),
         }
     }
 

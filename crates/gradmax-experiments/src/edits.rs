@@ -7,13 +7,13 @@ use crate::failure::misuse;
 use crate::policy;
 
 /// What `[growth]` says of when growth comes and by how much.
-pub(crate) const PACE: [&str; 7] = ["start", "every", "times", "count", "fraction", "geometric", "order"];
+pub(crate) const PACE: [&str; 8] = ["start", "every", "times", "count", "fraction", "geometric", "blocks", "order"];
 
 /// Keys of which a configuration has one at most.
 const ALTERNATIVES: [&[&str]; 3] = [
     &["training.steps", "training.epochs"],
     &["training.warm_up_steps", "training.warm_up_epochs"],
-    &["growth.count", "growth.fraction", "growth.geometric"],
+    &["growth.count", "growth.fraction", "growth.geometric", "growth.blocks"],
 ];
 
 /// A change of the form `key=value`: the dotted key, and the value in TOML syntax, or a string.

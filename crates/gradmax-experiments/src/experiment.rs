@@ -94,7 +94,14 @@ pub fn check(experiment: &Experiment) -> Result<()> {
     {
         let widths = Run::new(network.clone(), experiment.optimizer.init(&device)).progress.sites;
         let sites = network.sites();
-        sites.iter().zip(&widths).try_for_each(|(site, at)| site.check_growth(amount.of(at)))?;
+        let counts = amount.of(&widths);
+        if counts.iter().all(|count| *count == 0) {
+            return Err(misuse(
+                "`growth.blocks` fills blocks that have no neurons yet, and the network has none: give `network.blocks` \
+                 some with `{ heads = 0, neurons = 0 }`",
+            ));
+        }
+        sites.iter().zip(counts).try_for_each(|(site, count)| site.check_growth(count))?;
     }
     let starts_with_seed = method.starts_with_seed();
     if let Some(growth) = growth_settings(experiment, method)? {
@@ -383,6 +390,7 @@ pub fn settings(experiment: &Experiment, examples: usize) -> Settings {
         evaluation_batch: training.evaluation_batch,
         log_every: training.log_every,
         evaluate_every: Some(training.evaluate_every.unwrap_or(evaluate_every)),
+        evaluate_train: training.evaluate_train,
         checkpoint_every: Some(training.checkpoint_every.unwrap_or(rare(10))),
         seed: Seed::new(experiment.seed),
     }

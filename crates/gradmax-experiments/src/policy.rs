@@ -76,7 +76,9 @@ impl GrowthConfig {
         if let Some(order) = self.order {
             pace.insert("order".into(), Value::try_from(order)?);
         }
-        if self.count.is_some() || self.fraction.is_some() || self.geometric.is_some() || self.policy == PERIODIC {
+        let amounts =
+            [self.fraction, self.geometric].iter().any(Option::is_some) || self.count.or(self.blocks).is_some();
+        if amounts || self.policy == PERIODIC {
             pace.insert("amount".into(), Value::try_from(self.amount()?)?);
         }
         Ok(pace)

@@ -6,7 +6,7 @@ pub(crate) mod method;
 pub(crate) mod placement;
 
 pub use self::growth_loss::{GrowthLoss, LossAt};
-pub use self::method::{GrowthMethod, Need, Request};
+pub use self::method::{GrowthMethod, Need, Request, Series};
 pub use self::placement::{Placement, Scale, SidePolicy};
 use crate::registry::registry;
 
@@ -47,5 +47,8 @@ registry! {
     variance_transfer { VarianceTransfer }
         "variance_transfer" = VarianceTransfer {} =>
             "weights of a size that keeps activations in scale (Yuan et al. 2023)";
+    depth { Interleave, Outputs, Stack }
+        "stack" = Stack::default() => "copies of whole blocks, on top of all (Gong et al. 2019)",
+        "interleave" = Interleave::default() => "copies of whole blocks, each behind its original (Chang et al. 2018)";
     unit_bias { UnitBias } "unit_bias" = UnitBias {} => "zero weights and a bias of 1 (Evci et al. 2022, figure 13a)";
 }

@@ -48,6 +48,6 @@ fn part_of(width: usize, fraction: f64) -> usize {
     ((width as f64 * fraction).floor() as usize).max(1)
 }
 
-fn seed_width(site: impl Into<String>, width: usize) -> SiteWidth {
-    SiteWidth { site: site.into(), seed: width, width, unit: 1 }
+pub(crate) fn seed_width(site: impl Into<String>, width: usize) -> SiteWidth {
+    SiteWidth { site: site.into(), seed: width, width, unit: 1, series: None }
 }

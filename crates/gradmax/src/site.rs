@@ -5,6 +5,7 @@ pub(crate) mod between;
 pub(crate) mod companion;
 pub(crate) mod declaration;
 pub(crate) mod extension;
+pub(crate) mod front_norm;
 pub(crate) mod growable;
 pub(crate) mod layer;
 pub(crate) mod layers;
@@ -22,6 +23,7 @@ pub use self::between::{
 pub use self::companion::{Companion, CompanionWeights, Companions, UnitTensors};
 pub use self::declaration::{Path, Site};
 pub use self::extension::Extension;
+pub use self::front_norm::{Front, FrontNorm};
 pub use self::growable::{Growable, trainable_parameters, training_flops};
 pub use self::layer::{Consumer, EntriesOf, Layer, Producer};
 pub use self::layers::{Beside, ChangingLayerNorm, Elementwise, Flatten, Gate, GlobalAverage, global_average};

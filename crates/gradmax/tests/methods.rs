@@ -44,14 +44,17 @@ const CHANGING: [&str; 7] = [
 /// The method whose neurons need biases.
 const NEEDS_BIASES: &str = "unit_bias";
 
-/// Every method of the registry, with fewer steps where it searches, and a variant that promises more.
+/// Methods that copy whole blocks, of which these networks have none.
+const OF_BLOCKS: [&str; 2] = ["stack", "interleave"];
+
+/// Every other method of the registry, with fewer steps where it searches, and a variant that promises more.
 fn methods() -> Vec<Method> {
     let of = |named: &'static Named<dyn GrowthMethod>, options: Options, name, preserves| Method {
         name,
         make: Box::new(move || named.with(&options).unwrap().0),
         preserves,
     };
-    let listed = METHODS.iter().map(|named| {
+    let listed = METHODS.iter().filter(|named| !OF_BLOCKS.contains(&named.name())).map(|named| {
         let (_, mut options) = named.with(&Options::new()).unwrap();
         options.retain(|option, _| option == "steps");
         options.values_mut().for_each(|steps| *steps = 3.into());

@@ -2,17 +2,20 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::LinearConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Int, Tensor, TensorData};
 use common::{Keep, Seen, device, weights, widths_of};
 use gradmax::event::{Grower, Pass, Planned};
-use gradmax::methods::{GradMax, GrowthMethod, METHODS, Need, Placement, Random, Request, Scale, SidePolicy};
+use gradmax::methods::{
+    GradMax, GrowthMethod, Interleave, METHODS, Need, Outputs, Placement, Random, Request, Scale, SidePolicy, Stack,
+};
 use gradmax::networks::{Architecture, Gpt, GptBlock, GptConfig, GptNorm, Positions};
 use gradmax::policies::{Amount, Order as PolicyOrder, Periodic};
 use gradmax::site::{Activation, Gate, Growable, Probe, Site, SiteWidth};
@@ -214,7 +217,13 @@ fn every_method_grows_heads_and_gates_or_refuses() {
             Err(error) => {
                 let said = error.to_string();
                 // What splits neurons, what leaves neither side zero, and what needs biases.
-                let reasons = ["methods that change or split neurons", "leaves neither side zero", "it needs biases"];
+                let reasons = [
+                    "methods that change or split neurons",
+                    "leaves neither side zero",
+                    "it needs biases",
+                    "it copies whole blocks",
+                    "it copies the nearest block in front",
+                ];
                 assert!(reasons.iter().any(|reason| said.contains(reason)), "{}: {said}", named.name());
                 refused.push(named.name());
             }
@@ -223,17 +232,165 @@ fn every_method_grows_heads_and_gates_or_refuses() {
     assert!(refused.len() < METHODS.len() / 2 + 1 && !refused.contains(&"gradmax"), "{refused:?}");
 }
 
+/// Weights of all parameters by the rest of their path, of one block.
+fn block_weights(network: &Gpt, block: usize) -> BTreeMap<String, Vec<f32>> {
+    struct OfBlock {
+        block: usize,
+        path: Vec<String>,
+        found: BTreeMap<String, Vec<f32>>,
+    }
+    impl ModuleVisitor for OfBlock {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_string());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let prefix = format!("blocks.{}.", self.block);
+            if let Some(rest) = self.path.join(".").strip_prefix(&prefix) {
+                self.found.insert(rest.to_string(), param.val().into_data().try_to_vec().unwrap());
+            }
+        }
+    }
+    let mut of_block = OfBlock { block, path: Vec::new(), found: BTreeMap::new() };
+    network.visit(&mut of_block);
+    assert!(!of_block.found.is_empty());
+    of_block.found
+}
+
+/// As [`trained`], with norms and biases that are not as they were at the start; but for the biases of blocks that are not
+/// there yet.
+fn trained_all(config: &GptConfig, seed: Seed) -> Gpt {
+    struct Moved {
+        path: Vec<String>,
+        empty: Vec<String>,
+        rng: rand::rngs::ChaCha8Rng,
+    }
+    impl ModuleMapper for Moved {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_string());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let is_empty = self.path.iter().any(|name| self.empty.contains(name));
+            if D > 1 || (is_empty && self.path.last().is_some_and(|name| name == "bias")) {
+                return param;
+            }
+            param.map(|vector| {
+                let (vector, rng) = (vector.inner(), &mut self.rng);
+                let count = vector.dims()[0];
+                let entries = (0..count).map(|_| rng.random_range(-0.5..0.5)).collect::<Vec<f32>>();
+                let entries = Tensor::<1>::from_data(TensorData::new(entries, [count]), &vector.device());
+                Tensor::from_inner(entries.reshape(vector.dims()) + vector).require_grad()
+            })
+        }
+    }
+    let blocks = config.blocks.iter().enumerate().filter(|(_, block)| block.heads == 0);
+    let empty = blocks.map(|(index, _)| index.to_string()).collect();
+    trained(config, seed).map(&mut Moved { path: Vec::new(), empty, rng: seed.fold("vectors").rng() })
+}
+
+/// Blocks that are copied are the originals again, norms and biases included; with zeros at their outputs nothing changes,
+/// and their gradients are as predicted. What cannot be copied is refused.
+#[test]
+fn blocks_are_copied_whole() {
+    for case in 0..60 {
+        let seed = Seed::new(case);
+        let block = GptBlock { heads: 1 + case as usize % 3, neurons: 3 };
+        let empty = GptBlock { heads: 0, neurons: 0 };
+        let (mut blocks, interleaves) = (vec![block, block, empty, empty], case % 2 == 1);
+        if interleaves {
+            blocks.swap(1, 2);
+        }
+        let config = GptConfig { blocks, ..drawn(seed.fold("architecture")) };
+        let network = trained_all(&config, seed.fold("weights"));
+        let input = tokens([3, 6], config.vocabulary, seed.fold("input"));
+        let target = tokens([3, 6], config.vocabulary, seed.fold("target"));
+        let pass = |network: &Gpt, probe: &mut dyn Probe| {
+            let output = network.forward_probed(input.clone(), probe);
+            Pass { loss: NextToken.loss(&output, &target), output }
+        };
+        let widths = config.site_widths();
+        let counts = widths.iter().zip(Amount::Blocks(2).of(&widths)).filter(|(_, count)| *count > 0);
+        let plan = counts.map(|(at, count)| Planned { site: at.site.clone(), count }).collect::<Vec<_>>();
+        assert_eq!(plan.len(), 4);
+        let grow = |outputs: Outputs| {
+            let method: Box<dyn GrowthMethod> = match interleaves {
+                true => Box::new(Interleave { outputs }),
+                false => Box::new(Stack { outputs }),
+            };
+            let growth = Grower::boxed(method).grow(&network, &SgdConfig::new().init(), &plan, pass);
+            growth.unwrap_or_else(|error| panic!("case {case}, {config:?}: {error}"))
+        };
+        let (copies, silent) = (grow(Outputs::Copied), grow(Outputs::Zero));
+        assert!(copies.receipt.output_change.unwrap() > 1e-3, "case {case}");
+        assert_eq!(silent.receipt.output_change, Some(0.0), "case {case}, {config:?}");
+        for (copy, original) in if interleaves { [(1, 0), (3, 2)] } else { [(2, 0), (3, 1)] } {
+            let [copied, silent, original] = [(&copies.network, copy), (&silent.network, copy), (&network, original)]
+                .map(|(network, block)| block_weights(network, block));
+            assert_eq!(copied.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>());
+            for (name, original) in original {
+                let writes = name.starts_with("attention.output") || name.starts_with("down");
+                let norm = |weights: &[f32]| weights.iter().map(|weight| weight * weight).sum::<f32>().sqrt();
+                let apart = |weights: &[f32]| weights.iter().zip(&original).map(|(a, b)| a - b).collect::<Vec<_>>();
+                // Shifts are differences, and so are exact to rounding.
+                assert!(norm(&apart(&copied[&name])) <= 1e-6 * norm(&original), "case {case}: {name}");
+                match writes {
+                    true => assert!(!name.ends_with("weight") || norm(&silent[&name]) == 0.0, "case {case}: {name}"),
+                    false => assert!(norm(&apart(&silent[&name])) <= 1e-6 * norm(&original), "case {case}: {name}"),
+                }
+            }
+        }
+        for receipt in &silent.receipt.sites {
+            let (received, predicted) = (receipt.outgoing_gradient_norm.unwrap(), receipt.gradient_norm.unwrap());
+            assert!(received > 0.0 && predicted == 0.0, "case {case}: {receipt:?}");
+        }
+        let part = [Planned { count: config.head * (block.heads + 1), ..plan[0].clone() }];
+        let there = [Planned { site: "block1.neurons".into(), count: 3 }];
+        for (plan, says) in [(part.as_slice(), "are planned"), (there.as_slice(), "grow by `blocks`")] {
+            let refused = Grower::new(Interleave::default()).grow(&network, &SgdConfig::new().init(), plan, pass);
+            let said = refused.err().unwrap().to_string();
+            assert!(said.contains(says) && said.contains("interleave"), "{said}");
+        }
+    }
+}
+
 fn data(config: &GptConfig) -> InMemory<Tensor<2, Int>, Tensor<2, Int>> {
     let text = tokens([24, 7], config.vocabulary, Seed::new(8));
     InMemory::new(text.clone().narrow(1, 0, 6), text.narrow(1, 1, 6))
 }
 
-/// Trains with growth of heads, gated neurons and a block that is not there at first, in one go and resumed.
+/// Trains with growth of heads, gated neurons and a block that is not there at first, or by copies of blocks, in one go
+/// and resumed.
 #[test]
 fn transformers_that_grow_resume_bit_for_bit() {
     let blocks = vec![GptBlock { heads: 1, neurons: 3 }, GptBlock { heads: 0, neurons: 0 }];
-    let config = GptConfig { gated: true, blocks, head: 4, width: 8, ..drawn(Seed::new(5)) };
-    let examples = data(&config);
+    let wider = GptConfig { gated: true, blocks: blocks.clone(), head: 4, width: 8, ..drawn(Seed::new(5)) };
+    // A head of 4 at a time, and two neurons of 3; where there were none, one unit.
+    check_resuming("wider", &wider, || Box::<GradMax>::default(), Amount::Fraction(0.7), &[16, 9, 12, 3]);
+    let deeper = GptConfig { blocks: [&blocks[..], &blocks[1..], &blocks[1..]].concat(), ..wider };
+    let copied = [4, 3].repeat(4);
+    check_resuming("stacked", &deeper, || Box::<Stack>::default(), Amount::Blocks(1), &copied);
+    let silent = || Box::new(Interleave { outputs: Outputs::Zero }) as Box<dyn GrowthMethod>;
+    check_resuming("interleaved", &deeper, silent, Amount::Blocks(1), &copied);
+    check_resuming("new", &deeper, || Box::<GradMax>::default(), Amount::Blocks(1), &copied);
+}
+
+fn check_resuming(
+    what: &str,
+    config: &GptConfig,
+    method: impl Fn() -> Box<dyn GrowthMethod>,
+    amount: Amount,
+    widths: &[usize],
+) {
+    let examples = data(config);
     let sgd = || {
         let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
         SgdConfig::new().with_momentum(Some(momentum)).init()
@@ -243,17 +400,10 @@ fn transformers_that_grow_resume_bit_for_bit() {
     for (name, optimizer) in optimizers {
         let train = |run: Run<Gpt>, (folder, stop): (Option<PathBuf>, Option<usize>)| {
             let (flag, mut seen) = (AtomicBool::new(false), Seen::default());
-            let policy = Periodic {
-                start: 4,
-                every: 4,
-                times: 3,
-                order: PolicyOrder::AllAtOnce,
-                amount: Amount::Fraction(0.7),
-                stretch: 1.0,
-            };
+            let policy = Periodic { start: 4, every: 4, times: 3, order: PolicyOrder::AllAtOnce, amount, stretch: 1.0 };
             let growth = GrowthSettings {
                 policy: Box::new(policy),
-                grower: Grower::new(GradMax::default()).with_seed(Seed::new(8)),
+                grower: Grower::boxed(method()).with_seed(Seed::new(8)),
                 batch: GrowthBatch::Training,
                 on_failure: OnFailure::Stop,
             };
@@ -266,17 +416,17 @@ fn transformers_that_grow_resume_bit_for_bit() {
         };
         let start = || Run::new(config.init(Seed::new(6), &device()).unwrap(), optimizer());
         let (whole, events) = train(start(), (None, None));
-        let widths = whole.network.sites().iter().map(|site| site.width()).collect::<Vec<_>>();
-        // A head of 4 at a time, and two neurons of 3; where there were none, one unit.
-        assert_eq!((events, widths), (3, vec![16, 9, 12, 3]), "{name}");
+        let grown = whole.network.sites().iter().map(|site| site.width()).collect::<Vec<_>>();
+        assert_eq!((events, grown.as_slice()), (3, widths), "{what}, {name}");
         for stop in [3, 4, 5, 11, 13] {
-            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("transformers").join(format!("{name}{stop}"));
+            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("transformers");
+            let folder = folder.join(format!("{what}-{name}{stop}"));
             train(start(), (Some(folder.clone()), Some(stop)));
             let network =
                 |sites: &[SiteWidth]| config.with_site_widths(&widths_of(sites)).init(Seed::new(9), &device());
             let resumed = checkpoint::load(&folder, network, optimizer()).unwrap();
             let (resumed, _) = train(resumed, (None, None));
-            assert!(weights(&resumed.network) == weights(&whole.network), "{name} stopped at {stop}");
+            assert!(weights(&resumed.network) == weights(&whole.network), "{what}, {name} stopped at {stop}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -35,6 +36,8 @@ pub struct Text {
     /// Bytes that are read at most, from the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bytes: Option<usize>,
+    #[serde(skip)]
+    known: Arc<OnceLock<Vec<u8>>>,
 }
 
 fn default_endings() -> Vec<String> {
@@ -87,6 +90,15 @@ impl Text {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = name.strip_suffix(".gz").unwrap_or(&name);
         name.rsplit_once('.').is_some_and(|(_, ending)| self.endings.iter().any(|known| known == ending))
+    }
+
+    /// The text, which is read once.
+    fn text(&self) -> Result<&[u8]> {
+        if self.known.get().is_none() {
+            let text = self.read()?;
+            let _ = self.known.set(text);
+        }
+        Ok(self.known.get().expect("the text was read"))
     }
 
     /// The text, file after file.
@@ -149,13 +161,12 @@ impl DataSource for Text {
 
     fn examples(&self) -> usize {
         // Not known before the text is read, which takes a moment.
-        self.read().map_or(0, |text| self.sequences(self.halves(&text)[0]))
+        self.text().map_or(0, |text| self.sequences(self.halves(text)[0]))
     }
 
     fn load(&self, _seed: Seed, device: &Device) -> Result<DataSet> {
         let device = device.clone().inner();
-        let text = self.read()?;
-        let [train, test] = self.halves(&text).map(|half| self.examples_of(half, &device));
+        let [train, test] = self.halves(self.text()?).map(|half| self.examples_of(half, &device));
         Ok(DataSet::new(Box::new(train), Box::new(test), Supervised::NextToken))
     }
 
@@ -170,7 +181,7 @@ impl DataSource for Text {
     }
 
     fn other(&self, path: &Path, device: &Device) -> Result<AnyExamples> {
-        let other = Self { path: path.to_path_buf(), bytes: None, ..self.clone() };
+        let other = Self { path: path.to_path_buf(), bytes: None, known: Arc::default(), ..self.clone() };
         Ok(Box::new(other.examples_of(&other.read()?, &device.clone().inner())))
     }
 
@@ -215,7 +226,8 @@ mod tests {
     }
 
     fn text(path: &Path) -> Text {
-        Text { path: path.to_path_buf(), endings: default_endings(), context: 4, test: 0.5, bytes: None }
+        let known = Arc::default();
+        Text { path: path.to_path_buf(), endings: default_endings(), context: 4, test: 0.5, bytes: None, known }
     }
 
     fn values(reading: Reading) -> Vec<i64> {

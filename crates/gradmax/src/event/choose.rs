@@ -59,7 +59,7 @@ impl Choosing<'_> {
         parts: &[Part<'_, N>],
         seen: Seen<'_>,
     ) -> Result<Vec<Chosen>, Error> {
-        if self.placement.scale == Scale::Joint {
+        if self.placement.scale == Scale::Joint && planned.iter().all(|(site, _)| site.template.is_none()) {
             planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
         }
         let loss = OnGrowthBatch { network, parts, sums: self.sums, work: seen.work };
@@ -118,13 +118,16 @@ impl Choosing<'_> {
         let Some(companions) = &site.companions else {
             return Ok(site);
         };
+        if site.template.is_some() {
+            return Ok(site);
+        }
         let seed = self.seed.fold(&site.name).fold("companions");
         let with = |companions| Site { companions: Some(companions), ..site.clone() };
         if !self.method.needs().contains(&Need::Operator) {
-            return Ok(with(companions.choosing(companions.companion.drawn(seed))));
+            return Ok(with(companions.choosing(vec![companions.companion.drawn(seed)])));
         }
         let of = |weights| {
-            let candidate = with(companions.choosing(weights));
+            let candidate = with(companions.choosing(vec![weights]));
             let operator = Branch::new(&candidate, 0, seen)?.operator(self.zero_side(&candidate))?;
             let directions = operator.directions(count)?;
             let size = directions.values.iter().map(|value| value * value).sum::<f64>();
@@ -157,7 +160,8 @@ impl Choosing<'_> {
 
     /// The growth operator of each branch, if the method or the scale needs it.
     fn operators(&self, branches: &[Branch<'_>]) -> Result<Vec<Option<GrowthOperator>>, Error> {
-        if !self.method.needs().contains(&Need::Operator) && self.placement.scale != Scale::Joint {
+        let is_copied = branches.iter().any(|branch| branch.block.site.template.is_some());
+        if !self.method.needs().contains(&Need::Operator) && (self.placement.scale != Scale::Joint || is_copied) {
             return Ok(branches.iter().map(|_| None).collect());
         }
         let placed = branches.iter().map(|branch| (branch, self.zero_side(&branch.block.site)));
@@ -262,7 +266,8 @@ fn unaccompanied(neurons: &NewNeurons, request: &Request<'_>) -> Option<String> 
         _ if neurons.changes.is_some() || neurons.parents.iter().any(Option::is_some) => Some(format!(
             "the site's neurons have a {name}, and methods that change or split neurons know nothing of it"
         )),
-        _ if !neurons.one_side_is_zero() => Some(format!(
+        // The companions of copies are known, and so is that the function changes.
+        _ if !neurons.one_side_is_zero() && request.layers.template.is_none() => Some(format!(
             "the gradient of the {name} is known only where one side of new neurons is zero: no `epsilon`, and no method that \
              leaves neither side zero"
         )),

@@ -37,7 +37,14 @@ impl Chosen {
 
     /// What is added to existing weights.
     pub(crate) fn changes(&self) -> Vec<Extension> {
-        changes(&self.site, &self.blocks.iter().map(|block| &block.neurons).collect::<Vec<_>>())
+        let of_neurons = changes(&self.site, &self.blocks.iter().map(|block| &block.neurons).collect::<Vec<_>>());
+        let reads = self.blocks.iter().any(|block| block.neurons.outgoing.norm_max() > 0.0);
+        of_neurons.into_iter().chain(self.site.copied_shifts(reads)).collect()
+    }
+
+    /// Whether weights of neurons that were there before change.
+    pub(crate) fn changes_neurons(&self) -> bool {
+        self.blocks.iter().any(|block| block.neurons.changes.is_some())
     }
 
     pub(crate) fn preserves_function(&self) -> bool {
@@ -51,8 +58,7 @@ impl Chosen {
 
     /// Whether the gradients of all that was there before stay as they are.
     pub(crate) fn keeps_gradients(&self) -> bool {
-        let untouched = self.blocks.iter().all(|block| block.neurons.changes.is_none());
-        self.preserves_function() && self.site.is_seen_whole() && !self.site.is_random() && untouched
+        self.preserves_function() && self.site.is_seen_whole() && !self.site.is_random() && !self.changes_neurons()
     }
 
     /// The norm that the gradients of the new incoming and outgoing weights will have.

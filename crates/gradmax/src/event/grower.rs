@@ -17,7 +17,7 @@ use crate::event::pass::{Part, Pass, TrainingPass};
 use crate::event::plan::Planned;
 use crate::event::receipt::{Receipt, SiteReceipt, Timing};
 use crate::event::verify::{Verification, Verified, verify};
-use crate::methods::method::GrowthMethod;
+use crate::methods::method::{GrowthMethod, Series};
 use crate::methods::placement::Placement;
 use crate::operator::work::Work;
 use crate::seed::Seed;
@@ -29,7 +29,7 @@ use crate::site::output::Output as _;
 use crate::site::probe::Probe;
 use crate::site::side::Side;
 use crate::sums::{SharedSums, Sums, alone};
-use crate::surgery::addition::Addition;
+use crate::surgery::addition::{Addition, gains_between};
 use crate::surgery::carry::{Carried, SecondMoments, carry_by, paths_of};
 use crate::surgery::index_map::IndexMaps;
 use crate::surgery::rescale::Rescaling;
@@ -184,7 +184,11 @@ impl Grower {
         self.method.check()?;
         let (sites, device) = (network.sites(), device_of(network));
         check_sites(network, &sites)?;
-        sites.iter().try_for_each(|site| self.check_site(site, &device))
+        sites.iter().try_for_each(|site| self.check_site(site, &device))?;
+        // What is to be copied is there already.
+        let missing = || sites.iter().filter(|site| site.series.is_some() && site.width() == 0);
+        let plan = missing().map(|site| Planned { site: site.name.clone(), count: 1 }).collect::<Vec<_>>();
+        missing().try_for_each(|site| self.template_of(site, &plan, &sites).map(|_| ()))
     }
 
     fn check_site(&self, site: &Site, device: &Device) -> Result<(), Error> {
@@ -390,6 +394,27 @@ impl Grower {
         }
     }
 
+    fn refused(&self, site: &Site, reason: String) -> Error {
+        Error::Method { method: self.method().to_string(), site: site.name.clone(), reason }
+    }
+
+    /// The site that the growth method copies where it grows this one, if it copies any.
+    fn template_of<'s>(&self, site: &Site, plan: &[Planned], sites: &'s [Site]) -> Result<Option<&'s Site>, Error> {
+        let is_of_series = |other: &&Site| match &site.series {
+            Some(_) => other.series == site.series,
+            None => other.name == site.name,
+        };
+        let all = sites.iter().filter(is_of_series).collect::<Vec<_>>();
+        let grows = |place: &usize| plan.iter().any(|planned| planned.site == all[*place].name);
+        let series = Series {
+            widths: all.iter().map(|site| site.width()).collect(),
+            growing: (0..all.len()).filter(grows).collect(),
+            place: all.iter().position(|other| other.name == site.name).unwrap_or_default(),
+        };
+        let template = self.method.template(&series).map_err(|reason| self.refused(site, reason))?;
+        Ok(template.map(|place| all[place]))
+    }
+
     /// The plan's sites, each with the neurons it gains, all checked before anything is measured.
     fn planned_sites<N: Growable>(
         &self,
@@ -407,9 +432,33 @@ impl Grower {
             let site = site_named(&planned.site, &sites)?;
             self.check_site(site, device)?;
             site.check_growth(planned.count)?;
-            Ok((site.clone(), planned.count))
+            let site = match self.template_of(site, plan, &sites)? {
+                Some(template) => copied(site, template, planned.count).map_err(|reason| self.refused(site, reason))?,
+                None => site.clone(),
+            };
+            Ok((site, planned.count))
         };
         plan.iter().map(find).collect()
+    }
+}
+
+/// A site that is to gain so many neurons, as copies of another site's.
+fn copied(site: &Site, template: &Site, count: usize) -> Result<Site, String> {
+    let layout = |site: &Site| {
+        let front = site.front.as_ref().map(|front| (front.features(), front.has_summand()));
+        (site.fan_in(), site.fan_out(), site.unit(), site.writers.len(), site.paths.len(), site.blocks(), front)
+    };
+    match template {
+        _ if template.width() != count => {
+            Err(format!("it copies the {} neurons of `{}`, and {count} are planned", template.width(), template.name))
+        }
+        _ if layout(site) != layout(template) => {
+            Err(format!("its layers are not of the same shapes as those of `{}`", template.name))
+        }
+        _ if site.blocks() > 1 || !gains_between(site).is_empty() => {
+            Err("norms, kernels of single channels and groups between writer and readers are not copied".into())
+        }
+        _ => Ok(site.clone().copied_from(template)),
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) fn verify<N: Growable>(
     for (site, chosen) in what.chosen.iter().enumerate().filter(|_| full && !random) {
         // Where existing weights change, other sites of the same event read other neurons than the branch did; what
         // lies between at random is known in the mean only.
-        if chosen.changes().is_empty() && !chosen.site.is_random() {
+        if !chosen.changes_neurons() && !chosen.site.is_random() {
             let compared = measured.entries.compared(site);
             verified.only_rounding[site] = check_gradient((chosen, what.magnitudes[site]), &compared, before, parts)?;
         }

@@ -51,6 +51,15 @@ pub trait GrowthMethod: Send + Sync {
         Ok(())
     }
 
+    /// Which site of its series a site that has no neurons yet copies, by its place in the series; none for methods that
+    /// look at each site alone.
+    ///
+    /// # Errors
+    /// A sentence, if there is nothing to copy.
+    fn template(&self, _series: &Series) -> Result<Option<usize>, String> {
+        Ok(None)
+    }
+
     /// Whether it draws at random, so that two seeds differ.
     fn draws(&self) -> bool {
         true
@@ -61,6 +70,17 @@ pub trait GrowthMethod: Send + Sync {
     /// # Errors
     /// [`Error::Method`], if the site or the placement is one that the method has no answer for.
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error>;
+}
+
+/// A site's place among those of its [series](Site::in_series), in the order of the forward pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    /// The widths of all.
+    pub widths: Vec<usize>,
+    /// The places of those that grow at this event, in order.
+    pub growing: Vec<usize>,
+    /// The site's own place.
+    pub place: usize,
 }
 
 /// A kind of evidence that a growth method may look at.
@@ -152,6 +172,17 @@ impl Request<'_> {
     /// The weights of the existing neurons.
     pub fn existing(&self) -> Existing {
         Existing::of(self.layers, self.block)
+    }
+
+    /// The neurons of the site that the growth method [copies](GrowthMethod::template).
+    ///
+    /// # Errors
+    /// [`Error::Method`], if it copies none.
+    pub fn template(&self) -> Result<Existing, Error> {
+        match &self.layers.template {
+            Some(template) => Ok(Existing::of(template, self.block)),
+            None => Err(self.refuse("it names no site to copy in `template()`")),
+        }
     }
 
     /// Mean L2 norm of the existing neurons' incoming weights.

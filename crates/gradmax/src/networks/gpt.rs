@@ -2,7 +2,7 @@
 
 mod attention;
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Embedding, LayerNorm, Linear, RmsNorm};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use flexconv::dense;
@@ -19,6 +19,7 @@ use crate::networks::summary::{Described, LayerSummary, Walk, flops_of};
 use crate::seed::Seed;
 use crate::site::activation::Activation;
 use crate::site::declaration::Site;
+use crate::site::front_norm::FrontNorm;
 use crate::site::growable::Growable;
 use crate::site::layers::Gate;
 use crate::site::probe::Probe;
@@ -113,6 +114,22 @@ enum TokenNorm {
     Layer(LayerNorm),
 }
 
+impl FrontNorm for TokenNorm {
+    fn factor(&self) -> &Param<Tensor<1>> {
+        match self {
+            Self::Rms(norm) => norm.factor(),
+            Self::Layer(norm) => norm.factor(),
+        }
+    }
+
+    fn summand(&self) -> Option<&Param<Tensor<1>>> {
+        match self {
+            Self::Rms(norm) => norm.summand(),
+            Self::Layer(norm) => norm.summand(),
+        }
+    }
+}
+
 impl TokenNorm {
     fn new(kind: GptNorm, width: usize, device: &Device) -> Self {
         match kind {
@@ -156,7 +173,9 @@ impl Architecture for GptConfig {
         // Biases as GPT-2 and Llama have them.
         let bias = self.norm == GptNorm::Layer;
         let block = |(index, block): (usize, &GptBlock)| {
-            let seed = seed.fold("block").at(index as u64);
+            // Whatever lies between that is not there yet, the same blocks start with the same weights.
+            let there = self.blocks[..index].iter().filter(|block| block.heads + block.neurons > 0).count();
+            let seed = seed.fold("block").at(there as u64);
             let gathered = block.heads * head;
             let norm = || TokenNorm::new(self.norm, width, device);
             Block {
@@ -191,7 +210,9 @@ impl Architecture for GptConfig {
     fn site_widths(&self) -> Vec<SiteWidth> {
         let of_block = |(index, block): (usize, &GptBlock)| {
             let heads = seed_width(heads_name(index), block.heads * self.head);
-            [SiteWidth { unit: self.head, ..heads }, seed_width(neurons_name(index), block.neurons)]
+            let neurons = seed_width(neurons_name(index), block.neurons);
+            let (of_heads, of_neurons) = (Some(HEADS.to_string()), Some(NEURONS.to_string()));
+            [SiteWidth { unit: self.head, series: of_heads, ..heads }, SiteWidth { series: of_neurons, ..neurons }]
         };
         self.blocks.iter().enumerate().flat_map(of_block).collect()
     }
@@ -229,7 +250,8 @@ impl Growable for Gpt {
                 Some(gate) => Site::new(neurons_name(index), &block.up, (), &block.down)
                     .seeing_through(Gate { layer: gate.clone(), activation: block.activation }),
             };
-            [block.attention.site(heads_name(index)), neurons]
+            let heads = block.attention.site(heads_name(index)).behind(&block.attention_norm);
+            [heads.in_series(HEADS), neurons.behind(&block.neurons_norm).in_series(NEURONS)]
         };
         self.blocks.iter().enumerate().flat_map(of_block).collect()
     }
@@ -322,10 +344,14 @@ impl Block {
     }
 }
 
+/// The series of sites.
+const HEADS: &str = "heads";
+const NEURONS: &str = "neurons";
+
 fn heads_name(index: usize) -> String {
-    format!("block{}.heads", index + 1)
+    format!("block{}.{HEADS}", index + 1)
 }
 
 fn neurons_name(index: usize) -> String {
-    format!("block{}.neurons", index + 1)
+    format!("block{}.{NEURONS}", index + 1)
 }

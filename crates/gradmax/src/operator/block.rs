@@ -1,5 +1,7 @@
 //! One block of a site, and the arithmetic of new neurons there: the producer's, what lies between, the consumer's.
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, TensorData};
 use faer::{Mat, MatMut};
 
@@ -54,12 +56,36 @@ impl Block {
             Some(Input::Signal(signal)) => Some(Input::Signal(group(signal, writer.groups()))),
             other => other.clone(),
         });
-        let inputs = inputs.map(|input| match (input, &self.site.companions) {
-            (Some(Input::Signal(signal)), Some(companions)) => Some(Input::Signal(companions.seen_through(signal))),
-            (input, _) => input,
+        let inputs = inputs.map(|input| match input {
+            Some(Input::Signal(signal)) => Some(Input::Signal(self.seen(self.site.behind_front(signal)))),
+            other => other,
         });
         let consumer = &self.site.paths[passage.consumer].consumer;
         Passage { inputs: inputs.collect(), delta: group(&passage.delta, consumer.groups()), ..*passage }
+    }
+
+    /// What new neurons see of what the writer reads, if all see the same.
+    fn seen(&self, read: Signal) -> Signal {
+        match &self.site.companions {
+            Some(companions) if !companions.are_several() => companions.seen_through(0, read),
+            _ => read,
+        }
+    }
+
+    /// The neurons among `count` that see the same of what the writer reads, and what they see.
+    fn by_sight(&self, input: &Input, count: usize) -> Vec<(Range<usize>, Input)> {
+        let several = self.site.companions.as_ref().filter(|companions| companions.are_several());
+        match (several, input) {
+            (Some(companions), Input::Signal(read)) => {
+                let unit = companions.companion.unit();
+                let of_unit = |at: usize| {
+                    let seen = companions.seen_through(at, read.clone());
+                    (at * unit..(at + 1) * unit, Input::Signal(seen))
+                };
+                (0..count / unit).map(of_unit).collect()
+            }
+            _ => vec![(0..count, input.clone())],
+        }
     }
 
     /// Runs the branch on one example: what it adds must have the shape of what the consumer computes.
@@ -105,7 +131,10 @@ impl Block {
                 true => incoming.clone(),
                 false => incoming.clone().narrow(1, columns.start, columns.len()),
             };
-            self.site.writers[writer].produce(input, incoming)
+            let of_part = |(part, seen): (Range<usize>, Input)| {
+                self.site.writers[writer].produce(&seen, incoming.clone().narrow(0, part.start, part.len()))
+            };
+            Signal::side_by_side(self.by_sight(input, count).into_iter().map(of_part).collect())
         };
         self.inputs(passage).map(of_writer).reduce(Signal::plus).expect("a passage shows what its writers read")
     }
@@ -121,10 +150,14 @@ impl Block {
         let entries = at_neurons.shape().entries();
         for (writer, input) in self.inputs(passage) {
             self.work.product(entries, self.site.columns(writer).len(), 1);
-            let gradient = self.site.writers[writer].incoming_gradient(input, at_neurons.clone());
             let columns = self.site.columns(writer);
-            let mut part = total.as_mut().subcols_mut(columns.start, columns.len());
-            part += from_tensor(gradient);
+            for (part, seen) in self.by_sight(input, at_neurons.width()) {
+                let at_part = at_neurons.clone().narrow(part.start, part.len());
+                let gradient = self.site.writers[writer].incoming_gradient(&seen, at_part);
+                let rows = total.as_mut().subrows_mut(part.start, part.len());
+                let mut entries = rows.subcols_mut(columns.start, columns.len());
+                entries += from_tensor(gradient);
+            }
         }
     }
 

@@ -214,12 +214,12 @@ impl Candidates {
         look: &dyn PolicyLook,
         evidence: &mut BTreeMap<String, Evidence>,
     ) -> Result<Vec<Self>, Error> {
-        let mut asked = |at: &SiteWidth| {
+        let mut asked = |(at, most): (&SiteWidth, usize)| {
             let (site, unit) = (at.site.clone(), look.growth_unit(&at.site)?);
-            let units = evidence.entry(site.clone()).or_default().asks(policy.amount.of(at).div_ceil(unit));
+            let units = evidence.entry(site.clone()).or_default().asks(most.div_ceil(unit));
             Ok(Planned { site, count: units * unit })
         };
-        let asked = sites.iter().map(&mut asked).collect::<Result<Vec<_>, Error>>()?;
+        let asked = sites.iter().zip(policy.amount.of(sites)).map(&mut asked).collect::<Result<Vec<_>, Error>>()?;
         let gains = look.gains(&asked)?;
         let candidates = asked.into_iter().zip(gains).map(|(Planned { site, .. }, gains)| {
             let unit = look.growth_unit(&site)?;
@@ -243,6 +243,7 @@ impl Policy for Marginal {
 
     fn check(&self) -> Result<(), Error> {
         self.pace().check()?;
+        self.amount.check_by_site(self.name())?;
         let bad = |option, value: f64, remedy| Err(Error::BadOption { option, value: value.to_string(), remedy });
         match *self {
             Self { tau, .. } if !(tau >= 0.0 && tau.is_finite()) => {

@@ -49,17 +49,47 @@ pub enum Amount {
     Fraction(f64),
     /// A share of the site's width at that time, rounded down, but at least one neuron: growth in a geometric series.
     Geometric(f64),
+    /// Whole blocks: of every [series](crate::site::Site::in_series), the first so many sites that have no neurons yet, by
+    /// as many as the widest has. Other sites do not grow.
+    Blocks(usize),
 }
 
 impl Amount {
-    /// The number of neurons for a site; shares are rounded down to whole units, of which there is one at least.
-    pub fn of(&self, at: &SiteWidth) -> usize {
+    /// The numbers of neurons for sites; shares are rounded down to whole units, of which there is one at least.
+    pub fn of(&self, sites: &[SiteWidth]) -> Vec<usize> {
+        (0..sites.len()).map(|index| self.at(index, sites)).collect()
+    }
+
+    fn at(&self, index: usize, sites: &[SiteWidth]) -> usize {
+        let at = &sites[index];
         let unit = at.unit.max(1);
         let share = |share: f64, width: usize| ((share * width as f64).floor() as usize / unit * unit).max(unit);
         match self {
             Self::Count(count) => *count,
             Self::Fraction(fraction) => share(*fraction, at.seed),
             Self::Geometric(fraction) => share(*fraction, at.width),
+            Self::Blocks(_) if at.series.is_none() || at.width > 0 => 0,
+            Self::Blocks(count) => {
+                let series = |other: &&SiteWidth| other.series == at.series;
+                let empty_before = sites[..index].iter().filter(series).filter(|other| other.width == 0).count();
+                let widest = sites.iter().filter(series).map(|other| other.width).max().unwrap_or(0);
+                if empty_before < *count { widest.max(unit) } else { 0 }
+            }
+        }
+    }
+
+    /// Refuses whole blocks where sites grow by what a look says of each.
+    pub(crate) fn check_by_site(&self, policy: &str) -> Result<(), Error> {
+        match self {
+            Self::Blocks(count) => Err(Error::BadOption {
+                option: "blocks",
+                value: count.to_string(),
+                remedy: match policy {
+                    "marginal" => "`marginal` says itself how much each site grows; name `count`, `fraction` or `geometric`",
+                    _ => "`spectrum` says itself how much each site grows; name `count`, `fraction` or `geometric`",
+                },
+            }),
+            _ => Ok(()),
         }
     }
 }
@@ -92,8 +122,8 @@ impl Periodic {
         // By events, not by steps: a skipped event passes its turn on.
         let turn = events % sites.len().max(1);
         let grows = |index: usize| self.order == Order::AllAtOnce || index == turn;
-        let sites = sites.iter().enumerate().filter(|(index, _)| grows(*index));
-        sites.map(|(_, at)| Planned { site: at.site.clone(), count: self.amount.of(at) }).collect()
+        let counts = sites.iter().zip(self.amount.of(sites)).enumerate().filter(|(index, _)| grows(*index));
+        counts.filter_map(|(_, (at, count))| Planned::some(&at.site, count)).collect()
     }
 }
 
@@ -108,6 +138,12 @@ impl Policy for Periodic {
             _ if self.every == 0 => bad("every", "0".into(), "growth needs at least one step between two events"),
             Amount::Count(0) => {
                 bad("count", "0".into(), "each growth must add at least one neuron; use `times = 0` for no growth")
+            }
+            Amount::Blocks(0) => {
+                bad("blocks", "0".into(), "each growth must add at least one block; use `times = 0` for no growth")
+            }
+            Amount::Blocks(count) if self.order == Order::RoundRobin => {
+                bad("blocks", count.to_string(), "whole blocks grow with all their sites at once, not in turn")
             }
             Amount::Fraction(share) if !(share > 0.0 && share.is_finite()) => bad(
                 "fraction",
@@ -161,7 +197,7 @@ mod tests {
     use super::*;
 
     fn sites() -> Vec<SiteWidth> {
-        [("a", 8), ("b", 3)].map(|(site, seed)| SiteWidth { site: site.into(), seed, width: seed, unit: 1 }).to_vec()
+        [("a", 8), ("b", 3)].map(|(site, width)| crate::networks::seed_width(site, width)).to_vec()
     }
 
     fn periodic(order: Order, amount: Amount) -> Periodic {

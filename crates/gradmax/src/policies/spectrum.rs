@@ -48,6 +48,7 @@ impl Policy for Spectrum {
 
     fn check(&self) -> Result<(), Error> {
         self.pace().check()?;
+        self.amount.check_by_site(self.name())?;
         match self.threshold > 0.0 && self.threshold <= 1.0 {
             true => Ok(()),
             false => Err(Error::BadOption {
@@ -68,14 +69,15 @@ impl Policy for Spectrum {
         look: &dyn PolicyLook,
         _state: &mut PolicyState,
     ) -> Result<Vec<Planned>, Error> {
-        let spectra = observed.sites.iter().map(|at| look.spectrum(&at.site, self.amount.of(at)));
+        let most = self.amount.of(observed.sites);
+        let spectra = observed.sites.iter().zip(&most).map(|(at, most)| look.spectrum(&at.site, *most));
         let spectra = spectra.collect::<Result<Vec<_>, Error>>()?;
         let largest = spectra.iter().flatten().fold(0.0_f64, |largest, value| largest.max(*value));
         let mut planned = Vec::new();
-        for (at, values) in observed.sites.iter().zip(spectra) {
+        for ((at, values), most) in observed.sites.iter().zip(spectra).zip(most) {
             let large = values.iter().filter(|value| **value > 0.0 && **value >= self.threshold * largest).count();
             // Rounded up: a site with one large singular value still grows by a whole group.
-            let count = large.min(self.amount.of(at)).next_multiple_of(look.growth_unit(&at.site)?);
+            let count = large.min(most).next_multiple_of(look.growth_unit(&at.site)?);
             planned.extend(Planned::some(&at.site, count));
         }
         Ok(planned)

@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn widths_are_reached_where_there_is_a_time_for_it() {
-        let seed = [("a", 4), ("b", 6)].map(|(site, seed)| SiteWidth { site: site.into(), seed, width: seed, unit: 1 });
+        let seed = [("a", 4), ("b", 6)].map(|(site, width)| crate::networks::seed_width(site, width));
         let widths = |policy: Target, steps: usize| {
             policy.target(&seed, steps).unwrap().iter().map(|at| at.width).collect::<Vec<_>>()
         };

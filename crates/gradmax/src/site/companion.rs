@@ -69,8 +69,8 @@ impl CompanionWeights {
 #[derive(Debug, Clone)]
 pub struct Companions {
     pub(crate) companion: Arc<dyn Companion>,
-    /// Of one unit, in each of the layers.
-    chosen: Arc<Vec<CompanionWeights>>,
+    /// Of one new unit after another, in each of the layers; the first again after the last.
+    chosen: Arc<Vec<Vec<CompanionWeights>>>,
 }
 
 impl Companions {
@@ -82,12 +82,12 @@ impl Companions {
             0 => first.companion.drawn(Seed::new(0)),
             _ => first.of_unit(0),
         };
-        first.choosing(weights)
+        first.choosing(vec![weights])
     }
 
-    /// The same with these weights for new neurons.
-    pub(crate) fn choosing(&self, weights: Vec<CompanionWeights>) -> Self {
-        Self { companion: self.companion.clone(), chosen: Arc::new(weights) }
+    /// The same with these weights for new units, one after another.
+    pub(crate) fn choosing(&self, units: Vec<Vec<CompanionWeights>>) -> Self {
+        Self { companion: self.companion.clone(), chosen: Arc::new(units) }
     }
 
     /// The number of units that are there.
@@ -109,19 +109,29 @@ impl Companions {
         self.companion.layers().into_iter().map(of_layer).collect()
     }
 
-    /// The weights of new neurons, unit by unit.
-    pub(crate) fn chosen(&self) -> &[CompanionWeights] {
-        &self.chosen
+    /// The weights of all units that are there.
+    pub(crate) fn all_units(&self) -> Vec<Vec<CompanionWeights>> {
+        (0..self.units()).map(|unit| self.of_unit(unit)).collect()
     }
 
-    /// What new neurons see of what the writer reads.
-    pub(crate) fn seen_through(&self, read: Signal) -> Signal {
+    /// The weights of a new unit.
+    pub(crate) fn of_new(&self, unit: usize) -> &[CompanionWeights] {
+        &self.chosen[unit % self.chosen.len()]
+    }
+
+    /// Whether new units differ in what they see.
+    pub(crate) fn are_several(&self) -> bool {
+        self.chosen.len() > 1
+    }
+
+    /// What a new unit sees of what the writer reads.
+    pub(crate) fn seen_through(&self, unit: usize, read: Signal) -> Signal {
         let device = read.device();
-        let chosen = self.chosen.iter().map(|weights| weights.on(&device)).collect::<Vec<_>>();
+        let chosen = self.of_new(unit).iter().map(|weights| weights.on(&device)).collect::<Vec<_>>();
         self.companion.seen_through(read, &chosen)
     }
 
-    /// The gradients at the chosen weights, a matrix `[unit, fan_in]` for each layer, from that of what new neurons see of what
+    /// The gradients at the chosen weights, which all new units share, a matrix `[unit, fan_in]` for each layer, from that of what new neurons see of what
     /// the writer reads.
     pub(crate) fn gradients(&self, read: Signal, at_seen: Signal) -> Vec<Matrix> {
         let device = read.device();
@@ -129,7 +139,7 @@ impl Companions {
             let UnitTensors { incoming, bias } = weights.on(&device);
             UnitTensors { incoming: incoming.autodiff().require_grad(), bias: bias.autodiff() }
         };
-        let leaves = self.chosen.iter().map(leaf).collect::<Vec<_>>();
+        let leaves = self.of_new(0).iter().map(leaf).collect::<Vec<_>>();
         let seen = self.companion.seen_through(read.untracked(), &leaves);
         let gradients = seen.inner_product(at_seen.untracked()).backward();
         let gradient = |leaf: &UnitTensors| match leaf.incoming.grad(&gradients) {
@@ -139,7 +149,7 @@ impl Companions {
         leaves.iter().map(gradient).collect()
     }
 
-    /// The chosen weights moved along these gradients by a share of their norms, which stay as they are.
+    /// The chosen weights, which all new units share, moved along these gradients by a share of their norms, which stay as they are.
     pub(crate) fn moved(&self, gradients: &[Matrix], share: f64) -> Vec<CompanionWeights> {
         let moved = |(weights, gradient): (&CompanionWeights, &Matrix)| {
             let (norm, slope) = (weights.incoming.norm_l2(), gradient.norm_l2());
@@ -150,6 +160,6 @@ impl Companions {
             let to_norm = norm / moved.norm_l2();
             CompanionWeights { incoming: moved * Scale(to_norm), bias: weights.bias.clone() }
         };
-        self.chosen.iter().zip(gradients).map(moved).collect()
+        self.of_new(0).iter().zip(gradients).map(moved).collect()
     }
 }

@@ -9,6 +9,8 @@ use burn::tensor::{Device, Tensor};
 use crate::error::Error;
 use crate::site::between::{Between, BetweenLayer, Gained, IntoBetween, OutputChange, Positions};
 use crate::site::companion::{Companion, Companions};
+use crate::site::extension::Extension;
+use crate::site::front_norm::{Front, FrontNorm, shift_to};
 use crate::site::layer::{Consumer, EntriesOf, Layer, Producer};
 use crate::site::signal::Signal;
 
@@ -32,6 +34,12 @@ pub struct Site {
     pub unseen: Vec<Arc<dyn Consumer>>,
     /// What is chosen of new neurons first, if anything is.
     pub companions: Option<Companions>,
+    /// The sites of one series are the same layers again and again, block after block, in the order of the forward pass.
+    pub series: Option<String>,
+    /// The norm in front of the writer, if there is one that nothing else reads.
+    pub front: Option<Front>,
+    /// The site of the same series whose neurons new ones are copies of, while a growth method chooses.
+    pub(crate) template: Option<Arc<Site>>,
 }
 
 /// A way from a site's neurons to one of the layers that read them.
@@ -91,7 +99,16 @@ impl Site {
     /// computes.
     pub fn written_by<P: Producer + Clone + 'static>(name: impl Into<String>, producer: &P) -> Self {
         let writers: Vec<Arc<dyn Producer>> = vec![Arc::new(producer.clone())];
-        Self { name: name.into(), writers, paths: Vec::new(), unseen: Vec::new(), companions: None }
+        Self {
+            name: name.into(),
+            writers,
+            paths: Vec::new(),
+            unseen: Vec::new(),
+            companions: None,
+            series: None,
+            front: None,
+            template: None,
+        }
     }
 
     /// Adds a further reader of the same neurons, which reads the sum of the writers named so far. A layer between that
@@ -140,6 +157,51 @@ impl Site {
     pub fn seeing_through(mut self, companion: impl Companion + 'static) -> Self {
         self.companions = Some(Companions::new(Arc::new(companion)));
         self
+    }
+
+    /// Names the series of sites that this one belongs to: the same layers again and again, block after block. Whole blocks
+    /// are copied within a series.
+    #[must_use]
+    pub fn in_series(mut self, series: impl Into<String>) -> Self {
+        self.series = Some(series.into());
+        self
+    }
+
+    /// Names the norm in front of the writer, if nothing else reads it: a copy of a block has that block's norm too.
+    #[must_use]
+    pub fn behind(mut self, norm: &impl FrontNorm) -> Self {
+        self.front = Some(Front::of(norm));
+        self
+    }
+
+    /// The site as it is to be where its new neurons are copies of another site's.
+    pub(crate) fn copied_from(self, template: &Self) -> Self {
+        let companions = match (self.companions, &template.companions) {
+            (Some(own), Some(others)) => Some(own.choosing(others.all_units())),
+            (own, _) => own,
+        };
+        Self { companions, template: Some(Arc::new(template.clone())), ..self }
+    }
+
+    /// What is added to what lies around the neurons where these are copies of another site's: to the norm in front, and to
+    /// the readers' biases if their weights are copied.
+    pub(crate) fn copied_shifts(&self, with_readers: bool) -> Vec<Extension> {
+        let Some(template) = &self.template else {
+            return Vec::new();
+        };
+        let front = self.front.iter().zip(&template.front).flat_map(|(own, other)| own.shifts_to(other));
+        let readers = self.paths.iter().zip(&template.paths).filter(|_| with_readers);
+        let biases = readers.filter_map(|(own, other)| own.consumer.bias().zip(other.consumer.bias()));
+        front.chain(biases.map(|(own, other)| shift_to(own, other))).collect()
+    }
+
+    /// What the writer reads, with the norm in front as it is to be.
+    pub(crate) fn behind_front(&self, read: Signal) -> Signal {
+        let template = self.template.as_ref().and_then(|template| template.front.as_ref());
+        match self.front.as_ref().zip(template) {
+            Some((own, other)) => own.read_as(other, read),
+            None => read,
+        }
     }
 
     /// The first writer, which is the only one but for residual streams.

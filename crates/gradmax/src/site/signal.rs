@@ -223,6 +223,21 @@ impl Signal {
         }
     }
 
+    /// The neurons of several signals of the same examples and positions, one signal's after another's.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(crate) fn side_by_side(mut signals: Vec<Self>) -> Self {
+        match signals.len() {
+            1 => signals.remove(0),
+            _ => {
+                let positions = signals[0].positions.clone();
+                let entries = signals.into_iter().map(|signal| signal.entries).collect();
+                Self { entries: Tensor::cat(entries, 1), positions }
+            }
+        }
+    }
+
     /// The norm of all entries, summed on the device.
     pub(crate) fn norm(&self) -> f64 {
         self.entries().square().sum().into_scalar::<f64>().sqrt()

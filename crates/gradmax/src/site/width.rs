@@ -14,6 +14,9 @@ pub struct SiteWidth {
     /// Neurons come in multiples of this: the width of a head.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub unit: usize,
+    /// The [series](crate::site::Site::in_series) that the site is one of, if it is of any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<String>,
 }
 
 fn one() -> usize {

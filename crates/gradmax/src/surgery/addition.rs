@@ -227,11 +227,12 @@ fn with_companions(mut addition: Addition, site: &Site, at: usize, count: usize,
         return addition;
     };
     let entry = |value: f64| if are_gradients { 0.0 } else { value };
-    for (layer, chosen) in companions.companion.layers().into_iter().zip(companions.chosen()) {
-        let unit = chosen.bias.len();
-        let row = |row: usize, column: usize| entry(chosen.incoming[(row % unit, column)]);
+    let unit = companions.companion.unit();
+    for (index, layer) in companions.companion.layers().into_iter().enumerate() {
+        let of_row = |row: usize| &companions.of_new(row / unit)[index];
+        let row = |row: usize, column: usize| entry(of_row(row).incoming[(row % unit, column)]);
         let incoming = Matrix::from_fn(count, layer.fan_in(), row);
-        let bias = (0..count).map(|row| entry(chosen.bias[row % unit])).collect::<Vec<_>>();
+        let bias = (0..count).map(|row| entry(of_row(row).bias[row % unit])).collect::<Vec<_>>();
         let (weight, bias) = layer.extended(at, &incoming, &bias);
         addition.rest.extend(std::iter::once(weight).chain(bias));
     }

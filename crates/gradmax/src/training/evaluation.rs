@@ -28,22 +28,11 @@ pub fn evaluate<N: Growable, T: Task<Output = N::Output>>(
     examples: &dyn Examples<Input = N::Input, Target = T::Target>,
     part: usize,
 ) -> Result<Evaluation, Error> {
-    evaluate_on(network, task, examples, part, &Alone)
-}
-
-/// As [`evaluate`], by several machines, each on a part of the examples.
-pub(crate) fn evaluate_on<N: Growable, T: Task<Output = N::Output>>(
-    network: &N,
-    task: &T,
-    examples: &dyn Examples<Input = N::Input, Target = T::Target>,
-    part: usize,
-    sums: &dyn Sums,
-) -> Result<Evaluation, Error> {
     let indices = (0..examples.count()).collect::<Vec<_>>();
-    evaluate_some(network, task, examples, (&indices, part), sums)
+    evaluate_some(network, task, examples, (&indices, part), &Alone)
 }
 
-/// As [`evaluate_on`], over the examples with these indices.
+/// As [`evaluate`], over the examples with these indices, by several machines, each on a part of them.
 pub(crate) fn evaluate_some<N: Growable, T: Task<Output = N::Output>>(
     network: &N,
     task: &T,

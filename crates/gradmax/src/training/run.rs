@@ -102,7 +102,7 @@ impl<N: Growable> Run<N> {
     pub fn new(network: N, optimizer: ModuleOptimizer) -> Self {
         let sites = network.sites().into_iter().map(|site| {
             let width = site.width();
-            SiteWidth { unit: site.unit(), site: site.name, seed: width, width }
+            SiteWidth { unit: site.unit(), site: site.name, seed: width, width, series: site.series }
         });
         let progress = Progress { sites: sites.collect(), ..Progress::default() };
         Self { network, average: None, best: None, optimizer, progress }

@@ -48,6 +48,8 @@ pub struct Settings {
     /// Steps between two evaluations on the validation examples, or on the test examples if there are none; none for
     /// only one at the end.
     pub evaluate_every: Option<usize>,
+    /// Training examples, at equal distances, that the network is evaluated on at the end; none for all.
+    pub evaluate_train: Option<usize>,
     /// Evaluations on the validation examples without a lower loss after which the run ends.
     pub patience: Option<usize>,
     /// Which network the run keeps.
@@ -79,6 +81,7 @@ impl Settings {
             accumulate: 1,
             average: None,
             evaluate_every: None,
+            evaluate_train: None,
             patience: None,
             keep: Keep::Last,
             checkpoint_every: None,

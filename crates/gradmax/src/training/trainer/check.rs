@@ -64,6 +64,9 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
             Settings { evaluation_batch: 0, .. } => {
                 bad("evaluation_batch", "evaluation looks at one example at least at a time")
             }
+            Settings { evaluate_train: Some(0), .. } => {
+                bad("evaluate_train", "leave it out to evaluate on all training examples at the end")
+            }
             Settings { log_every: 0, .. } => bad("log_every", "log at least every so many steps"),
             Settings { evaluate_every: Some(0), .. } => {
                 bad("evaluate_every", "leave it out to evaluate at the end only")

@@ -4,7 +4,7 @@ use super::Trainer;
 use crate::error::Error;
 use crate::site::growable::{Growable, trainable_parameters};
 use crate::training::data::Examples;
-use crate::training::evaluation::{Evaluation, evaluate_on};
+use crate::training::evaluation::{Evaluation, evaluate_some};
 use crate::training::observer::{Row, Split};
 use crate::training::ongoing::Ongoing;
 use crate::training::order::Order;
@@ -13,12 +13,17 @@ use crate::training::settings::Keep;
 use crate::training::task::Task;
 
 impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
+    /// Evaluates on so many examples at equal distances, if there are as many, or on all.
     fn evaluated(
         &self,
         network: &N,
         examples: &dyn Examples<Input = N::Input, Target = T::Target>,
+        most: Option<usize>,
     ) -> Result<Evaluation, Error> {
-        evaluate_on(network, &self.task, examples, self.settings.evaluation_batch, &*self.sums)
+        let all = examples.count();
+        let count = most.unwrap_or(all).min(all);
+        let indices = (0..count).map(|index| index * all / count).collect::<Vec<_>>();
+        evaluate_some(network, &self.task, examples, (&indices, self.settings.evaluation_batch), &*self.sums)
     }
 
     /// Evaluates on the validation examples, or on the test examples if there are none, where that is due.
@@ -80,7 +85,8 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
         ongoing: &mut Ongoing<N>,
         order: &Order,
     ) -> Result<Evaluation, Error> {
-        let evaluation = self.evaluated(network, examples)?;
+        let most = if what.0 == Split::Train { self.settings.evaluate_train } else { None };
+        let evaluation = self.evaluated(network, examples, most)?;
         check_finite(evaluation.loss, ongoing.run.progress.step)?;
         self.row(ongoing, order, what, evaluation, None)?;
         Ok(evaluation)
