@@ -50,6 +50,11 @@ impl Operand {
         self.tracked.as_ref().map(|tracked| tracked.node().id().value)
     }
 
+    /// Whether it is part of a graph, so that a backward pass may come.
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.tracked.is_some()
+    }
+
     /// The entries, shared with the tensor.
     pub(crate) fn values(&self) -> Values {
         Values(self.values.clone())

@@ -38,6 +38,11 @@ impl Matrix {
         Self { shape, strides: [shape[1], 1] }
     }
 
+    /// A matrix whose entries lie so far from each other, down and along.
+    pub(crate) fn with_strides(shape: [usize; 2], strides: [usize; 2]) -> Self {
+        Self { shape, strides }
+    }
+
     /// The transpose, of the same entries.
     pub(crate) fn transposed(self) -> Self {
         let ([rows, columns], [down, along]) = (self.shape, self.strides);

@@ -224,6 +224,81 @@ fn the_rectifier_passes_gradients_at_zero() {
     input.grad(&gradients).unwrap().into_data().assert_eq(&TensorData::from([0.0_f32, 3.0, 3.0]), true);
 }
 
+/// What a function of several tensors gives, and the gradients of its sum with random factors, in single and in double
+/// precision, where no kernel of this crate runs.
+fn assert_same_in_double<const D: usize, const N: usize>(
+    inputs: [Tensor<D>; N],
+    of: impl Fn([Tensor<D>; N]) -> Tensor<D>,
+    what: &str,
+) {
+    let run = |dtype: DType, factors: Option<Tensor<D>>| {
+        let leaves = inputs.each_ref().map(|input| input.clone().cast(dtype).autodiff().require_grad());
+        let output = of(leaves.clone());
+        assert_eq!(output.dtype(), dtype);
+        let factors = factors.unwrap_or_else(|| numbers(output.dims(), &mut ChaCha8Rng::seed_from_u64(9)));
+        let gradients = (output.clone() * factors.clone().cast(dtype).autodiff()).sum().backward();
+        let of_leaves = leaves.map(|leaf| leaf.grad(&gradients).unwrap().cast(DType::F32));
+        (output.inner().cast(DType::F32), of_leaves, factors)
+    };
+    let (output, of_inputs, factors) = run(DType::F32, None);
+    let (expected, of_expected, _) = run(DType::F64, Some(factors));
+    assert_same(output, expected.clone(), what);
+    let without_a_graph = of(inputs.clone());
+    assert_same(without_a_graph, expected, what);
+    for (index, (found, expected)) in of_inputs.into_iter().zip(of_expected).enumerate() {
+        let difference = difference(found, expected);
+        assert!(difference < 2e-5, "{what}: the gradient of operand {index} differs by {difference}");
+    }
+}
+
+#[test]
+fn attention_agrees_with_what_it_is_composed_of() {
+    let mut rng = ChaCha8Rng::seed_from_u64(20);
+    // Batch, time, width, heads, groups; more positions than rows of a block, and odd numbers of everything.
+    let shapes =
+        [[2, 5, 4, 3, 3], [1, 1, 2, 1, 1], [3, 64, 32, 4, 2], [2, 65, 8, 6, 1], [1, 150, 5, 4, 4], [2, 16, 1, 2, 2]];
+    for [batch, time, width, heads, groups] in shapes {
+        let queries = numbers([batch, time, heads * width], &mut rng) * 4.0;
+        let [keys, values] = [0, 1].map(|_| numbers([batch, time, groups * width], &mut rng) * 2.0);
+        let of = |[queries, keys, values]: [Tensor<3>; 3]| flexconv::causal_attention(queries, keys, values, width);
+        assert_same_in_double([queries, keys, values], of, &format!("{time} {width} {heads} {groups}"));
+    }
+}
+
+#[test]
+fn token_norms_agree_with_what_they_are_composed_of() {
+    let mut rng = ChaCha8Rng::seed_from_u64(21);
+    for [batch, time, features] in [[2, 3, 5], [1, 1, 1], [40, 30, 64], [3, 2, 700]] {
+        let input = numbers([batch, time, features], &mut rng) + 0.7;
+        let vectors = [0, 1].map(|_| numbers([1, 1, features], &mut rng));
+        let flat = |vector: Tensor<3>| vector.reshape([features]);
+        let [factors, summands] = vectors;
+        let rms = |[input, factors]: [Tensor<3>; 2]| flexconv::token_norm(input, flat(factors), None, 1e-5);
+        assert_same_in_double([input.clone(), factors.clone()], rms, &format!("rms {features}"));
+        if features > 1 {
+            let layer = |[input, factors, summands]: [Tensor<3>; 3]| {
+                flexconv::token_norm(input, flat(factors), Some(flat(summands)), 1e-5)
+            };
+            assert_same_in_double([input, factors, summands], layer, &format!("layer {features}"));
+        }
+    }
+}
+
+#[test]
+fn smooth_activations_agree_with_burns() {
+    let mut rng = ChaCha8Rng::seed_from_u64(22);
+    for (count, size) in [(7, 1.0), (100_000, 6.0), (1000, 200.0)] {
+        let input = numbers([count], &mut rng) * size;
+        assert_same_in_double([input.clone()], |[input]| flexconv::gelu(input), &format!("gelu {count} {size}"));
+        assert_same_in_double([input], |[input]| flexconv::silu(input), &format!("silu {count} {size}"));
+    }
+    let input = Tensor::<1>::from_floats([0.0, f32::NAN, -1e30, 1e30], &Device::flex());
+    for output in [flexconv::gelu(input.clone()), flexconv::silu(input)] {
+        let output = output.into_data().try_to_vec::<f32>().unwrap();
+        assert!(output[0] == 0.0 && output[1].is_nan() && output[2].abs() < 1e-6 && output[3] == 1e30, "{output:?}");
+    }
+}
+
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let run = |threads: usize| {
@@ -247,6 +322,16 @@ fn results_do_not_depend_on_the_number_of_threads() {
                 add(conv.weight.val().grad(&gradients).unwrap().into_data().try_to_vec().unwrap());
                 add(gamma.grad(&gradients).unwrap().into_data().try_to_vec().unwrap());
             }
+            let tokens = [0, 1, 2].map(|_| leaf(&numbers([5, 80, 48], &mut rng)));
+            let [queries, keys, values] = tokens.clone();
+            let gathered = flexconv::causal_attention(queries, keys, values, 16);
+            let factors = leaf(&numbers([48], &mut rng));
+            let output = flexconv::gelu(flexconv::token_norm(gathered, factors.clone(), None, 1e-5));
+            let gradients = output.clone().square().sum().backward();
+            let mut add = |values: Vec<f32>| bits.extend(values.into_iter().map(f32::to_bits));
+            add(output.into_data().try_to_vec().unwrap());
+            add(factors.grad(&gradients).unwrap().into_data().try_to_vec().unwrap());
+            tokens.iter().for_each(|leaf| add(leaf.grad(&gradients).unwrap().into_data().try_to_vec().unwrap()));
             bits
         })
     };

@@ -3,7 +3,7 @@
 mod attention;
 
 use burn::module::{Module, Param};
-use burn::nn::{Embedding, LayerNorm, Linear, RmsNorm};
+use burn::nn::{Embedding, LayerNorm, LayerNormConfig, Linear, RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use flexconv::dense;
 use rand_distr::{Distribution, StandardNormal};
@@ -133,18 +133,19 @@ impl FrontNorm for TokenNorm {
 impl TokenNorm {
     fn new(kind: GptNorm, width: usize, device: &Device) -> Self {
         match kind {
-            GptNorm::Rms => Self::Rms(burn::nn::RmsNormConfig::new(width).init(device)),
-            GptNorm::Layer => Self::Layer(burn::nn::LayerNormConfig::new(width).init(device)),
+            GptNorm::Rms => Self::Rms(RmsNormConfig::new(width).with_epsilon(EPSILON).init(device)),
+            GptNorm::Layer => Self::Layer(LayerNormConfig::new(width).with_epsilon(EPSILON).init(device)),
         }
     }
 
     fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
-        match self {
-            Self::Rms(norm) => norm.forward(tokens),
-            Self::Layer(norm) => norm.forward(tokens),
-        }
+        let summands = self.summand().map(|summand| summand.val());
+        flexconv::token_norm(tokens, self.factor().val(), summands, EPSILON)
     }
 }
+
+/// What norms add to mean squares.
+const EPSILON: f64 = 1e-5;
 
 /// The standard deviation of fresh weights; those that write to the residual stream have less (GPT-2).
 const DEVIATION: f64 = 0.02;

@@ -62,25 +62,12 @@ impl Attention {
 
     /// `[batch, time, features]` in and out; there are heads.
     pub(super) fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
-        let [query, key] = self.compared(tokens.clone());
-        let gathered = pattern(query, key).matmul(self.split(by_token(&self.value, tokens)));
-        let [batch, heads, time, width] = gathered.dims();
-        by_token(&self.output, gathered.swap_dims(1, 2).reshape([batch, time, heads * width]))
-    }
-
-    /// Queries and keys of tokens, `[batch, heads, time, width]`.
-    fn compared(&self, tokens: Tensor<3>) -> [Tensor<4>; 2] {
-        let of = |layer: &Linear| {
-            let features = self.split(by_token(layer, tokens.clone()));
-            if self.rotary { rotated(features) } else { features }
+        let compared = |layer: &Linear| {
+            let features = by_token(layer, tokens.clone());
+            if self.rotary { rotated(features, self.width) } else { features }
         };
-        [of(&self.query), of(&self.key)]
-    }
-
-    /// `[batch, time, heads * width]` by head.
-    fn split(&self, features: Tensor<3>) -> Tensor<4> {
-        let [batch, time, all] = features.dims();
-        features.reshape([batch, time, all / self.width, self.width]).swap_dims(1, 2)
+        let (query, key, value) = (compared(&self.query), compared(&self.key), by_token(&self.value, tokens.clone()));
+        by_token(&self.output, flexconv::causal_attention(query, key, value, self.width))
     }
 }
 
@@ -117,8 +104,9 @@ impl Companion for Heads {
         let time = positions.iter().product::<usize>();
         let compared = |of: &UnitTensors| {
             let compared = rows.clone().matmul(of.incoming.clone().transpose()) + of.bias.clone().unsqueeze();
-            let compared = compared.reshape([examples, 1, time, self.width]);
-            if self.rotary { rotated(compared) } else { compared }
+            let compared = compared.reshape([examples, time, self.width]);
+            let compared = if self.rotary { rotated(compared, self.width) } else { compared };
+            compared.reshape([examples, 1, time, self.width])
         };
         let tokens = rows.clone().reshape([examples, 1, time, features]);
         let gathered = pattern(compared(query), compared(key)).matmul(tokens);
@@ -146,18 +134,18 @@ fn ahead(time: usize, device: &Device) -> Tensor<2, Bool> {
     Tensor::from_data(TensorData::new(entries, [time, time]), device)
 }
 
-/// Each pair of features of `[batch, heads, time, width]` turned by its angle: feature `i` of the first half with feature
-/// `i` of the second.
-fn rotated(features: Tensor<4>) -> Tensor<4> {
-    let [.., time, width] = features.dims();
-    let half = width / 2;
+/// Each pair of features of every head turned by its angle, `[batch, time, heads * width]`: feature `i` of the head's first
+/// half with feature `i` of the second.
+fn rotated(features: Tensor<3>, width: usize) -> Tensor<3> {
+    let ([batch, time, all], half) = (features.dims(), width / 2);
+    let features = features.reshape([batch, time, all / width, width]);
     let angle = |at: usize| (at / half) as f64 * ROTARY_BASE.powf(-((at % half) as f64) / half as f64);
     let of = |function: fn(f64) -> f64| {
         let entries = (0..time * half).map(|at| function(angle(at)) as f32).collect::<Vec<_>>();
-        Tensor::<4>::from_data(TensorData::new(entries, [1, 1, time, half]), &features.device())
+        Tensor::<4>::from_data(TensorData::new(entries, [1, time, 1, half]), &features.device())
     };
     let (cos, sin) = (of(f64::cos), of(f64::sin));
     let (first, second) = (features.clone().narrow(3, 0, half), features.narrow(3, half, half));
     let turned = first.clone() * cos.clone() - second.clone() * sin.clone();
-    Tensor::cat(vec![turned, second * cos + first * sin], 3)
+    Tensor::cat(vec![turned, second * cos + first * sin], 3).reshape([batch, time, all])
 }
