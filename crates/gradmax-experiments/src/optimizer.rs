@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdaGradConfig, AdamConfig, LionConfig, ModuleOptimizer, RmsPropConfig, SgdConfig};
+use burn::optim::{
+    AdaGradConfig, AdamConfig, AdjustLrFn, LionConfig, ModuleOptimizer, MuonConfig, RmsPropConfig, SgdConfig,
+};
 use burn::tensor::Device;
 use gradmax::event::FirstStep;
-use gradmax::surgery::optimizer_on;
+use gradmax::surgery::{matrix_optimizer_on, optimizer_on};
 use gradmax::training::{Decayed, WeightDecay};
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +126,33 @@ pub enum OptimizerConfig {
         #[serde(default)]
         decay_on: Decayed,
     },
+    /// Matrices take steps whose singular values are alike (Jordan et al. 2024), as long as Adam's usually are (Liu et al.
+    /// 2025); all else is trained by Adam, embeddings too. Its weight decay is decoupled.
+    Muon {
+        /// The learning rate.
+        learning_rate: f64,
+        /// The share of the last gradient that is kept, of matrices.
+        #[serde(default = "muon_momentum")]
+        momentum: f64,
+        /// Whether the gradient counts as if that share had been taken already.
+        #[serde(default = "yes")]
+        nesterov: bool,
+        /// The share of the gradient's mean that is kept, of all else.
+        #[serde(default = "adam_beta_1")]
+        beta_1: f32,
+        /// The share of its square's mean that is kept, of all else.
+        #[serde(default = "adam_beta_2")]
+        beta_2: f32,
+        /// Added to what is divided by, of all else.
+        #[serde(default = "epsilon")]
+        epsilon: f32,
+        /// The rate at which weights are drawn to zero.
+        #[serde(default = "muon_decay")]
+        weight_decay: f64,
+        /// Which weights are.
+        #[serde(default)]
+        decay_on: Decayed,
+    },
     /// PyTorch has none; the defaults are those of Chen et al. 2023. Its weight decay is decoupled.
     Lion {
         /// The learning rate.
@@ -151,6 +180,18 @@ fn adam_beta_2() -> f32 {
     0.999
 }
 
+fn muon_momentum() -> f64 {
+    0.95
+}
+
+fn muon_decay() -> f64 {
+    0.1
+}
+
+fn yes() -> bool {
+    true
+}
+
 fn lion_beta_2() -> f32 {
     0.99
 }
@@ -171,6 +212,9 @@ fn decoupled_decay() -> f64 {
     1e-2
 }
 
+/// What networks call their embeddings.
+const EMBEDDINGS: [&str; 2] = ["tokens", "positions"];
+
 /// Runs an expression on fields that every optimizer has.
 macro_rules! of_any {
     ($config:expr, $($field:ident),+ => $result:expr) => {
@@ -180,6 +224,7 @@ macro_rules! of_any {
             | OptimizerConfig::AdamW { $($field,)+ .. }
             | OptimizerConfig::RmsProp { $($field,)+ .. }
             | OptimizerConfig::AdaGrad { $($field,)+ .. }
+            | OptimizerConfig::Muon { $($field,)+ .. }
             | OptimizerConfig::Lion { $($field,)+ .. } => $result,
         }
     };
@@ -229,6 +274,12 @@ impl OptimizerConfig {
                 share("beta_2", *beta_2)?;
                 positive("epsilon", (*epsilon).into())
             }
+            Self::Muon { momentum, beta_1, beta_2, epsilon, .. } => {
+                share("momentum", *momentum as f32)?;
+                share("beta_1", *beta_1)?;
+                share("beta_2", *beta_2)?;
+                positive("epsilon", (*epsilon).into())
+            }
             Self::RmsProp { alpha, momentum, epsilon, .. } => {
                 share("alpha", *alpha)?;
                 share("momentum", *momentum)?;
@@ -259,7 +310,9 @@ impl OptimizerConfig {
     pub fn first_step(&self) -> FirstStep {
         match self {
             Self::Sgd { .. } => FirstStep::Gradient,
-            Self::Adam { .. }
+            // Its steps are as long in the mean square.
+            Self::Muon { .. }
+            | Self::Adam { .. }
             | Self::AdamW { .. }
             | Self::RmsProp { .. }
             | Self::AdaGrad { .. }
@@ -269,7 +322,7 @@ impl OptimizerConfig {
 
     /// How weights are drawn to zero, which the trainer does for every optimizer.
     pub fn weight_decay(&self) -> Option<WeightDecay> {
-        let decoupled = matches!(self, Self::AdamW { .. } | Self::Lion { .. });
+        let decoupled = matches!(self, Self::AdamW { .. } | Self::Muon { .. } | Self::Lion { .. });
         let decay =
             of_any!(self, weight_decay, decay_on => WeightDecay { rate: *weight_decay, on: *decay_on, decoupled });
         Some(decay).filter(|decay| decay.rate > 0.0)
@@ -286,6 +339,12 @@ impl OptimizerConfig {
             | Self::AdamW { beta_1, beta_2, epsilon, amsgrad, .. } => {
                 let config = AdamConfig::new().with_beta_1(beta_1).with_beta_2(beta_2);
                 optimizer_on(config.with_epsilon(epsilon).with_amsgrad(amsgrad).build(), device)
+            }
+            Self::Muon { momentum, nesterov, beta_1, beta_2, epsilon, .. } => {
+                let momentum = MomentumConfig { momentum, dampening: 0.0, nesterov };
+                let muon = MuonConfig::new().with_momentum(momentum).with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW);
+                let adam = AdamConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_epsilon(epsilon);
+                matrix_optimizer_on(muon.build(), adam.build(), &EMBEDDINGS, device)
             }
             Self::RmsProp { alpha, momentum, epsilon, centered, .. } => {
                 let config = RmsPropConfig::new().with_alpha(alpha).with_momentum(momentum);
@@ -380,9 +439,15 @@ mod tests {
             ("rmsprop", &["alpha = 0.5", "momentum = 0.5", "epsilon = 0.1", "centered = true"]),
             ("adagrad", &["rate_decay = 0.5", "epsilon = 0.1"]),
             ("lion", &["beta_1 = 0.1", "beta_2 = 0.1"]),
+            ("muon", &["momentum = 0.1", "nesterov = false"]),
         ] {
             // Lion takes signs only.
-            let gradients = if name == "lion" { [1.0, -0.05, -0.2] } else { gradients };
+            let gradients = match name {
+                "lion" => [1.0, -0.05, -0.2],
+                // Of a single entry, Muon takes the sign too.
+                "muon" => [1.0, -0.5, -0.2],
+                _ => gradients,
+            };
             let plain = stepped(&format!("name = {name:?}"), &gradients);
             for option in options {
                 let gradients = if *option == "amsgrad = true" { [0.5, 1e-3, 1e-3] } else { gradients };

@@ -9,7 +9,7 @@ pub(crate) mod removal;
 pub(crate) mod rescale;
 pub(crate) mod widen;
 
-pub use self::carry::{Carried, SecondMoments, carry, optimizer_on};
+pub use self::carry::{Carried, SecondMoments, carry, matrix_optimizer_on, optimizer_on};
 pub use self::existing::Existing;
 pub use self::new_neurons::{Changes, NewNeurons};
 pub use self::widen::{Widening, widen};

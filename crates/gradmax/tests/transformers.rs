@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::LinearConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
+use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, MuonConfig, SgdConfig};
 use burn::tensor::{Int, Tensor, TensorData};
 use common::{Keep, Seen, device, weights, widths_of};
 use gradmax::event::{Grower, Pass, Planned};
@@ -19,7 +19,7 @@ use gradmax::methods::{
 use gradmax::networks::{Architecture, Gpt, GptBlock, GptConfig, GptNorm, Positions};
 use gradmax::policies::{Amount, Order as PolicyOrder, Periodic};
 use gradmax::site::{Activation, Gate, Growable, Probe, Site, SiteWidth};
-use gradmax::surgery::NewNeurons;
+use gradmax::surgery::{NewNeurons, matrix_optimizer_on};
 use gradmax::training::{
     GrowthBatch, GrowthSettings, InMemory, NextToken, OnFailure, Run, Settings, Task, Trainer, checkpoint,
 };
@@ -395,8 +395,16 @@ fn check_resuming(
         let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: true };
         SgdConfig::new().with_momentum(Some(momentum)).init()
     };
-    let optimizers: [(&str, &dyn Fn() -> ModuleOptimizer); 3] =
-        [("sgd", &sgd), ("adam", &|| AdamConfig::new().init()), ("adamw", &|| AdamWConfig::new().init())];
+    let muon = || {
+        let (matrices, others) = (MuonConfig::new().build(), AdamConfig::new().build());
+        matrix_optimizer_on(matrices, others, &["tokens", "positions"], &device())
+    };
+    let optimizers: [(&str, &dyn Fn() -> ModuleOptimizer); 4] = [
+        ("sgd", &sgd),
+        ("adam", &|| AdamConfig::new().init()),
+        ("adamw", &|| AdamWConfig::new().init()),
+        ("muon", &muon),
+    ];
     for (name, optimizer) in optimizers {
         let train = |run: Run<Gpt>, (folder, stop): (Option<PathBuf>, Option<usize>)| {
             let (flag, mut seen) = (AtomicBool::new(false), Seen::default());

@@ -276,17 +276,38 @@ fn write_padded(data: &TensorData, map: &ParameterMap<'_>, paddings: &[Padding],
 /// let optimizer = optimizer_on(AdamConfig::new().build(), &Device::flex());
 /// ```
 pub fn optimizer_on(optimizer: impl Optimizer, device: &Device) -> ModuleOptimizer {
-    let there = OnDevice { optimizer: optimizer.clone(), device: device.clone().inner() };
+    let there = OnDevice { matrices: optimizer.clone(), others: optimizer.clone(), device: device.clone().inner() };
     ModuleOptimizer::from(optimizer).with_group(ParamGroup::all(), there, None)
 }
 
-/// An optimizer whose state is loaded onto a device of its own.
-struct OnDevice<O> {
-    optimizer: O,
+/// As [`optimizer_on`], with an optimizer for matrices, as Muon is, and another one for all other parameters, and for those
+/// whose paths contain any of these words: embeddings, which are matrices by shape only.
+pub fn matrix_optimizer_on(
+    matrices: impl Optimizer,
+    others: impl Optimizer,
+    never: &[&str],
+    device: &Device,
+) -> ModuleOptimizer {
+    let there = OnDevice { matrices, others: others.clone(), device: device.clone().inner() };
+    let optimizer = optimizer_on(others.clone(), device).with_group(ParamGroup::all(), there, None);
+    let alone = OnDevice { matrices: others.clone(), others, device: device.clone().inner() };
+    optimizer.with_group(ParamGroup::from_any_predicates(never.to_vec()), alone, None)
+}
+
+/// An optimizer for matrices, and one for other parameters, whose state is loaded onto a device of its own.
+struct OnDevice<M, O> {
+    matrices: M,
+    others: O,
     device: Device,
 }
 
-impl<O: Optimizer> DynOptimizer for OnDevice<O> {
+impl<M: Optimizer, O: Optimizer> OnDevice<M, O> {
+    fn of_rank(&self, rank: usize) -> &dyn DynOptimizer {
+        if rank == 2 { &self.matrices } else { &self.others }
+    }
+}
+
+impl<M: Optimizer, O: Optimizer> DynOptimizer for OnDevice<M, O> {
     fn step_dyn(
         &self,
         rank: usize,
@@ -295,19 +316,19 @@ impl<O: Optimizer> DynOptimizer for OnDevice<O> {
         gradient: BridgeTensor,
         state: Option<DynState>,
     ) -> (BridgeTensor, Option<DynState>) {
-        self.optimizer.step_dyn(rank, rate, tensor, gradient, state)
+        self.of_rank(rank).step_dyn(rank, rate, tensor, gradient, state)
     }
 
     fn to_device_dyn(&self, state: DynState, device: &Device) -> DynState {
-        self.optimizer.to_device_dyn(state, device)
+        self.of_rank(state.rank()).to_device_dyn(state, device)
     }
 
     fn state_flatten(&self, prefix: &str, state: &DynState, out: &mut StateSink) {
-        self.optimizer.state_flatten(prefix, state, out);
+        self.of_rank(state.rank()).state_flatten(prefix, state, out);
     }
 
     fn state_unflatten(&self, rank: usize, prefix: &str, source: &mut StateSource, _: &Device) -> Option<DynState> {
-        self.optimizer.state_unflatten(rank, prefix, source, &self.device)
+        self.of_rank(rank).state_unflatten(rank, prefix, source, &self.device)
     }
 }
 
