@@ -4,10 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environment="${XDG_CACHE_HOME:-$HOME/.cache}/gradmax-interop"
-if [ ! -e "$environment/ready-3" ]; then
+if [ ! -e "$environment/ready-4" ]; then
   python3 -m venv "$environment"
-  "$environment/bin/pip" install --quiet numpy onnxruntime==1.32.0 torch==2.15.0 safetensors pandas tensorboard==2.21.0 playwright==1.65.2
-  touch "$environment/ready-3"
+  "$environment/bin/pip" install --quiet numpy onnxruntime==1.32.0 torch==2.15.0 safetensors pandas tensorboard==2.21.0 playwright==1.65.2 transformers
+  touch "$environment/ready-4"
 fi
 out="$(mktemp -d)"
 trap 'rm -rf "$out"' EXIT
@@ -20,6 +20,8 @@ echo "ONNX models in onnxruntime:"
 "$python" interop/compare_onnx.py "$out"
 echo "Safetensors in PyTorch:"
 "$python" interop/compare_pytorch.py "$out"
+echo "Transformers in Hugging Face's library:"
+"$python" interop/compare_huggingface.py "$out"
 echo "What PyTorch saved, read back and grown:"
 "$built/examples/interop" import "$out"
 echo "A table of pandas', and its ONNX model with the data's treatment in it:"

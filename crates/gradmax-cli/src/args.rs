@@ -272,10 +272,25 @@ pub struct Predict {
     /// The folder of a run, or of a checkpoint in it
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// Tables with the columns that the network reads, or images
-    #[arg(value_name = "FILE", required = true)]
+    /// Tables with the columns that the network reads, images, or text whose end is gone on from
+    #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Print a JSON object for each example, with the probabilities of all classes, instead of CSV
+    /// Text: what is gone on from; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// Text: the number of bytes that follow
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub tokens: usize,
+    /// Text: below 1 for more probable bytes, above for less; 0 always takes the most probable one
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    pub temperature: f64,
+    /// Text: draw from so many of the most probable bytes only
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Text: the seed of what is drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Print a JSON object for each example, with the probabilities of all classes, instead of CSV; or for each beginning
     #[arg(long)]
     pub json: bool,
     /// The file to write [default: standard output]
@@ -307,6 +322,8 @@ pub enum Format {
     Onnx,
     /// Weights with PyTorch's names and layouts, and the Python that rebuilds the network
     Safetensors,
+    /// Transformers: a folder with weights and config.json, as Hugging Face's transformers save pretrained models
+    Huggingface,
     /// A record of Burn's
     Burn,
 }

@@ -15,8 +15,8 @@ use gradmax::event::{Grower, Pass, Planned};
 use gradmax::methods::GradMax;
 use gradmax::modules::NormKind;
 use gradmax::networks::{
-    Architecture, ConvNetConfig, Described, Downsampling, HiddenPath, MlpConfig, MobileNetV1Config, Stage, Strides,
-    VggConfig, WideResNetConfig,
+    Architecture, ConvNetConfig, Described, Downsampling, GptBlock, GptConfig, GptNorm, HiddenPath, MlpConfig,
+    MobileNetV1Config, Positions, Stage, Strides, VggConfig, WideResNetConfig,
 };
 use gradmax::site::{Activation, Growable, Site};
 use gradmax_experiments::network::{Network, Shape};
@@ -46,29 +46,46 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The same inputs whenever they are asked for.
-fn inputs(name: &str, [channels, height, width]: [usize; 3]) -> (Vec<f32>, Tensor<4>) {
+/// The same inputs whenever they are asked for; what they are called in files, and their bytes.
+fn inputs(name: &str, shape: &Shape, [channels, height, width]: [usize; 3]) -> (&'static str, Vec<u8>, Reading) {
     let mut rng = Seed::new(0).fold(name).rng();
+    if let Shape::Gpt(shape) = shape {
+        let count = EXAMPLES * shape.context;
+        let tokens = (0..count).map(|_| rng.random_range(0..shape.vocabulary as i32)).collect::<Vec<_>>();
+        let bytes = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        let data = TensorData::new(tokens, [EXAMPLES, shape.context]);
+        return ("tokens", bytes, Reading::Tokens(Tensor::from_data(data, &Device::flex())));
+    }
     let values = (0..EXAMPLES * channels * height * width).map(|_| rng.random_range(-1.0_f32..1.0)).collect::<Vec<_>>();
     let data = TensorData::new(values.clone(), [EXAMPLES, channels, height, width]);
-    (values, Tensor::from_data(data, &Device::flex()))
+    ("inputs", to_bytes(&values), Reading::Maps(Tensor::from_data(data, &Device::flex())))
 }
 
-fn outputs(network: &Network, inputs: Tensor<4>) -> Result<Vec<f32>> {
-    Ok(network.valid().forward(Reading::Maps(inputs)).into_data().try_to_vec::<f32>()?)
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn outputs(network: &Network, inputs: Reading) -> Result<Vec<f32>> {
+    Ok(network.valid().forward(inputs).into_data().try_to_vec::<f32>()?)
 }
 
 fn export(folder: &Path, name: &str, shape: &Shape, input: [usize; 3]) -> Result<()> {
     let network = drawn(shape)?;
-    let (values, inputs) = inputs(name, input);
+    let (what, bytes, inputs) = inputs(name, shape, input);
     let write = |what: &str, bytes: &[u8]| std::fs::write(folder.join(format!("{name}.{what}")), bytes);
-    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
-    write("inputs", &bytes(&values))?;
-    write("outputs", &bytes(&outputs(&network, inputs)?))?;
-    let graph = network.graph().unwrap();
-    write("onnx", &onnx::model(&graph, None, &[]))?;
-    write("safetensors", &pytorch::exported(&graph, &[]))?;
-    write("py", pytorch::python(&graph, &format!("{name}.safetensors"), name, name).as_bytes())?;
+    write(what, &bytes)?;
+    write("outputs", &to_bytes(&outputs(&network, inputs)?))?;
+    if let Some(graph) = network.graph() {
+        write("onnx", &onnx::model(&graph, None, &[]))?;
+    }
+    if let Ok((weights, config)) = pytorch::hugging_face(&network) {
+        let folder = folder.join(format!("{name}.huggingface"));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("model.safetensors"), weights)?;
+        std::fs::write(folder.join("config.json"), config.to_string())?;
+    }
+    write("safetensors", &pytorch::exported(&network, &[]))?;
+    write("py", pytorch::python(&network, &format!("{name}.safetensors"), name, name).as_bytes())?;
     Ok(())
 }
 
@@ -88,7 +105,7 @@ fn import(folder: &Path, name: &str, shape: &Shape, input: [usize; 3]) -> Result
     let expected = std::fs::read(folder.join(format!("{name}.outputs")))?;
     let expected = expected.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let expected = expected.collect::<Vec<_>>();
-    let (_, inputs) = inputs(name, input);
+    let (_, _, inputs) = inputs(name, shape, input);
     let imported = difference(&outputs(&network, inputs.clone())?, &expected);
     ensure!(imported <= TOLERANCE, "{name}: imported outputs differ by {imported:.1e}");
 
@@ -100,7 +117,7 @@ fn import(folder: &Path, name: &str, shape: &Shape, input: [usize; 3]) -> Result
     let plan = network.sites().iter().map(by_half).collect::<Result<Vec<_>>>()?;
     let added = plan.iter().map(|planned| planned.count).sum::<usize>();
     let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, |network, probe| {
-        let output = network.forward_probed(Reading::Maps(inputs.clone()), probe);
+        let output = network.forward_probed(inputs.clone(), probe);
         Pass { loss: output.clone().powi_scalar(2).mean(), output }
     })?;
     let grown = difference(&outputs(&growth.network, inputs)?, &expected);
@@ -171,6 +188,22 @@ fn networks() -> Result<Vec<(&'static str, Shape, [usize; 3])>> {
         input: [3, 64, 64],
         classes: 10,
     };
+    let block = |heads, neurons| GptBlock { heads, neurons };
+    let gpt2 = GptConfig {
+        vocabulary: 23,
+        context: 12,
+        width: 12,
+        head: 4,
+        blocks: vec![block(3, 10); 2],
+        norm: GptNorm::Layer,
+        positions: Positions::Learned,
+        activation: Activation::Gelu,
+        gated: false,
+    };
+    let (norm, positions, activation) = (GptNorm::Rms, Positions::Rotary, Activation::Silu);
+    let llama = GptConfig { blocks: vec![block(2, 7); 3], norm, positions, activation, gated: true, ..gpt2.clone() };
+    let blocks = vec![block(1, 9), block(0, 0), block(4, 0), block(0, 3)];
+    let irregular = GptConfig { blocks, positions: Positions::Learned, activation: Activation::Tanh, ..llama.clone() };
     let images = [3, 32, 32];
     Ok(vec![
         ("mlp_relu", Shape::Mlp(mlp(Activation::Relu)), [7, 1, 1]),
@@ -184,6 +217,9 @@ fn networks() -> Result<Vec<(&'static str, Shape, [usize; 3])>> {
         ("vgg11", Shape::Stack(vgg.stack()?), images),
         ("vgg11_stride", Shape::Stack(VggConfig { downsampling: Downsampling::Stride, ..vgg }.stack()?), images),
         ("mobilenet", Shape::Stack(mobile.stack()), [3, 64, 64]),
+        ("gpt2", Shape::Gpt(gpt2), [1, 1, 12]),
+        ("llama", Shape::Gpt(llama), [1, 1, 12]),
+        ("gpt_irregular", Shape::Gpt(irregular), [1, 1, 12]),
     ])
 }
 

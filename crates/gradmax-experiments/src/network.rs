@@ -5,9 +5,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use gradmax::modules::NormKind;
 use gradmax::networks::{
-    Architecture, ConvNet, ConvNetConfig, Described, Downsampling, Gpt, GptBlock, GptConfig, GptNorm, HiddenPath,
-    LayerSummary, Mlp, MlpConfig, MobileNetV1Config, NetworkGraph, Positions, Stage, Strides, VggConfig, WideResNet,
-    WideResNetConfig,
+    Architecture, Array, ConvNet, ConvNetConfig, Described, Downsampling, Gpt, GptBlock, GptConfig, GptNorm,
+    HiddenPath, LayerSummary, Mlp, MlpConfig, MobileNetV1Config, NetworkGraph, Positions, Stage, Strides, VggConfig,
+    WideResNet, WideResNetConfig,
 };
 use gradmax::site::{Activation, Growable, Probe, Site, SiteWidth};
 use gradmax::{Error, Seed};
@@ -303,6 +303,14 @@ pub enum Network {
 }
 
 impl Network {
+    /// The transformer, if it is one.
+    pub fn as_gpt(&self) -> Option<&Gpt> {
+        match self {
+            Self::Gpt(network) => Some(network),
+            _ => None,
+        }
+    }
+
     /// The weights as a record of the module inside: of an `Mlp`, a `ConvNet`, a `WideResNet` or a `Gpt`.
     ///
     /// # Errors
@@ -349,5 +357,13 @@ impl Described for Network {
 
     fn graph(&self) -> Option<NetworkGraph> {
         on_each!(self, Self, network => network.graph())
+    }
+
+    fn weights(&self) -> Vec<(String, Array)> {
+        on_each!(self, Self, network => network.weights())
+    }
+
+    fn written_by(&self, site: &str) -> Option<(String, usize, usize)> {
+        on_each!(self, Self, network => network.written_by(site))
     }
 }

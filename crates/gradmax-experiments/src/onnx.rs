@@ -178,7 +178,7 @@ impl Parts {
     /// Probabilities of classes, or values in their own units.
     fn answered(&mut self, answers: &Answers, output: String) -> String {
         match answers {
-            Answers::Classes(_) => {
+            Answers::Classes(_) | Answers::Bytes => {
                 self.simple(OpType::Softmax, "data.probabilities", vec![output], vec![("axis", Given::Whole(1))])
             }
             Answers::Values(quantities) => {

@@ -2,31 +2,108 @@
 
 use std::collections::HashMap;
 
-use gradmax::networks::{GraphNode, NetworkGraph, Operation, Value};
+use anyhow::Result;
+use gradmax::networks::{Described, GptNorm, GraphNode, NetworkGraph, Operation, Positions, Value};
 use gradmax::site::Activation;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value as Json, json};
 
+use crate::failure::misuse;
+use crate::network::Network;
+
 /// What the input is called among the nodes.
 const INPUT: &str = "input";
 
-/// The weights of a network, and in the metadata its layers as PyTorch calls them, with further entries.
-pub fn exported(graph: &NetworkGraph, properties: &[(&str, String)]) -> Vec<u8> {
+/// The weights of a network, and in the metadata its layers as PyTorch calls them (or the shape of a transformer), with
+/// further entries.
+pub fn exported(network: &Network, properties: &[(&str, String)]) -> Vec<u8> {
+    let mut metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    if let Some(graph) = network.graph() {
+        metadata.insert("network".into(), Json::from(layers(&graph)).to_string());
+        metadata.insert("input".into(), json!(graph.input).to_string());
+    }
+    if let Some(gpt) = network.as_gpt() {
+        metadata.insert("gpt".into(), json!(gpt.shape()).to_string());
+    }
+    metadata.extend(properties.iter().map(|(key, value)| (key.to_string(), value.clone())));
+    written(network, metadata)
+}
+
+/// A transformer as Hugging Face's library reads it: its weights, and the `config.json` beside them.
+///
+/// # Errors
+/// If it is no transformer, or one that no model of that library is.
+pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
+    let Some(gpt) = network.as_gpt() else {
+        return Err(misuse("--format huggingface is for transformers; --format safetensors writes any network"));
+    };
+    let shape = gpt.shape();
+    let refused = |reason: &str| {
+        let remedy = "--format safetensors writes it with Python of its own";
+        Err(misuse(format!("no model of Hugging Face's is this network: {reason}; {remedy}")))
+    };
+    let block = shape.blocks.iter().copied().find(|block| block.heads * block.neurons > 0);
+    let Some(block) = block.filter(|block| shape.blocks.iter().all(|other| other == block)) else {
+        return refused("its blocks differ in heads or neurons");
+    };
+    let layer = match (shape.norm, shape.positions, shape.gated) {
+        (GptNorm::Layer, Positions::Learned, false) if block.heads * shape.head != shape.width => {
+            return refused("GPT-2's heads are together as wide as the residual stream");
+        }
+        (GptNorm::Layer, Positions::Learned, false) => json!({
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "n_positions": shape.context,
+            "n_embd": shape.width,
+            "n_layer": shape.blocks.len(),
+            "n_head": block.heads,
+            "n_inner": block.neurons,
+            "activation_function": shape.activation.name(),
+            "layer_norm_epsilon": 1e-5,
+            "attn_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "resid_pdrop": 0.0,
+        }),
+        (GptNorm::Rms, Positions::Rotary, true) => json!({
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "max_position_embeddings": shape.context,
+            "hidden_size": shape.width,
+            "num_hidden_layers": shape.blocks.len(),
+            "num_attention_heads": block.heads,
+            "num_key_value_heads": block.heads,
+            "head_dim": shape.head,
+            "intermediate_size": block.neurons,
+            "hidden_act": shape.activation.name(),
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 1e4,
+        }),
+        _ => {
+            return refused(
+                "it is neither GPT-2 (layer norm, learned positions, no gates) nor Llama (RMS norm, rotary \
+                             positions, gates)",
+            );
+        }
+    };
+    let mut config = layer;
+    config["vocab_size"] = json!(shape.vocabulary);
+    config["tie_word_embeddings"] = json!(false);
+    config["torch_dtype"] = json!("float32");
+    config["bos_token_id"] = Json::Null;
+    config["eos_token_id"] = Json::Null;
+    Ok((written(network, HashMap::from([("format".to_string(), "pt".to_string())])), config))
+}
+
+fn written(network: &Network, metadata: HashMap<String, String>) -> Vec<u8> {
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
-    let weights = graph.weights().into_iter().map(|(name, array)| (name, array.shape.clone(), bytes(&array.values)));
+    let weights = network.weights().into_iter().map(|(name, array)| (name, array.shape, bytes(&array.values)));
     let weights = weights.collect::<Vec<_>>();
     let views = weights.iter().map(|(name, shape, bytes)| {
         let view =
             TensorView::new(Dtype::F32, shape.clone(), bytes).expect("an array has as many entries as its shape");
         (name.clone(), view)
     });
-    let mut metadata = HashMap::from([
-        ("format".to_string(), "pt".to_string()),
-        ("network".into(), Json::from(layers(graph)).to_string()),
-        ("input".into(), json!(graph.input).to_string()),
-    ]);
-    metadata.extend(properties.iter().map(|(key, value)| (key.to_string(), value.clone())));
     safetensors::serialize(views, Some(metadata)).expect("names are their own")
 }
 
@@ -112,12 +189,17 @@ fn activation_module(activation: Activation) -> (&'static str, Json) {
 }
 
 /// Python that rebuilds the network of a file in PyTorch; `about` says in a line what it is.
-pub fn python(graph: &NetworkGraph, file: &str, module: &str, about: &str) -> String {
+pub fn python(network: &Network, file: &str, module: &str, about: &str) -> String {
     // A docstring is ended by three quotes, and reads backslashes.
     let plain = |text: &str| text.replace('\\', "/").replace('"', "'").replace(char::is_control, " ");
-    let input = graph.input.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    include_str!("pytorch/network.py")
-        .replace("{about}", &plain(about))
+    let (text, input) = match (network.graph(), network.as_gpt()) {
+        (Some(graph), _) => {
+            let input = graph.input.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            (include_str!("pytorch/network.py"), input)
+        }
+        (None, gpt) => (include_str!("pytorch/gpt.py"), gpt.map_or(0, |gpt| gpt.shape().context).to_string()),
+    };
+    text.replace("{about}", &plain(about))
         .replace("{module}", module)
         .replace("{input}", &input)
         .replace("{file}", &file.replace('\\', "\\\\").replace('"', "\\\""))
@@ -127,15 +209,21 @@ pub fn python(graph: &NetworkGraph, file: &str, module: &str, about: &str) -> St
 mod tests {
     use burn::tensor::Device;
     use gradmax::Seed;
-    use gradmax::networks::{Architecture, Described, MlpConfig};
+    use gradmax::networks::{Architecture, MlpConfig};
     use safetensors::SafeTensors;
 
     use super::*;
+    use crate::network::Shape;
+
+    fn network(activation: Activation) -> Network {
+        let shape = Shape::Mlp(MlpConfig::new(4, &[3], 2, activation));
+        shape.init(Seed::new(0), &Device::flex()).unwrap()
+    }
 
     #[test]
     fn weights_have_the_names_and_layouts_of_pytorch() {
-        let network = MlpConfig::new(4, &[3], 2, Activation::Gelu).init(Seed::new(0), &Device::flex()).unwrap();
-        let bytes = exported(&network.graph().unwrap(), &[("method", "gradmax".into())]);
+        let network = network(Activation::Gelu);
+        let bytes = exported(&network, &[("method", "gradmax".into())]);
         let read = SafeTensors::deserialize(&bytes).unwrap();
         let mut names = read.names();
         names.sort_unstable();
@@ -152,8 +240,8 @@ mod tests {
 
     #[test]
     fn the_python_is_short_and_nothing_gets_out_of_its_strings() {
-        let network = MlpConfig::new(4, &[3], 2, Activation::Relu).init(Seed::new(0), &Device::flex()).unwrap();
-        let text = python(&network.graph().unwrap(), "a \"b\\.safetensors", "network", "x\"\"\"\nimport os\\");
+        let network = network(Activation::Relu);
+        let text = python(&network, "a \"b\\.safetensors", "network", "x\"\"\"\nimport os\\");
         assert!(text.lines().count() <= 60, "{text}");
         assert!(text.contains("\"a \\\"b\\\\.safetensors\"") && !text.contains("\nimport os"), "{text}");
         assert!(!text.contains("{about}") && !text.contains("{file}"), "{text}");

@@ -54,8 +54,8 @@ fn for_table(file: &Path, target: Option<&str>, out: &Path) -> Result<String> {
     // A name of a column that goes over lines must not end the comment.
     let (about, answers) = (source.describe()?.replace(char::is_control, " "), source.answers()?);
     let task = match answers {
-        Answers::Classes(_) => "classification",
         Answers::Values(_) => "regression",
+        Answers::Classes(_) | Answers::Bytes => "classification",
     };
     let train = source.examples();
     let batch = (train / 20).next_power_of_two().clamp(8, 128);

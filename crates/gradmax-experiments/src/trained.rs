@@ -7,11 +7,12 @@ use crate::reading::Reading;
 use crate::weights::NO_GRAPH;
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 use gradmax::Seed;
 use gradmax::networks::{Architecture, Described, NetworkGraph};
 use gradmax::site::{Growable, SiteWidth};
 use gradmax::training::{Evaluation, Run, Target, Task, checkpoint, each_batch};
+use rand::{Rng, RngExt};
 use serde::Serialize;
 
 use crate::config::Experiment;
@@ -77,6 +78,15 @@ pub enum ScoresOf {
         classes: Vec<String>,
         /// For each class, how many of its examples were given each class: a row a class.
         confusion: Vec<Vec<usize>>,
+    },
+    /// Of text, byte by byte.
+    Text {
+        /// The share of bytes that were the most probable ones.
+        accuracy: f64,
+        /// The mean number of bits that a byte takes by the network's probabilities: the loss in other units.
+        bits_per_byte: f64,
+        /// The number of equally probable bytes that would be as hard to tell: the exponential of the loss.
+        perplexity: f64,
     },
     /// Of values, each output by itself.
     Values {
@@ -144,6 +154,11 @@ impl Trained {
         self.network.graph().ok_or_else(|| misuse(NO_GRAPH))
     }
 
+    /// The network itself, in evaluation mode.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// The network as Burn's record of the module inside.
     ///
     /// # Errors
@@ -190,7 +205,34 @@ impl Trained {
                 };
                 rows(output).into_iter().map(|row| Answer::Values { values: values(row) }).collect()
             }
+            Answers::Bytes => unreachable!("text has no examples of a file's"),
         }
+    }
+
+    /// Text that follows a beginning, byte by byte, each drawn by the probabilities that the network gives it from as many
+    /// bytes before it as it takes.
+    ///
+    /// # Errors
+    /// If the network does not go on with text, or the beginning is empty.
+    pub fn continued(&self, beginning: &[u8], sampling: &Sampling) -> Result<Vec<u8>> {
+        let gpt = self.network.as_gpt().filter(|_| matches!(self.answers, Answers::Bytes));
+        let Some(context) = gpt.map(|gpt| gpt.shape().context) else {
+            return Err(misuse("the run's network does not go on with text; give it files in place of beginnings"));
+        };
+        if beginning.is_empty() {
+            return Err(misuse("there is nothing to go on from; give a beginning of one byte at least"));
+        }
+        let mut rng = Seed::new(sampling.seed).fold("sampling").rng();
+        let mut text = beginning.to_vec();
+        for _ in 0..sampling.count {
+            let seen = &text[text.len().saturating_sub(context)..];
+            let tokens = seen.iter().map(|byte| i32::from(*byte)).collect::<Vec<_>>();
+            let tokens = Tensor::from_data(TensorData::new(tokens, [1, seen.len()]), &self.device);
+            let logits = self.network.forward(Reading::Tokens(tokens)).narrow(0, seen.len() - 1, 1);
+            let logits = logits.into_data().iter::<f64>().collect::<Vec<_>>();
+            text.push(sampling.drawn(&logits, &mut rng) as u8);
+        }
+        Ok(text.split_off(beginning.len()))
     }
 
     /// How well it does on examples.
@@ -209,7 +251,56 @@ impl Trained {
             }
         })?;
         let Evaluation { loss, .. } = Evaluation::of(sums).context("there are no examples to evaluate on")?;
-        Ok(Scores { examples: tally.examples, loss, of: tally.scores(&self.answers) })
+        Ok(Scores { examples: tally.examples, loss, of: tally.scores(&self.answers, loss) })
+    }
+}
+
+/// How text goes on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Bytes.
+    pub count: usize,
+    /// What log-odds are divided by: below 1 for what is probable, above for what is not; 0 always takes the most probable.
+    pub temperature: f64,
+    /// Only so many of the most probable bytes are drawn from; all if none.
+    pub most_probable: Option<usize>,
+    /// Other seeds draw other text.
+    pub seed: u64,
+}
+
+impl Sampling {
+    /// Checks that the options make sense.
+    ///
+    /// # Errors
+    /// A sentence about the one that does not.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            _ if !(self.temperature >= 0.0 && self.temperature.is_finite()) => {
+                Err(misuse(format!("--temperature is {}; it is 0 or a positive number", self.temperature)))
+            }
+            Self { most_probable: Some(0), .. } => Err(misuse("--top-k is 0; leave it out to draw from all bytes")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A token, by its log-odds.
+    fn drawn(&self, logits: &[f64], rng: &mut impl Rng) -> usize {
+        let mut order = (0..logits.len()).collect::<Vec<_>>();
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        order.truncate(self.most_probable.unwrap_or(order.len()));
+        let best = order[0];
+        if self.temperature == 0.0 {
+            return best;
+        }
+        let weight = |token: usize| ((logits[token] - logits[best]) / self.temperature).exp();
+        let mut left = rng.random::<f64>() * order.iter().map(|token| weight(*token)).sum::<f64>();
+        for token in order {
+            left -= weight(token);
+            if left <= 0.0 {
+                return token;
+            }
+        }
+        best
     }
 }
 
@@ -235,6 +326,8 @@ fn rows(tensor: Tensor<2>) -> Vec<Vec<f64>> {
 struct Tally {
     examples: usize,
     confusion: Vec<Vec<usize>>,
+    /// Tokens that were the most probable ones.
+    right: usize,
     /// For each output: squared errors, targets, and squared targets.
     sums: Vec<[f64; 3]>,
 }
@@ -244,8 +337,9 @@ impl Tally {
         let (classes, values) = match answers {
             Answers::Classes(classes) => (classes.len(), 0),
             Answers::Values(quantities) => (0, quantities.len()),
+            Answers::Bytes => (0, 0),
         };
-        Self { examples: 0, confusion: vec![vec![0; classes]; classes], sums: vec![[0.0; 3]; values] }
+        Self { examples: 0, confusion: vec![vec![0; classes]; classes], right: 0, sums: vec![[0.0; 3]; values] }
     }
 
     fn add(&mut self, outputs: &[Vec<f64>], target: &Target) {
@@ -265,13 +359,23 @@ impl Tally {
                     }
                 }
             }
-            _ => {}
+            Target::Tokens(tokens) => {
+                let tokens = tokens.clone().into_data().iter::<i64>().collect::<Vec<_>>();
+                self.right +=
+                    outputs.iter().zip(tokens).filter(|(output, token)| argmax(output) == *token as usize).count();
+            }
+            _ => unreachable!("networks of this program answer with classes, values or tokens"),
         }
     }
 
-    fn scores(self, answers: &Answers) -> ScoresOf {
+    fn scores(self, answers: &Answers, loss: f64) -> ScoresOf {
         let count = self.examples.max(1) as f64;
         match answers {
+            Answers::Bytes => ScoresOf::Text {
+                accuracy: self.right as f64 / count,
+                bits_per_byte: loss / std::f64::consts::LN_2,
+                perplexity: loss.exp(),
+            },
             Answers::Classes(classes) => {
                 let right = (0..classes.len()).map(|class| self.confusion[class][class]).sum::<usize>();
                 let accuracy = right as f64 / count;
@@ -290,5 +394,29 @@ impl Tally {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_drawn_by_their_probabilities() {
+        let logits = [0.0, 2.0_f64.ln(), f64::NEG_INFINITY, 1.0_f64.ln()];
+        let shares = |temperature: f64, most_probable: Option<usize>| {
+            let sampling = Sampling { count: 0, temperature, most_probable, seed: 0 };
+            let mut rng = Seed::new(3).rng();
+            let mut counts = [0.0; 4];
+            (0..40_000).for_each(|_| counts[sampling.drawn(&logits, &mut rng)] += 1.0 / 40_000.0);
+            counts
+        };
+        let is = |shares: [f64; 4], expected: [f64; 4]| {
+            assert!(shares.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.01), "{shares:?} {expected:?}");
+        };
+        is(shares(1.0, None), [0.25, 0.5, 0.0, 0.25]);
+        is(shares(0.5, None), [1.0 / 6.0, 4.0 / 6.0, 0.0, 1.0 / 6.0]);
+        is(shares(1.0, Some(2)), [1.0 / 3.0, 2.0 / 3.0, 0.0, 0.0]);
+        assert_eq!(shares(0.0, None)[1].round(), 1.0);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use burn::module::{ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Tensor, TensorData};
-use gradmax::networks::Described;
+use gradmax::networks::{Array, Described};
 use gradmax::site::SiteWidth;
 use pytorch_reader::PytorchReader;
 use safetensors::SafeTensors;
@@ -31,7 +31,8 @@ struct Entry {
 pub type Renames = BTreeMap<String, String>;
 
 /// Said of networks that cannot be told in operations.
-pub const NO_GRAPH: &str = "transformers are not written for other programs yet, nor filled from their files; `--format burn` keeps the weights";
+pub const NO_GRAPH: &str =
+    "transformers are not written as ONNX models yet; `--format safetensors` and `--format burn` keep the weights";
 
 impl Weights {
     /// Reads a file by what its name ends with: `.safetensors`, or `.pt`, `.pth` or `.bin`.
@@ -65,31 +66,35 @@ impl Weights {
 
     /// The widths of a network's sites in this file: the outputs of the layers that write them.
     pub fn widths(&self, network: &impl Described, sites: &[SiteWidth]) -> Vec<usize> {
-        let layers = network.layers();
         let written = |site: &SiteWidth| {
-            let layer = layers.iter().find(|layer| layer.site.as_deref() == Some(&site.site))?;
-            self.entries.get(&format!("{}.weight", layer.layer))?.shape.first().copied()
+            let (weight, axis, layers) = network.written_by(&site.site)?;
+            self.entries.get(&weight)?.shape.get(axis).map(|length| length / layers)
         };
         sites.iter().map(|site| written(site).unwrap_or(site.width)).collect()
     }
 
-    /// The network with these weights in place of its own.
+    /// The embedding in place of an output layer that shares it, as GPT-2's does.
+    fn tied(&self, name: &str) -> Option<&Entry> {
+        let embeddings = ["transformer.wte.weight", "model.embed_tokens.weight"];
+        embeddings.iter().filter(|_| name == "lm_head.weight").find_map(|embedding| self.entries.get(*embedding))
+    }
+
+    /// The network with these weights in place of its own; an output layer that shares the embedding's gets a copy.
     ///
     /// # Errors
     /// A list of everything that does not fit, unless each weight of the one has its place in the other.
     pub fn fill<N: Described>(&self, network: N) -> Result<N> {
-        let graph = network.graph().ok_or_else(|| misuse(NO_GRAPH))?;
-        let wanted = graph.weights();
+        let wanted = network.weights();
         let mut problems = Vec::new();
         let mut values = BTreeMap::new();
         for (name, array) in &wanted {
-            match self.entries.get(name) {
+            match self.entries.get(name).or_else(|| self.tied(name)) {
                 None => problems.push(format!("`{name}` {:?} is not in the file", array.shape)),
                 Some(entry) if entry.shape != array.shape => {
                     problems.push(format!("`{name}` is {:?} in the file and {:?} here", entry.shape, array.shape));
                 }
                 Some(entry) => match entry.values() {
-                    Ok(data) => _ = values.insert(array.parameter, (data, array.transposed)),
+                    Ok(data) => values.extend(parts(array, data).map(|(of, part)| (of, (part, array.transposed)))),
                     Err(error) => problems.push(format!("`{name}` {error}")),
                 },
             }
@@ -108,6 +113,22 @@ impl Weights {
         }
         Ok(network.map(&mut Filling { values }))
     }
+}
+
+/// The entries of each parameter that an array holds.
+fn parts(array: &Array, data: TensorData) -> impl Iterator<Item = (ParamId, TensorData)> {
+    let shape = data.shape().to_vec();
+    let (length, entries) = (shape.last().copied().unwrap_or(1), data.iter::<f32>().collect::<Vec<_>>());
+    let mut first = 0;
+    array.parameters.iter().map(move |(parameter, count)| {
+        let own = entries.chunks(length.max(1)).flat_map(|row| &row[first..first + count]).copied();
+        let mut shape = shape.clone();
+        shape.pop();
+        shape.push(*count);
+        let part = TensorData::new(own.collect(), shape);
+        first += count;
+        (*parameter, part)
+    })
 }
 
 /// What a weight is called here; none if it is left out.
@@ -221,7 +242,7 @@ mod tests {
         let seed = Shape::WideResNet(wide.with_growing_streams(0.25));
         let widths = seed.site_widths().iter().enumerate().map(|(at, site)| site.width + at).collect::<Vec<_>>();
         let grown = network(&seed.with_site_widths(&widths), 1);
-        let weights = Weights::read(&file("wide", &exported(&grown.graph().unwrap(), &[])), &Renames::new()).unwrap();
+        let weights = Weights::read(&file("wide", &exported(&grown, &[])), &Renames::new()).unwrap();
         assert_eq!(weights.widths(&network(&seed, 2), &seed.site_widths()), widths);
         let filled = weights.fill(network(&seed.with_site_widths(&widths), 3)).unwrap();
         let inputs = Tensor::<4>::ones([2, 3, 32, 32], &Device::flex());
@@ -232,7 +253,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_listed_whole() {
         let shape = |hidden: &[usize]| Shape::Mlp(MlpConfig::new(4, hidden, 2, Activation::Relu));
-        let bytes = exported(&network(&shape(&[3, 5]), 1).graph().unwrap(), &[]);
+        let bytes = exported(&network(&shape(&[3, 5]), 1), &[]);
         let renames = Renames::from([("dense1.bias".into(), "other.bias".into())]);
         let weights = Weights::read(&file("misfit", &bytes), &renames).unwrap();
         let error = weights.fill(network(&shape(&[3]), 2)).unwrap_err().to_string();
@@ -261,7 +282,7 @@ mod tests {
             assert_eq!(renamed(name, &renames).as_deref(), becomes, "{name}");
         }
         let shape = Shape::Mlp(MlpConfig::new(4, &[3], 2, Activation::Relu));
-        let bytes = exported(&network(&shape, 1).graph().unwrap(), &[]);
+        let bytes = exported(&network(&shape, 1), &[]);
         let same = Renames::from([("dense1".into(), "dense2".into())]);
         assert!(Weights::read(&file("same", &bytes), &same).err().unwrap().to_string().contains("two weights"));
     }
@@ -269,7 +290,7 @@ mod tests {
     #[test]
     fn damaged_files_are_errors_that_name_the_file() {
         let shape = Shape::Mlp(MlpConfig::new(4, &[3], 2, Activation::Relu));
-        let bytes = exported(&network(&shape, 1).graph().unwrap(), &[]);
+        let bytes = exported(&network(&shape, 1), &[]);
         for (name, bytes) in [("empty", &[][..]), ("short", &bytes[..bytes.len() - 5]), ("noise", &[200; 64])] {
             let file = file(name, bytes);
             let error = format!("{:#}", Weights::read(&file, &Renames::new()).err().unwrap());

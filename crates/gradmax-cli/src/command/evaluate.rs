@@ -48,6 +48,12 @@ fn in_words(scores: &Scores, answers: &Answers, which: &str) -> String {
         ScoresOf::Classes { accuracy, classes, confusion } => {
             format!("{counted}, accuracy {:.2} %\n\n{}", 100.0 * accuracy, class_tables(classes, confusion))
         }
+        ScoresOf::Text { accuracy, bits_per_byte, perplexity } => format!(
+            "{} {which}bytes, loss {} nats a byte, {bits_per_byte:.3} bits a byte, perplexity {perplexity:.2}, {:.2} % right",
+            grouped(*examples as u64),
+            significant(*loss),
+            100.0 * accuracy
+        ),
         ScoresOf::Values { root_mean_squared_error, explained_variance } => {
             let Answers::Values(quantities) = answers else {
                 return counted;

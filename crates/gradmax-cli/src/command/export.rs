@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::args::{Export, Format};
@@ -35,6 +35,14 @@ pub fn export(arguments: &Export) -> Result<()> {
             let python = write_pytorch(&trained, &out, &properties)?;
             (out, format!("safetensors with PyTorch's names; {} rebuilds the network", python.display()))
         }
+        Format::Huggingface => {
+            let (weights, config) = pytorch::hugging_face(trained.network())?;
+            let out = named("huggingface");
+            std::fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+            write_whole(&out.join("model.safetensors"), &weights)?;
+            write_whole(&out.join("config.json"), serde_json::to_string_pretty(&config)?.as_bytes())?;
+            (out, "a folder that Hugging Face's transformers load as a pretrained model".into())
+        }
         Format::Burn => {
             let out = named("network.bpk");
             write_whole(&out, &trained.record()?)?;
@@ -50,12 +58,12 @@ fn write_pytorch(trained: &Trained, out: &Path, properties: &[(&'static str, Str
     if python == *out {
         return Err(misuse(format!("{}: the Python beside the weights would have the same name", out.display())));
     }
-    let (graph, name) =
-        (trained.graph()?, |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    let (network, name) =
+        (trained.network(), |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
     let module = python.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let about = format!("A network that was grown to {}, in PyTorch. {}.", widths(trained), outputs(trained.answers()));
-    let text = pytorch::python(&graph, &name(out).unwrap_or_default(), &module, &about);
-    write_whole(out, &pytorch::exported(&graph, properties))?;
+    let text = pytorch::python(network, &name(out).unwrap_or_default(), &module, &about);
+    write_whole(out, &pytorch::exported(network, properties))?;
     write_whole(&python, text.as_bytes())?;
     Ok(python)
 }
@@ -67,6 +75,7 @@ fn widths(trained: &Trained) -> String {
 /// What the outputs are, in a sentence.
 fn outputs(answers: &Answers) -> String {
     match answers {
+        Answers::Bytes => "Outputs: log-odds, up to a constant, of the byte that follows each".into(),
         Answers::Classes(classes) => format!("Outputs: log-odds, up to a constant, of {} classes", classes.len()),
         Answers::Values(quantities) => {
             let one = |of: &gradmax_experiments::data::Quantity| {
@@ -80,6 +89,7 @@ fn outputs(answers: &Answers) -> String {
 /// What a user of the file has to know, and the file itself does not say.
 fn properties(trained: &Trained, method: &str, with_data: bool) -> Vec<(&'static str, String)> {
     let outputs = match trained.answers() {
+        Answers::Bytes => json!({ "outputs": "log-odds, up to a constant, of the byte that follows each" }),
         Answers::Classes(classes) => {
             let outputs = if with_data { "probabilities" } else { "log-odds, up to a constant" };
             json!({ "classes": classes, "outputs": outputs })

@@ -1,17 +1,27 @@
 //! `gradmax predict`: what a run's network answers on tables and images.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use crate::args::Predict;
 use gradmax_experiments::data::Answers;
+use gradmax_experiments::failure::misuse;
 use gradmax_experiments::output::print;
-use gradmax_experiments::trained::{Answer, Trained};
+use gradmax_experiments::trained::{Answer, Sampling, Trained};
 
 pub fn predict(arguments: Predict) -> Result<()> {
     let (trained, experiment) = Trained::of(&arguments.folder, &[])?;
+    if matches!(trained.answers(), Answers::Bytes) {
+        return go_on(&arguments, &trained);
+    }
+    if !arguments.prompt.is_empty() {
+        return Err(misuse("--prompt is for networks that go on with text; give this one tables or images"));
+    }
+    if arguments.files.is_empty() {
+        return Err(misuse("there is nothing to answer on; name tables or images"));
+    }
     let mut lines = Vec::new();
     if !arguments.json {
         lines.push(csv_line(header(trained.answers()))?);
@@ -25,9 +35,37 @@ pub fn predict(arguments: Predict) -> Result<()> {
             });
         }
     }
+    give(&arguments, lines.concat().as_bytes())
+}
+
+/// Beginnings of text, each with what follows.
+fn go_on(arguments: &Predict, trained: &Trained) -> Result<()> {
+    let Predict { tokens, temperature, top_k, seed, .. } = *arguments;
+    let sampling = Sampling { count: tokens, temperature, most_probable: top_k, seed };
+    sampling.check()?;
+    let given = arguments.prompt.iter().map(|prompt| Ok(prompt.clone().into_bytes()));
+    let read = |file: &PathBuf| std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    let beginnings = given.chain(arguments.files.iter().map(read)).collect::<Result<Vec<_>>>()?;
+    if beginnings.is_empty() {
+        return Err(misuse("there is nothing to go on from; give --prompt TEXT, or files whose ends are gone on from"));
+    }
+    let mut all = Vec::new();
+    for beginning in beginnings {
+        let follows = trained.continued(&beginning, &sampling)?;
+        if arguments.json {
+            let [beginning, follows] = [&beginning, &follows].map(|text| String::from_utf8_lossy(text));
+            all.extend(format!("{}\n", json!({ "beginning": beginning, "follows": follows })).into_bytes());
+        } else {
+            all.extend([beginning, follows, b"\n".to_vec()].concat());
+        }
+    }
+    give(arguments, &all)
+}
+
+fn give(arguments: &Predict, bytes: &[u8]) -> Result<()> {
     match &arguments.out {
-        Some(out) => std::fs::write(out, lines.concat()).with_context(|| format!("cannot write {}", out.display())),
-        None => print(&lines.concat()),
+        Some(out) => std::fs::write(out, bytes).with_context(|| format!("cannot write {}", out.display())),
+        None => print(&String::from_utf8_lossy(bytes)),
     }
 }
 
@@ -35,6 +73,7 @@ fn header(answers: &Answers) -> Vec<String> {
     let columns = match answers {
         Answers::Classes(_) => vec!["class".into(), "probability".into()],
         Answers::Values(quantities) => quantities.iter().map(|of| of.name.clone()).collect(),
+        Answers::Bytes => Vec::new(),
     };
     ["file".to_string(), "row".into()].into_iter().chain(columns).collect()
 }
@@ -71,7 +110,8 @@ fn object(file: &Path, row: &str, answer: Answer, answers: &Answers) -> Value {
             let names = quantities.iter().map(|of| of.name.clone()).collect::<Vec<_>>();
             object.insert("values".into(), Value::Object(named(&names, values)));
         }
-        (Answer::Class { .. }, Answers::Values(_)) | (Answer::Values { .. }, Answers::Classes(_)) => {}
+        (Answer::Class { .. }, Answers::Values(_) | Answers::Bytes)
+        | (Answer::Values { .. }, Answers::Classes(_) | Answers::Bytes) => {}
     }
     Value::Object(object)
 }

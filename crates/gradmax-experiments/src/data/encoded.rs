@@ -35,6 +35,7 @@ impl Encoded {
         let inputs = TensorData::new(inputs, [count, channels, height, width]);
         let target = match answers {
             Answers::Classes(_) => Target::classes(targets.into_iter().map(|class| class as u32), device),
+            Answers::Bytes => bail!("{} is a table, and the network reads text", file.display()),
             Answers::Values(quantities) => {
                 Target::Values(Tensor::from_data(TensorData::new(targets, [count, quantities.len()]), device))
             }

@@ -174,6 +174,8 @@ pub enum Answers {
     Classes(Vec<String>),
     /// Values, each a standardised output.
     Values(Vec<Quantity>),
+    /// For each byte of a text, the one that follows, whose probabilities are the softmax of the outputs.
+    Bytes,
 }
 
 impl Answers {
@@ -182,6 +184,7 @@ impl Answers {
         match self {
             Self::Classes(_) => Supervised::Classification,
             Self::Values(_) => Supervised::Regression,
+            Self::Bytes => Supervised::NextToken,
         }
     }
 }

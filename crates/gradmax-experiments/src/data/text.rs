@@ -190,7 +190,7 @@ impl DataSource for Text {
     }
 
     fn answers(&self) -> Result<Answers> {
-        Ok(Answers::Classes((0..BYTES).map(|byte| byte.to_string()).collect()))
+        Ok(Answers::Bytes)
     }
 
     fn place(&self) -> Result<String> {

@@ -1,6 +1,7 @@
 //! Transformers that predict the next token: pre-norm decoders with any numbers of heads and neurons, block by block.
 
 mod attention;
+mod names;
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, LayerNorm, LayerNormConfig, Linear, RmsNorm, RmsNormConfig};
@@ -14,7 +15,7 @@ pub use self::attention::Positions;
 use super::{Architecture, seed_width};
 use crate::error::Error;
 use crate::modules::parameter;
-use crate::networks::graph::NetworkGraph;
+use crate::networks::graph::{Array, NetworkGraph};
 use crate::networks::summary::{Described, LayerSummary, Walk, flops_of};
 use crate::seed::Seed;
 use crate::site::activation::Activation;
@@ -240,6 +241,30 @@ impl GptConfig {
     }
 }
 
+impl Gpt {
+    /// The shape that it has grown to.
+    pub fn shape(&self) -> GptConfig {
+        let [vocabulary, width] = self.tokens.weight.dims();
+        let first = self.blocks.first();
+        let blocks =
+            self.blocks.iter().map(|block| GptBlock { heads: block.attention.heads(), neurons: block.neurons() });
+        GptConfig {
+            vocabulary,
+            context: self.context,
+            width,
+            head: first.map_or(width, |block| block.attention.width),
+            blocks: blocks.collect(),
+            norm: match self.norm {
+                TokenNorm::Rms(_) => GptNorm::Rms,
+                TokenNorm::Layer(_) => GptNorm::Layer,
+            },
+            positions: if self.positions.is_some() { Positions::Learned } else { Positions::Rotary },
+            activation: first.map_or(Activation::Gelu, |block| block.activation),
+            gated: first.is_some_and(|block| block.gate.is_some()),
+        }
+    }
+}
+
 impl Growable for Gpt {
     type Input = Tensor<2, Int>;
     type Output = Tensor<3>;
@@ -321,6 +346,15 @@ impl Described for Gpt {
 
     fn graph(&self) -> Option<NetworkGraph> {
         None
+    }
+
+    /// Hugging Face's: GPT-2's where the layers are (layer norm, learned positions, no gates), else Llama's.
+    fn weights(&self) -> Vec<(String, Array)> {
+        self.named_weights()
+    }
+
+    fn written_by(&self, site: &str) -> Option<(String, usize, usize)> {
+        self.writer_of(site)
     }
 }
 

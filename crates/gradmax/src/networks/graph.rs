@@ -44,8 +44,8 @@ pub struct Array {
     pub shape: Vec<usize>,
     /// The entries.
     pub values: Vec<f32>,
-    /// The parameter of the network.
-    pub parameter: ParamId,
+    /// The parameter of the network, or several side by side along the last axis, with their lengths there.
+    pub parameters: Vec<(ParamId, usize)>,
     /// Whether the parameter has the two axes the other way round: Burn's dense weights.
     pub transposed: bool,
 }
@@ -181,8 +181,7 @@ impl GraphBuilder {
     }
 
     pub(super) fn dense(&mut self, name: &str, linear: &Linear, read: Value) -> Value {
-        let weight = array(linear.weight.id, linear.weight.val().transpose());
-        let weight = Array { transposed: true, ..weight };
+        let weight = of_dense(&linear.weight);
         let bias = linear.bias.as_ref().map(of_parameter);
         self.add(name, Operation::Dense { weight, bias }, &[read])
     }
@@ -244,11 +243,24 @@ fn id_of<const D: usize>(state: &RunningState<Tensor<D>>) -> ParamId {
     id.0.expect("a running statistic is a tensor of floats")
 }
 
-fn of_parameter<const D: usize>(parameter: &Param<Tensor<D>>) -> Array {
+pub(super) fn of_parameter<const D: usize>(parameter: &Param<Tensor<D>>) -> Array {
     array(parameter.id, parameter.val())
+}
+
+/// A dense layer's weight as PyTorch has it: `[outputs, inputs]`.
+pub(super) fn of_dense(weight: &Param<Tensor<2>>) -> Array {
+    Array { transposed: true, ..array(weight.id, weight.val().transpose()) }
+}
+
+/// Parameters side by side along their last axis.
+pub(super) fn beside<const D: usize>(parameters: &[&Param<Tensor<D>>]) -> Array {
+    let lengths = parameters.iter().map(|parameter| (parameter.id, parameter.val().dims()[D - 1])).collect();
+    let all = Tensor::cat(parameters.iter().map(|parameter| parameter.val()).collect(), D - 1);
+    Array { parameters: lengths, ..array(parameters[0].id, all) }
 }
 
 fn array<const D: usize>(parameter: ParamId, tensor: Tensor<D>) -> Array {
     let shape = tensor.dims().to_vec();
-    Array { shape, values: tensor.into_data().iter::<f32>().collect(), parameter, transposed: false }
+    let parameters = vec![(parameter, shape.last().copied().unwrap_or(1))];
+    Array { shape, values: tensor.into_data().iter::<f32>().collect(), parameters, transposed: false }
 }

@@ -6,7 +6,7 @@ use burn::nn::{Embedding, Linear};
 use serde::Serialize;
 
 use crate::modules::{DepthwiseConv2d, Norm};
-use crate::networks::graph::NetworkGraph;
+use crate::networks::graph::{Array, NetworkGraph};
 use crate::site::declaration::Site;
 use crate::site::growable::Growable;
 
@@ -18,6 +18,21 @@ pub trait Described: Growable {
     /// Its operations in evaluation mode, with their weights, for other programs; layers that are not there yet are left out.
     /// None of networks that cannot be told in such operations yet.
     fn graph(&self) -> Option<NetworkGraph>;
+
+    /// All weights and running statistics, by the names that other programs have for them.
+    fn weights(&self) -> Vec<(String, Array)> {
+        let named = |graph: NetworkGraph| {
+            graph.weights().into_iter().map(|(name, array)| (name, array.clone())).collect::<Vec<_>>()
+        };
+        self.graph().map(named).unwrap_or_default()
+    }
+
+    /// The weight of a layer that writes the neurons of a site, by its name among [`weights`](Self::weights), and the axis
+    /// along which they lie; with how many others as long beside them.
+    fn written_by(&self, site: &str) -> Option<(String, usize, usize)> {
+        let layer = self.layers().into_iter().find(|layer| layer.site.as_deref() == Some(site))?;
+        Some((format!("{}.weight", layer.layer), 0, 1))
+    }
 }
 
 /// A layer in numbers.

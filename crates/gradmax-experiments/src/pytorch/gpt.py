@@ -1,0 +1,88 @@
+"""{about}
+
+    from {module} import load
+    network = load()
+    logits = network(tokens)  # tokens: [examples, time], at most {input} of them a sequence
+
+It needs the packages torch and safetensors. Written by gradmax.
+"""
+
+import json
+import pathlib
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn import functional as F
+
+FILE = pathlib.Path(__file__).with_name("{file}")
+GPT2 = "transformer.h.{}.{} attn.c_attn attn.c_proj mlp.c_fc mlp.c_proj ln_1 ln_2 wte wpe ln_f transformer"
+LLAMA = "model.layers.{}.{} self_attn.{}_proj self_attn.o_proj mlp.up_proj mlp.down_proj input_layernorm " \
+    "post_attention_layernorm embed_tokens embed_positions norm model"
+
+
+class Network(nn.Module):
+    """A decoder of pre-norm blocks, whose weights have the names of Hugging Face's models."""
+
+    def __init__(self, shape, weights):
+        super().__init__()
+        self.shape, self.gpt2 = shape, "transformer.wte.weight" in weights
+        self.names = (GPT2 if self.gpt2 else LLAMA).split()
+        for name, values in weights.items():
+            *path, name = name.split(".")
+            place = self
+            for part in path:
+                if not hasattr(place, part):
+                    place.add_module(part, nn.Module())
+                place = getattr(place, part)
+            place.register_parameter(name, nn.Parameter(values))
+
+    def norm(self, name, stream):
+        norm = self.get_submodule(name)
+        if self.shape["norm"] == "rms":
+            return F.rms_norm(stream, norm.weight.shape, norm.weight, 1e-5)
+        return F.layer_norm(stream, norm.weight.shape, norm.weight, norm.bias, 1e-5)
+
+    def dense(self, name, inputs):
+        layer = self.get_submodule(name)
+        outputs = inputs @ (layer.weight if self.gpt2 and name != "lm_head" else layer.weight.T)
+        return outputs + layer.bias if hasattr(layer, "bias") else outputs
+
+    def heads(self, features, is_compared):
+        heads = features.unflatten(2, (-1, self.shape["head"])).transpose(1, 2)
+        if not is_compared or self.shape["positions"] != "rotary":
+            return heads
+        time, half = heads.shape[2], heads.shape[3] // 2
+        angles = torch.outer(torch.arange(time), 1e4 ** (-torch.arange(half) / half)).to(heads)
+        (first, second), cos, sin = heads.split(half, 3), angles.cos(), angles.sin()
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), 3)
+
+    def forward(self, tokens):
+        block, read, gathered, up, down, norm1, norm2, embeddings, positions, last, model = self.names
+        stream = self.get_submodule(f"{model}.{embeddings}").weight[tokens]
+        if self.shape["positions"] == "learned":
+            stream = stream + self.get_submodule(f"{model}.{positions}").weight[: tokens.shape[1]]
+        function = {"identity": lambda x: x, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+        function = function.get(self.shape["activation"]) or getattr(F, self.shape["activation"])
+        for index, size in enumerate(self.shape["blocks"]):
+            name = lambda part: block.format(index, part)
+            if size["heads"]:
+                inputs = self.norm(name(norm1), stream)
+                qkv = [self.dense(name(read.format(part)), inputs) for part in (["qkv"] if self.gpt2 else "qkv")]
+                qkv = qkv[0].chunk(3, 2) if self.gpt2 else qkv
+                parts = [self.heads(part, index < 2) for index, part in enumerate(qkv)]
+                attended = F.scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2).flatten(2)
+                stream = stream + self.dense(name(gathered), attended)
+            if size["neurons"]:
+                inputs = self.norm(name(norm2), stream)
+                gate = function(self.dense(name("mlp.gate_proj"), inputs)) if self.shape["gated"] else None
+                neurons = self.dense(name(up), inputs)
+                stream = stream + self.dense(name(down), function(neurons) if gate is None else gate * neurons)
+        return self.dense("lm_head", self.norm(f"{model}.{last}", stream))
+
+
+def load(file=FILE):
+    """The network of the file."""
+    with safe_open(file, "pt") as opened:
+        weights = {name: opened.get_tensor(name) for name in opened.keys()}
+        return Network(json.loads(opened.metadata()["gpt"]), weights).eval()
