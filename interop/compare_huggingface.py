@@ -6,12 +6,14 @@ import sys
 import numpy
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 # The largest difference that is rounding, relative to the largest output.
 TOLERANCE = 1e-5
 
 
 def main(folder):
+    disable_progress_bar()
     failed = []
     paths = sorted(pathlib.Path(folder).glob("*.huggingface"))
     for path in paths:

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 environment="${XDG_CACHE_HOME:-$HOME/.cache}/gradmax-interop"
 if [ ! -e "$environment/ready-4" ]; then
   python3 -m venv "$environment"
-  "$environment/bin/pip" install --quiet numpy onnxruntime==1.32.0 torch==2.15.0 safetensors pandas tensorboard==2.21.0 playwright==1.65.2 transformers
+  "$environment/bin/pip" install --quiet numpy onnxruntime==1.32.0 torch==2.15.0 safetensors pandas tensorboard==2.21.0 playwright==1.65.2 transformers==5.24.0
   touch "$environment/ready-4"
 fi
 out="$(mktemp -d)"

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use anyhow::Result;
-use gradmax::networks::{Described, GptNorm, GraphNode, NetworkGraph, Operation, Positions, Value};
+use gradmax::networks::{
+    Array, Described, GptBlock, GptConfig, GptNorm, GraphNode, NetworkGraph, Operation, Positions, Value,
+};
 use gradmax::site::Activation;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -27,7 +29,7 @@ pub fn exported(network: &Network, properties: &[(&str, String)]) -> Vec<u8> {
         metadata.insert("gpt".into(), json!(gpt.shape()).to_string());
     }
     metadata.extend(properties.iter().map(|(key, value)| (key.to_string(), value.clone())));
-    written(network, metadata)
+    written(network.weights(), metadata)
 }
 
 /// A transformer as Hugging Face's library reads it: its weights, and the `config.json` beside them.
@@ -43,8 +45,10 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
         let remedy = "--format safetensors writes it with Python of its own";
         Err(misuse(format!("no model of Hugging Face's is this network: {reason}; {remedy}")))
     };
-    let block = shape.blocks.iter().copied().find(|block| block.heads * block.neurons > 0);
-    let Some(block) = block.filter(|block| shape.blocks.iter().all(|other| other == block)) else {
+    // Blocks that are not there yet are left out.
+    let there = shape.blocks.iter().filter(|block| block.heads + block.neurons > 0).collect::<Vec<_>>();
+    let block = there.first().filter(|block| block.heads * block.neurons > 0);
+    let Some(block) = block.filter(|block| there.iter().all(|other| other == *block)) else {
         return refused("its blocks differ in heads or neurons");
     };
     let layer = match (shape.norm, shape.positions, shape.gated) {
@@ -56,7 +60,7 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
             "model_type": "gpt2",
             "n_positions": shape.context,
             "n_embd": shape.width,
-            "n_layer": shape.blocks.len(),
+            "n_layer": there.len(),
             "n_head": block.heads,
             "n_inner": block.neurons,
             "activation_function": shape.activation.name(),
@@ -70,7 +74,7 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
             "model_type": "llama",
             "max_position_embeddings": shape.context,
             "hidden_size": shape.width,
-            "num_hidden_layers": shape.blocks.len(),
+            "num_hidden_layers": there.len(),
             "num_attention_heads": block.heads,
             "num_key_value_heads": block.heads,
             "head_dim": shape.head,
@@ -92,12 +96,28 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
     config["torch_dtype"] = json!("float32");
     config["bos_token_id"] = Json::Null;
     config["eos_token_id"] = Json::Null;
-    Ok((written(network, HashMap::from([("format".to_string(), "pt".to_string())])), config))
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let weights = network.weights().into_iter().filter_map(|(name, array)| Some((renumbered(&name, &shape)?, array)));
+    Ok((written(weights.collect(), metadata), config))
 }
 
-fn written(network: &Network, metadata: HashMap<String, String>) -> Vec<u8> {
+/// A weight's name where blocks that are not there yet are not counted; none if it is of such a block.
+fn renumbered(name: &str, shape: &GptConfig) -> Option<String> {
+    let Some((prefix, rest)) =
+        ["model.layers.", "transformer.h."].iter().find_map(|prefix| Some((prefix, name.strip_prefix(prefix)?)))
+    else {
+        return Some(name.into());
+    };
+    let (index, rest) = rest.split_once('.')?;
+    let index = index.parse::<usize>().ok()?;
+    let is_there = |block: &&GptBlock| block.heads + block.neurons > 0;
+    shape.blocks.get(index).filter(is_there)?;
+    Some(format!("{prefix}{}.{rest}", shape.blocks[..index].iter().filter(is_there).count()))
+}
+
+fn written(weights: Vec<(String, Array)>, metadata: HashMap<String, String>) -> Vec<u8> {
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
-    let weights = network.weights().into_iter().map(|(name, array)| (name, array.shape, bytes(&array.values)));
+    let weights = weights.into_iter().map(|(name, array)| (name, array.shape, bytes(&array.values)));
     let weights = weights.collect::<Vec<_>>();
     let views = weights.iter().map(|(name, shape, bytes)| {
         let view =
@@ -236,6 +256,37 @@ mod tests {
         let expected = json!({ "name": "dense2", "reads": ["gelu2"], "class": "Linear",
             "arguments": { "in_features": 3, "out_features": 2, "bias": true } });
         assert_eq!((layers.len(), &layers[2]), (3, &expected));
+    }
+
+    /// What other programs run is compared by `interop/run.sh`.
+    #[test]
+    fn transformers_are_those_of_hugging_face_or_refused() {
+        let block = |heads, neurons| GptBlock { heads, neurons };
+        let gpt2 = GptConfig {
+            vocabulary: 7,
+            context: 5,
+            width: 4,
+            head: 2,
+            blocks: vec![block(2, 3), block(0, 0), block(2, 3)],
+            norm: GptNorm::Layer,
+            positions: Positions::Learned,
+            activation: Activation::Gelu,
+            gated: false,
+        };
+        let of =
+            |shape: &GptConfig| hugging_face(&Shape::Gpt(shape.clone()).init(Seed::new(0), &Device::flex()).unwrap());
+        let (bytes, config) = of(&gpt2).unwrap();
+        assert_eq!((&config["n_layer"], &config["n_inner"]), (&json!(2), &json!(3)));
+        let read = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(read.tensor("transformer.h.1.attn.c_attn.weight").unwrap().shape(), [4, 12]);
+        assert!(read.tensor("transformer.h.2.ln_1.weight").is_err());
+        let rotary = GptConfig { positions: Positions::Rotary, ..gpt2.clone() };
+        let irregular = GptConfig { blocks: vec![block(2, 3), block(2, 4)], ..gpt2.clone() };
+        let narrow = GptConfig { blocks: vec![block(1, 3)], ..gpt2 };
+        for (shape, reason) in [(rotary, "neither GPT-2"), (irregular, "differ"), (narrow, "as wide as")] {
+            assert!(of(&shape).unwrap_err().to_string().contains(reason));
+        }
+        assert!(hugging_face(&network(Activation::Relu)).unwrap_err().to_string().contains("is for transformers"));
     }
 
     #[test]

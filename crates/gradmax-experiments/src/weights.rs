@@ -216,10 +216,10 @@ impl ModuleMapper for Filling {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{Device, Int};
     use gradmax::Seed;
     use gradmax::modules::NormKind;
-    use gradmax::networks::{Architecture, MlpConfig, WideResNetConfig};
+    use gradmax::networks::{Architecture, GptBlock, GptConfig, GptNorm, MlpConfig, Positions, WideResNetConfig};
     use gradmax::site::{Activation, Growable};
 
     use super::*;
@@ -248,6 +248,41 @@ mod tests {
         let inputs = Tensor::<4>::ones([2, 3, 32, 32], &Device::flex());
         let inputs = crate::reading::Reading::Maps(inputs);
         assert_eq!(filled.forward(inputs.clone()).into_data(), grown.forward(inputs).into_data());
+    }
+
+    #[test]
+    fn transformers_come_back_and_a_shared_output_layer_is_a_copy() {
+        let block = |heads, neurons| GptBlock { heads, neurons };
+        let tokens = Tensor::<2, Int>::from_data(TensorData::new(vec![1_i32, 4, 2, 6], [1, 4]), &Device::flex());
+        let tokens = crate::reading::Reading::Tokens(tokens);
+        for (norm, positions, gated) in [
+            (GptNorm::Layer, Positions::Learned, false),
+            (GptNorm::Rms, Positions::Rotary, true),
+            (GptNorm::Layer, Positions::Rotary, false),
+        ] {
+            let (blocks, activation) = (vec![block(1, 5), block(3, 0)], Activation::Silu);
+            let shape =
+                GptConfig { vocabulary: 7, context: 4, width: 6, head: 2, blocks, norm, positions, activation, gated };
+            let grown = network(&Shape::Gpt(shape.clone()), 1);
+            let seed = Shape::Gpt(shape.with_site_widths(&[2, 1, 2, 1]));
+            let name = format!("gpt{norm:?}{positions:?}");
+            let weights = Weights::read(&file(&name, &exported(&grown, &[])), &Renames::new()).unwrap();
+            let widths = weights.widths(&network(&seed, 2), &seed.site_widths());
+            assert_eq!(widths, [2, 5, 6, 0], "{name}");
+            let filled = weights.fill(network(&seed.with_site_widths(&widths), 3)).unwrap();
+            assert_eq!(filled.forward(tokens.clone()).into_data(), grown.forward(tokens.clone()).into_data(), "{name}");
+
+            let without = Renames::from([("lm_head".to_string(), String::new())]);
+            let weights = Weights::read(&file(&format!("tied{name}"), &exported(&grown, &[])), &without).unwrap();
+            let tied = weights.fill(network(&Shape::Gpt(shape), 3)).unwrap();
+            let of = |ending: &str| {
+                let named = tied.weights().into_iter().find(|(name, _)| name.ends_with(ending));
+                named.unwrap().1.values
+            };
+            let embedding =
+                if norm == GptNorm::Layer && positions == Positions::Learned { "wte" } else { "embed_tokens" };
+            assert_eq!(of("lm_head.weight"), of(&format!("{embedding}.weight")), "{name}");
+        }
     }
 
     #[test]
