@@ -1,8 +1,8 @@
-//! Causal attention as one operation.
+//! Attention as one operation.
 
 use burn::tensor::{Bool, Tensor, TensorData, activation};
 
-/// What the heads of causal attention gather (Vaswani et al. 2017): of `queries` `[batch, time, heads * width]` and `keys`
+/// What the heads of attention gather (Vaswani et al. 2017), of causal attention from no position that lies ahead: of `queries` `[batch, time, heads * width]` and `keys`
 /// and `values` `[batch, time, groups * width]`, `[batch, time, heads * width]`. Each group of keys and values is read by
 /// `heads / groups` heads, one after another.
 ///
@@ -11,13 +11,13 @@ use burn::tensor::{Bool, Tensor, TensorData, activation};
 ///
 /// # Panics
 /// If the shapes do not fit each other.
-pub fn causal_attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>, width: usize) -> Tensor<3> {
+pub fn attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>, width: usize, causal: bool) -> Tensor<3> {
     let ([batch, time, features], [_, _, shared]) = (queries.dims(), keys.dims());
     let fits = keys.dims() == [batch, time, shared] && keys.dims() == values.dims() && width > 0;
     let even = fits && shared > 0 && features.is_multiple_of(shared) && shared.is_multiple_of(width);
     assert!(even, "queries {:?}, keys {:?}, values {:?}: heads of {width}", queries.dims(), keys.dims(), values.dims());
     #[cfg(feature = "flex")]
-    if let Some(output) = flex::causal_attention(&queries, &keys, &values, width) {
+    if let Some(output) = flex::attention(&queries, &keys, &values, width, causal) {
         return output;
     }
     let split = |tensor: Tensor<3>| {
@@ -31,9 +31,14 @@ pub fn causal_attention(queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3>, 
     };
     let (queries, keys, values) = (split(queries), repeated(keys), repeated(values));
     let scores = queries.matmul(keys.swap_dims(2, 3)).div_scalar((width as f64).sqrt());
-    let ahead = (0..time * time).map(|at| at % time > at / time).collect::<Vec<_>>();
-    let ahead = Tensor::<4, Bool>::from_data(TensorData::new(ahead, [1, 1, time, time]), &scores.device());
-    let scores = scores.clone().mask_fill(ahead.expand(scores.dims()), f32::NEG_INFINITY);
+    let scores = match causal {
+        true => {
+            let ahead = (0..time * time).map(|at| at % time > at / time).collect::<Vec<_>>();
+            let ahead = Tensor::<4, Bool>::from_data(TensorData::new(ahead, [1, 1, time, time]), &scores.device());
+            scores.clone().mask_fill(ahead.expand(scores.dims()), f32::NEG_INFINITY)
+        }
+        false => scores,
+    };
     let gathered = activation::softmax(scores, 3).matmul(values);
     gathered.swap_dims(1, 2).reshape([batch, time, features])
 }
@@ -62,6 +67,7 @@ mod flex {
         shared: usize,
         /// Of a head.
         width: usize,
+        causal: bool,
     }
 
     /// The features of one head or group of one sequence, a row for each position.
@@ -103,10 +109,13 @@ mod flex {
             Part { entries: &all[first..], stride: self.shared, width: self.width }
         }
 
-        /// The first row of each block of rows, and how many it has.
-        fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
-            let time = self.time;
-            (0..time).step_by(ROWS).map(move |first| (first, ROWS.min(time - first)))
+        /// The first row of each block of rows, how many it has, and how many positions they look at.
+        fn blocks(&self) -> impl Iterator<Item = [usize; 3]> {
+            let Self { time, causal, .. } = *self;
+            (0..time).step_by(ROWS).map(move |first| {
+                let count = ROWS.min(time - first);
+                [first, count, if causal { first + count } else { time }]
+            })
         }
 
         /// What each sequence and each group of it give, in order.
@@ -116,18 +125,19 @@ mod flex {
         }
     }
 
-    pub(super) fn causal_attention(
+    pub(super) fn attention(
         queries: &Tensor<3>,
         keys: &Tensor<3>,
         values_: &Tensor<3>,
         width: usize,
+        causal: bool,
     ) -> Option<Tensor<3>> {
         let ([batch, time, features], [_, _, shared]) = (queries.dims(), keys.dims());
         if batch * time == 0 {
             return None;
         }
         let operands = [Operand::of(queries)?, Operand::of(keys)?, Operand::of(values_)?];
-        let shape = Shape { batch, time, features, shared, width };
+        let shape = Shape { batch, time, features, shared, width, causal };
         let is_tracked = operands.iter().any(Operand::is_tracked);
         let entries = operands.each_ref().map(Operand::values);
         let set = InstructionSet::best();
@@ -178,10 +188,10 @@ mod flex {
     ) -> (Vec<f32>, Vec<Vec<f32>>) {
         let scale = (shape.width as f32).sqrt().recip();
         let (mut gathered, mut patterns) = (Vec::with_capacity(shape.time * shape.width), Vec::new());
-        for (first, count) in shape.blocks() {
-            let seen = first + count;
+        for [first, count, seen] in shape.blocks() {
             let mut pattern = product(set, queries.rows(first, count), keys.columns(seen), After::default());
-            weigh(&mut pattern, first, seen, scale);
+            // The first row of causal attention looks at itself, the next ones each at one position more.
+            weigh(&mut pattern, if shape.causal { first + 1 } else { seen }, seen, scale);
             let of_block = Matrix::new([count, seen]).of(&pattern);
             gathered.extend(product(set, of_block, values.rows(0, seen), After::default()));
             if keep {
@@ -202,8 +212,8 @@ mod flex {
     ) -> Vec<f32> {
         let scale = (shape.width as f32).sqrt().recip();
         let mut of_queries = Vec::with_capacity(shape.time * shape.width);
-        for ((first, count), pattern) in shape.blocks().zip(patterns) {
-            let (seen, gradient) = (first + count, gradient.rows(first, count));
+        for ([first, count, seen], pattern) in shape.blocks().zip(patterns) {
+            let gradient = gradient.rows(first, count);
             let block = Matrix::new([count, seen]);
             add(of_values, &product(set, block.transposed().of(pattern), gradient, After::default()));
             let mut of_scores = product(set, gradient, values.columns(seen), After::default());
@@ -235,10 +245,11 @@ mod flex {
     }
 
     vectorized! {
-        /// Scores to the weights of rows, the first of which looks at one position more than there are before it.
+        /// Scores to the weights of rows, the first of which looks at so many positions, and each at one more than the one
+        /// before, as far as there are any.
         fn weigh(scores: &mut [f32], first: usize, seen: usize, scale: f32) {
             for (index, row) in scores.chunks_exact_mut(seen).enumerate() {
-                let (row, ahead) = row.split_at_mut(first + index + 1);
+                let (row, ahead) = row.split_at_mut((first + index).min(seen));
                 ahead.fill(0.0);
                 let largest = largest(row);
                 row.iter_mut().for_each(|score| *score = exp_of_negative((largest - *score) * scale));

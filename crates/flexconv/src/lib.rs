@@ -35,7 +35,7 @@ mod unrolled;
 mod weight_gradient;
 
 pub use activations::{gelu, silu};
-pub use attention::causal_attention;
+pub use attention::attention;
 pub use batch_norm::{Across, Normalized, SumOverProcesses, batch_norm_train, batch_norm_train_across, centre_across};
 pub use convolution::{
     Joined, conv2d, conv2d_input_gradient, conv2d_weight_gradient, convolve, convolve_joined, options,

@@ -260,8 +260,12 @@ fn attention_agrees_with_what_it_is_composed_of() {
     for [batch, time, width, heads, groups] in shapes {
         let queries = numbers([batch, time, heads * width], &mut rng) * 4.0;
         let [keys, values] = [0, 1].map(|_| numbers([batch, time, groups * width], &mut rng) * 2.0);
-        let of = |[queries, keys, values]: [Tensor<3>; 3]| flexconv::causal_attention(queries, keys, values, width);
-        assert_same_in_double([queries, keys, values], of, &format!("{time} {width} {heads} {groups}"));
+        for causal in [true, false] {
+            let of =
+                |[queries, keys, values]: [Tensor<3>; 3]| flexconv::attention(queries, keys, values, width, causal);
+            let what = format!("{time} {width} {heads} {groups} {causal}");
+            assert_same_in_double([queries.clone(), keys.clone(), values.clone()], of, &what);
+        }
     }
 }
 
@@ -324,7 +328,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             }
             let tokens = [0, 1, 2].map(|_| leaf(&numbers([5, 80, 48], &mut rng)));
             let [queries, keys, values] = tokens.clone();
-            let gathered = flexconv::causal_attention(queries, keys, values, 16);
+            let gathered = flexconv::attention(queries, keys, values, 16, true);
             let factors = leaf(&numbers([48], &mut rng));
             let output = flexconv::gelu(flexconv::token_norm(gathered, factors.clone(), None, 1e-5));
             let gradients = output.clone().square().sum().backward();

@@ -16,8 +16,8 @@ use flexconv::Joined;
 use gradmax::Seed;
 use gradmax::modules::NormKind;
 use gradmax::networks::{
-    Architecture, GptBlock, GptConfig, GptNorm, MlpConfig, MobileNetV1Config, Positions, Strides, VggConfig,
-    WideResNetConfig,
+    Architecture, GptConfig, MlpConfig, MobileNetV1Config, Positions, Strides, TransformerBlock, TransformerNorm,
+    VggConfig, WideResNetConfig,
 };
 use gradmax::site::{Activation, Growable};
 use gradmax::training::{NextToken, Supervised, Target, Task};
@@ -212,14 +212,14 @@ fn gpt(width: usize, blocks: usize, device: &Device) -> Step {
     const HEAD: usize = 32;
     const CONTEXT: usize = 64;
     const SEQUENCES: usize = 32;
-    let block = GptBlock { heads: width / HEAD, neurons: 4 * width };
+    let block = TransformerBlock { heads: width / HEAD, neurons: 4 * width };
     let config = GptConfig {
         vocabulary: 256,
         context: CONTEXT,
         width,
         head: HEAD,
         blocks: vec![block; blocks],
-        norm: GptNorm::Rms,
+        norm: TransformerNorm::Rms,
         positions: Positions::Learned,
         activation: Activation::Gelu,
         gated: false,

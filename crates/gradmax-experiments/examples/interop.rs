@@ -15,8 +15,8 @@ use gradmax::event::{Grower, Pass, Planned};
 use gradmax::methods::GradMax;
 use gradmax::modules::NormKind;
 use gradmax::networks::{
-    Architecture, ConvNetConfig, Described, Downsampling, GptBlock, GptConfig, GptNorm, HiddenPath, MlpConfig,
-    MobileNetV1Config, Positions, Stage, Strides, VggConfig, WideResNetConfig,
+    Architecture, ConvNetConfig, Described, Downsampling, GptConfig, HiddenPath, MlpConfig, MobileNetV1Config,
+    Positions, Stage, Strides, TransformerBlock, TransformerNorm, VggConfig, VitConfig, WideResNetConfig,
 };
 use gradmax::site::{Activation, Growable, Site};
 use gradmax_experiments::network::{Network, Shape};
@@ -188,22 +188,33 @@ fn networks() -> Result<Vec<(&'static str, Shape, [usize; 3])>> {
         input: [3, 64, 64],
         classes: 10,
     };
-    let block = |heads, neurons| GptBlock { heads, neurons };
+    let block = |heads, neurons| TransformerBlock { heads, neurons };
     let gpt2 = GptConfig {
         vocabulary: 23,
         context: 12,
         width: 12,
         head: 4,
         blocks: vec![block(3, 10); 2],
-        norm: GptNorm::Layer,
+        norm: TransformerNorm::Layer,
         positions: Positions::Learned,
         activation: Activation::Gelu,
         gated: false,
     };
-    let (norm, positions, activation) = (GptNorm::Rms, Positions::Rotary, Activation::Silu);
+    let (norm, positions, activation) = (TransformerNorm::Rms, Positions::Rotary, Activation::Silu);
     let llama = GptConfig { blocks: vec![block(2, 7); 3], norm, positions, activation, gated: true, ..gpt2.clone() };
     let blocks = vec![block(1, 9), block(0, 0), block(4, 0), block(0, 3)];
     let irregular = GptConfig { blocks, positions: Positions::Learned, activation: Activation::Tanh, ..llama.clone() };
+    let vit = VitConfig {
+        input: [3, 8, 12],
+        patch: 4,
+        classes: 5,
+        width: 12,
+        head: 4,
+        blocks: vec![block(2, 7), block(0, 0), block(1, 3)],
+        norm: TransformerNorm::Layer,
+        activation: Activation::Gelu,
+        gated: false,
+    };
     let images = [3, 32, 32];
     Ok(vec![
         ("mlp_relu", Shape::Mlp(mlp(Activation::Relu)), [7, 1, 1]),
@@ -220,6 +231,7 @@ fn networks() -> Result<Vec<(&'static str, Shape, [usize; 3])>> {
         ("gpt2", Shape::Gpt(gpt2), [1, 1, 12]),
         ("llama", Shape::Gpt(llama), [1, 1, 12]),
         ("gpt_irregular", Shape::Gpt(irregular), [1, 1, 12]),
+        ("vit", Shape::Vit(vit), [3, 8, 12]),
     ])
 }
 

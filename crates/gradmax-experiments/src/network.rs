@@ -5,13 +5,14 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use gradmax::modules::NormKind;
 use gradmax::networks::{
-    Architecture, Array, ConvNet, ConvNetConfig, Described, Downsampling, Gpt, GptBlock, GptConfig, GptNorm,
-    HiddenPath, LayerSummary, Mlp, MlpConfig, MobileNetV1Config, NetworkGraph, Positions, Stage, Strides, VggConfig,
-    WideResNet, WideResNetConfig,
+    Architecture, Array, ConvNet, ConvNetConfig, Described, Downsampling, Gpt, GptConfig, HiddenPath, LayerSummary,
+    Mlp, MlpConfig, MobileNetV1Config, NetworkGraph, Positions, Stage, Strides, TransformerBlock, TransformerNorm,
+    VggConfig, Vit, VitConfig, WideResNet, WideResNetConfig,
 };
 use gradmax::site::{Activation, Growable, Probe, Site, SiteWidth};
 use gradmax::{Error, Seed};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::data::DataShape;
 use crate::failure::misuse;
@@ -105,10 +106,10 @@ pub enum NetworkConfig {
         head: usize,
         /// Every block of the seed network: `{ heads = 4, neurons = 512 }`. Those without heads and neurons are not there
         /// until growth makes them.
-        blocks: Vec<GptBlock>,
+        blocks: Vec<TransformerBlock>,
         /// `"rms"` or `"layer"`.
         #[serde(default)]
-        norm: GptNorm,
+        norm: TransformerNorm,
         /// `"learned"` or `"rotary"`.
         #[serde(default)]
         positions: Positions,
@@ -119,16 +120,37 @@ pub enum NetworkConfig {
         #[serde(default)]
         gated: bool,
     },
+    /// A transformer that classifies images.
+    Vit {
+        /// The side of the squares that are its tokens, in pixels.
+        patch: usize,
+        /// The width of the residual stream.
+        width: usize,
+        /// The width of a head.
+        head: usize,
+        /// Every block of the seed network, as of `gpt`.
+        blocks: Vec<TransformerBlock>,
+        /// `"rms"` or `"layer"`.
+        #[serde(default)]
+        norm: TransformerNorm,
+        /// What follows the neurons; of gated ones, the gates.
+        #[serde(default = "gelu")]
+        activation: Activation,
+        /// Whether each neuron is multiplied by a gate of its own.
+        #[serde(default)]
+        gated: bool,
+    },
 }
 
 /// Every kind of network with what it is.
-pub const LIST: [(&str, &str); 6] = [
+pub const LIST: [(&str, &str); 7] = [
     ("mlp", "dense layers; further ones beside them can start without neurons"),
     ("conv_net", "a stack of convolutions, norms, pools and dense layers, as a list"),
     ("wide_resnet", "a wide residual network, inside whose blocks and residual streams channels grow"),
     ("vgg", "VGG11 to VGG19"),
     ("mobilenet_v1", "MobileNet-v1"),
     ("gpt", "a transformer that predicts the next token; heads, neurons and blocks grow"),
+    ("vit", "a transformer that classifies images; heads, neurons and blocks grow"),
 ];
 
 /// What a stack of stages ends with.
@@ -171,7 +193,7 @@ impl NetworkConfig {
             Self::WideResNet { fraction, .. } | Self::Vgg { fraction, .. } | Self::MobileNetV1 { fraction, .. } => {
                 *fraction
             }
-            Self::Mlp { .. } | Self::ConvNet { .. } | Self::Gpt { .. } => 1.0,
+            Self::Mlp { .. } | Self::ConvNet { .. } | Self::Gpt { .. } | Self::Vit { .. } => 1.0,
         };
         if !(fraction > 0.0 && fraction.is_finite()) {
             return Err(misuse(format!(
@@ -193,6 +215,17 @@ impl NetworkConfig {
                 blocks: blocks.clone(),
                 norm: *norm,
                 positions: *positions,
+                activation: *activation,
+                gated: *gated,
+            }),
+            Self::Vit { patch, width, head, blocks, norm, activation, gated } => Shape::Vit(VitConfig {
+                input,
+                patch: *patch,
+                classes: outputs,
+                width: *width,
+                head: *head,
+                blocks: blocks.clone(),
+                norm: *norm,
                 activation: *activation,
                 gated: *gated,
             }),
@@ -246,8 +279,10 @@ pub enum Shape {
     Stack(ConvNetConfig),
     /// A wide residual network.
     WideResNet(WideResNetConfig),
-    /// A transformer.
+    /// A transformer that predicts the next token.
     Gpt(GptConfig),
+    /// A transformer that classifies images.
+    Vit(VitConfig),
 }
 
 /// Runs an expression on whichever shape or network it is.
@@ -258,6 +293,7 @@ macro_rules! on_each {
             $kind::Stack($inside) => $result,
             $kind::WideResNet($inside) => $result,
             $kind::Gpt($inside) => $result,
+            $kind::Vit($inside) => $result,
         }
     };
 }
@@ -271,6 +307,7 @@ impl Architecture for Shape {
             Self::Stack(shape) => Network::Stack(shape.init(seed, device)?),
             Self::WideResNet(shape) => Network::WideResNet(shape.init(seed, device)?),
             Self::Gpt(shape) => Network::Gpt(shape.init(seed, device)?),
+            Self::Vit(shape) => Network::Vit(shape.init(seed, device)?),
         })
     }
 
@@ -284,11 +321,12 @@ impl Architecture for Shape {
             Self::Stack(shape) => Self::Stack(shape.with_site_widths(widths)),
             Self::WideResNet(shape) => Self::WideResNet(shape.with_site_widths(widths)),
             Self::Gpt(shape) => Self::Gpt(shape.with_site_widths(widths)),
+            Self::Vit(shape) => Self::Vit(shape.with_site_widths(widths)),
         }
     }
 }
 
-/// Any of the networks. Transformers give a row for each token, one sequence after another.
+/// Any of the networks. Where there are tokens, they give a row for each, one sequence after another.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Network {
@@ -298,12 +336,14 @@ pub enum Network {
     Stack(ConvNet),
     /// A wide residual network.
     WideResNet(WideResNet),
-    /// A transformer.
+    /// A transformer that predicts the next token.
     Gpt(Gpt),
+    /// A transformer that classifies images.
+    Vit(Vit),
 }
 
 impl Network {
-    /// The transformer, if it is one.
+    /// The transformer that predicts tokens, if it is one.
     pub fn as_gpt(&self) -> Option<&Gpt> {
         match self {
             Self::Gpt(network) => Some(network),
@@ -311,7 +351,16 @@ impl Network {
         }
     }
 
-    /// The weights as a record of the module inside: of an `Mlp`, a `ConvNet`, a `WideResNet` or a `Gpt`.
+    /// The shape of a transformer, of either kind.
+    pub fn transformer(&self) -> Option<serde_json::Value> {
+        match self {
+            Self::Gpt(network) => Some(json!(network.shape())),
+            Self::Vit(network) => Some(json!(network.shape())),
+            _ => None,
+        }
+    }
+
+    /// The weights as a record of the module inside: of an `Mlp`, a `ConvNet`, a `WideResNet`, a `Gpt` or a `Vit`.
     ///
     /// # Errors
     /// If Burn cannot write it.
@@ -337,6 +386,7 @@ impl Growable for Network {
             }
             Self::Stack(network) => network.forward_probed(input.maps(), probe),
             Self::WideResNet(network) => network.forward_probed(input.maps(), probe),
+            Self::Vit(network) => network.forward_probed(input.maps(), probe),
             Self::Gpt(network) => {
                 let logits = network.forward_probed(input.tokens(), probe);
                 let [batch, time, vocabulary] = logits.dims();

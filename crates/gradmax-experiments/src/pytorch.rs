@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use gradmax::networks::{
-    Array, Described, GptBlock, GptConfig, GptNorm, GraphNode, NetworkGraph, Operation, Positions, Value,
+    Array, Described, GptConfig, GraphNode, NetworkGraph, Operation, Positions, TransformerBlock, TransformerNorm,
+    Value,
 };
 use gradmax::site::Activation;
 use safetensors::Dtype;
@@ -25,8 +26,8 @@ pub fn exported(network: &Network, properties: &[(&str, String)]) -> Vec<u8> {
         metadata.insert("network".into(), Json::from(layers(&graph)).to_string());
         metadata.insert("input".into(), json!(graph.input).to_string());
     }
-    if let Some(gpt) = network.as_gpt() {
-        metadata.insert("gpt".into(), json!(gpt.shape()).to_string());
+    if let Some(shape) = network.transformer() {
+        metadata.insert("transformer".into(), shape.to_string());
     }
     metadata.extend(properties.iter().map(|(key, value)| (key.to_string(), value.clone())));
     written(network.weights(), metadata)
@@ -52,10 +53,10 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
         return refused("its blocks differ in heads or neurons");
     };
     let layer = match (shape.norm, shape.positions, shape.gated) {
-        (GptNorm::Layer, Positions::Learned, false) if block.heads * shape.head != shape.width => {
+        (TransformerNorm::Layer, Positions::Learned, false) if block.heads * shape.head != shape.width => {
             return refused("GPT-2's heads are together as wide as the residual stream");
         }
-        (GptNorm::Layer, Positions::Learned, false) => json!({
+        (TransformerNorm::Layer, Positions::Learned, false) => json!({
             "architectures": ["GPT2LMHeadModel"],
             "model_type": "gpt2",
             "n_positions": shape.context,
@@ -69,7 +70,7 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
             "embd_pdrop": 0.0,
             "resid_pdrop": 0.0,
         }),
-        (GptNorm::Rms, Positions::Rotary, true) => json!({
+        (TransformerNorm::Rms, Positions::Rotary, true) => json!({
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
             "max_position_embeddings": shape.context,
@@ -110,7 +111,7 @@ fn renumbered(name: &str, shape: &GptConfig) -> Option<String> {
     };
     let (index, rest) = rest.split_once('.')?;
     let index = index.parse::<usize>().ok()?;
-    let is_there = |block: &&GptBlock| block.heads + block.neurons > 0;
+    let is_there = |block: &&TransformerBlock| block.heads + block.neurons > 0;
     shape.blocks.get(index).filter(is_there)?;
     Some(format!("{prefix}{}.{rest}", shape.blocks[..index].iter().filter(is_there).count()))
 }
@@ -212,12 +213,22 @@ fn activation_module(activation: Activation) -> (&'static str, Json) {
 pub fn python(network: &Network, file: &str, module: &str, about: &str) -> String {
     // A docstring is ended by three quotes, and reads backslashes.
     let plain = |text: &str| text.replace('\\', "/").replace('"', "'").replace(char::is_control, " ");
-    let (text, input) = match (network.graph(), network.as_gpt()) {
-        (Some(graph), _) => {
-            let input = graph.input.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let joined = |sizes: &[usize]| sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let (text, input) = match network {
+        Network::Gpt(gpt) => {
+            let shape = gpt.shape();
+            let most =
+                format!("[examples, time] of integers below {}, time at most {}", shape.vocabulary, shape.context);
+            (include_str!("pytorch/transformer.py"), most)
+        }
+        Network::Vit(vit) => {
+            let images = format!("[examples, {}]", joined(&vit.shape().input));
+            (include_str!("pytorch/transformer.py"), images)
+        }
+        Network::Mlp(_) | Network::Stack(_) | Network::WideResNet(_) => {
+            let input = network.graph().map(|graph| joined(&graph.input)).unwrap_or_default();
             (include_str!("pytorch/network.py"), input)
         }
-        (None, gpt) => (include_str!("pytorch/gpt.py"), gpt.map_or(0, |gpt| gpt.shape().context).to_string()),
     };
     text.replace("{about}", &plain(about))
         .replace("{module}", module)
@@ -261,14 +272,14 @@ mod tests {
     /// What other programs run is compared by `interop/run.sh`.
     #[test]
     fn transformers_are_those_of_hugging_face_or_refused() {
-        let block = |heads, neurons| GptBlock { heads, neurons };
+        let block = |heads, neurons| TransformerBlock { heads, neurons };
         let gpt2 = GptConfig {
             vocabulary: 7,
             context: 5,
             width: 4,
             head: 2,
             blocks: vec![block(2, 3), block(0, 0), block(2, 3)],
-            norm: GptNorm::Layer,
+            norm: TransformerNorm::Layer,
             positions: Positions::Learned,
             activation: Activation::Gelu,
             gated: false,

@@ -31,6 +31,8 @@ shipped! {
     "growing_digits_cnn"
     "growing_fashion_wrn10"
     "gpt_bytes"
+    "gpt_bytes_depth"
+    "vit_fashion"
     "cifar10_wrn28"
     "cifar10_wrn28_inverse"
     "cifar10_wrn28_bn"

@@ -219,7 +219,9 @@ mod tests {
     use burn::tensor::{Device, Int};
     use gradmax::Seed;
     use gradmax::modules::NormKind;
-    use gradmax::networks::{Architecture, GptBlock, GptConfig, GptNorm, MlpConfig, Positions, WideResNetConfig};
+    use gradmax::networks::{
+        Architecture, GptConfig, MlpConfig, Positions, TransformerBlock, TransformerNorm, WideResNetConfig,
+    };
     use gradmax::site::{Activation, Growable};
 
     use super::*;
@@ -252,13 +254,13 @@ mod tests {
 
     #[test]
     fn transformers_come_back_and_a_shared_output_layer_is_a_copy() {
-        let block = |heads, neurons| GptBlock { heads, neurons };
+        let block = |heads, neurons| TransformerBlock { heads, neurons };
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(vec![1_i32, 4, 2, 6], [1, 4]), &Device::flex());
         let tokens = crate::reading::Reading::Tokens(tokens);
         for (norm, positions, gated) in [
-            (GptNorm::Layer, Positions::Learned, false),
-            (GptNorm::Rms, Positions::Rotary, true),
-            (GptNorm::Layer, Positions::Rotary, false),
+            (TransformerNorm::Layer, Positions::Learned, false),
+            (TransformerNorm::Rms, Positions::Rotary, true),
+            (TransformerNorm::Layer, Positions::Rotary, false),
         ] {
             let (blocks, activation) = (vec![block(1, 5), block(3, 0)], Activation::Silu);
             let shape =
@@ -280,7 +282,7 @@ mod tests {
                 named.unwrap().1.values
             };
             let embedding =
-                if norm == GptNorm::Layer && positions == Positions::Learned { "wte" } else { "embed_tokens" };
+                if norm == TransformerNorm::Layer && positions == Positions::Learned { "wte" } else { "embed_tokens" };
             assert_eq!(of("lm_head.weight"), of(&format!("{embedding}.weight")), "{name}");
         }
     }

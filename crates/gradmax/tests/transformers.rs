@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -16,12 +16,15 @@ use gradmax::event::{Grower, Pass, Planned};
 use gradmax::methods::{
     GradMax, GrowthMethod, Interleave, METHODS, Need, Outputs, Placement, Random, Request, Scale, SidePolicy, Stack,
 };
-use gradmax::networks::{Architecture, Gpt, GptBlock, GptConfig, GptNorm, Positions};
+use gradmax::networks::{
+    Architecture, Described, Gpt, GptConfig, Positions, TransformerBlock, TransformerNorm, Vit, VitConfig,
+};
 use gradmax::policies::{Amount, Order as PolicyOrder, Periodic};
 use gradmax::site::{Activation, Gate, Growable, Probe, Site, SiteWidth};
 use gradmax::surgery::{NewNeurons, matrix_optimizer_on};
 use gradmax::training::{
-    GrowthBatch, GrowthSettings, InMemory, NextToken, OnFailure, Run, Settings, Task, Trainer, checkpoint,
+    GrowthBatch, GrowthSettings, InMemory, NextToken, OnFailure, Run, Settings, Supervised, Target, Task, Trainer,
+    checkpoint,
 };
 use gradmax::{Error, Matrix, Options, Seed};
 use rand::RngExt;
@@ -29,7 +32,7 @@ use rand::RngExt;
 /// Small transformers of any kind; some blocks have no heads or no neurons.
 fn drawn(seed: Seed) -> GptConfig {
     let mut rng = seed.rng();
-    let blocks = (0..rng.random_range(1..4)).map(|_| GptBlock {
+    let blocks = (0..rng.random_range(1..4)).map(|_| TransformerBlock {
         heads: rng.random_range(0..4),
         neurons: [0, rng.random_range(1..7)][rng.random_range(0..2)],
     });
@@ -40,7 +43,7 @@ fn drawn(seed: Seed) -> GptConfig {
         width: rng.random_range(3..9),
         head: 2 * rng.random_range(1..3),
         blocks,
-        norm: [GptNorm::Rms, GptNorm::Layer][rng.random_range(0..2)],
+        norm: [TransformerNorm::Rms, TransformerNorm::Layer][rng.random_range(0..2)],
         positions: [Positions::Learned, Positions::Rotary][rng.random_range(0..2)],
         activation: [Activation::Gelu, Activation::Silu, Activation::Tanh, Activation::Relu][rng.random_range(0..4)],
         gated: rng.random(),
@@ -54,7 +57,7 @@ fn tokens(shape: [usize; 2], vocabulary: usize, seed: Seed) -> Tensor<2, Int> {
 }
 
 /// Twenty times the initial weights, so that attention and norms matter.
-fn trained(config: &GptConfig, seed: Seed) -> Gpt {
+fn trained<A: Architecture>(config: &A, seed: Seed) -> A::Network {
     struct Larger;
     impl ModuleMapper for Larger {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -68,7 +71,7 @@ fn trained(config: &GptConfig, seed: Seed) -> Gpt {
 }
 
 /// Two heads and three neurons more in each block.
-fn planned(network: &Gpt, head: usize) -> Vec<Planned> {
+fn planned(network: &impl Growable, head: usize) -> Vec<Planned> {
     let count = |site: &str| if site.ends_with("heads") { 2 * head } else { 3 };
     network.sites().into_iter().map(|site| Planned { count: count(&site.name), site: site.name }).collect()
 }
@@ -101,6 +104,44 @@ fn every_site_of_drawn_transformers_grows_exactly() {
                 assert!((received - predicted).abs() <= 1e-4 * predicted.max(received), "case {case}: {receipt:?}");
             }
         }
+    }
+}
+
+/// Image classifiers of the same blocks, whose tokens look at all others.
+#[test]
+fn every_site_of_drawn_image_transformers_grows_exactly() {
+    for case in 0..40 {
+        let seed = Seed::new(case);
+        let GptConfig { width, head, blocks, norm, activation, gated, .. } = drawn(seed.fold("architecture"));
+        let (patch, classes) = (1 + case as usize % 3, 4);
+        let input = [1 + case as usize % 2, 2 * patch, 3 * patch];
+        let config = VitConfig { input, patch, classes, width, head, blocks, norm, activation, gated };
+        let network = trained(&config, seed.fold("weights"));
+        let mut rng = seed.fold("images").rng();
+        let count = 5 * input.iter().product::<usize>();
+        let images = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+        let shape = [5, input[0], input[1], input[2]];
+        let images = Tensor::<4>::from_data(TensorData::new(images, shape), &device().inner());
+        let target = Target::classes((0..5).map(|image| image % 4), &device().inner());
+        let pass = |network: &Vit, probe: &mut dyn Probe| {
+            let output = network.forward_probed(images.clone(), probe);
+            Pass { loss: Supervised::Classification.loss(&output, &target), output }
+        };
+        for zero_side in [SidePolicy::Incoming, SidePolicy::Outgoing] {
+            let grower =
+                Grower::new(GradMax::default()).with_placement(Placement { zero_side, ..Placement::default() });
+            let plan = planned(&network, head);
+            let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, pass);
+            let growth = growth.unwrap_or_else(|error| panic!("case {case}, {config:?}: {error}"));
+            assert_eq!(growth.receipt.output_change, Some(0.0), "case {case}, {config:?}");
+            for receipt in &growth.receipt.sites {
+                let (received, predicted) = (receipt.gradient_norm.unwrap(), receipt.predicted_gradient_norm);
+                assert!((received - predicted).abs() <= 1e-4 * predicted.max(received), "case {case}: {receipt:?}");
+            }
+        }
+        let names = network.weights().into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>();
+        let written = |site: &Site| names.contains(&network.written_by(&site.name).unwrap().0);
+        assert!(network.sites().iter().all(written), "{names:?}");
     }
 }
 
@@ -157,7 +198,7 @@ impl GrowthMethod for DrawnOutgoing {
 fn no_drawn_direction_and_few_companions_receive_a_larger_gradient() {
     for case in 0..4 {
         let seed = Seed::new(case);
-        let blocks = vec![GptBlock { heads: 2, neurons: 5 }, GptBlock { heads: 1, neurons: 0 }];
+        let blocks = vec![TransformerBlock { heads: 2, neurons: 5 }, TransformerBlock { heads: 1, neurons: 0 }];
         let config = GptConfig { gated: case % 2 == 1, blocks, width: 8, ..drawn(seed.fold("architecture")) };
         let network = trained(&config, seed.fold("weights"));
         let input = tokens([4, 6], config.vocabulary, seed.fold("input"));
@@ -199,7 +240,7 @@ fn everywhere(network: &Gpt, config: &GptConfig) -> Vec<Planned> {
 /// A method of the registry either grows heads and gated neurons exactly, or says why it does not.
 #[test]
 fn every_method_grows_heads_and_gates_or_refuses() {
-    let blocks = vec![GptBlock { heads: 2, neurons: 5 }];
+    let blocks = vec![TransformerBlock { heads: 2, neurons: 5 }];
     let config = GptConfig { gated: true, blocks, ..drawn(Seed::new(1)) };
     let network = trained(&config, Seed::new(2));
     let (input, target) =
@@ -303,8 +344,8 @@ fn trained_all(config: &GptConfig, seed: Seed) -> Gpt {
 fn blocks_are_copied_whole() {
     for case in 0..60 {
         let seed = Seed::new(case);
-        let block = GptBlock { heads: 1 + case as usize % 3, neurons: 3 };
-        let empty = GptBlock { heads: 0, neurons: 0 };
+        let block = TransformerBlock { heads: 1 + case as usize % 3, neurons: 3 };
+        let empty = TransformerBlock { heads: 0, neurons: 0 };
         let (mut blocks, interleaves) = (vec![block, block, empty, empty], case % 2 == 1);
         if interleaves {
             blocks.swap(1, 2);
@@ -371,7 +412,7 @@ fn data(config: &GptConfig) -> InMemory<Tensor<2, Int>, Tensor<2, Int>> {
 /// and resumed.
 #[test]
 fn transformers_that_grow_resume_bit_for_bit() {
-    let blocks = vec![GptBlock { heads: 1, neurons: 3 }, GptBlock { heads: 0, neurons: 0 }];
+    let blocks = vec![TransformerBlock { heads: 1, neurons: 3 }, TransformerBlock { heads: 0, neurons: 0 }];
     let wider = GptConfig { gated: true, blocks: blocks.clone(), head: 4, width: 8, ..drawn(Seed::new(5)) };
     // A head of 4 at a time, and two neurons of 3; where there were none, one unit.
     check_resuming("wider", &wider, || Box::<GradMax>::default(), Amount::Fraction(0.7), &[16, 9, 12, 3]);

@@ -1,4 +1,4 @@
-//! Causal attention of several heads.
+//! Attention of several heads.
 
 use burn::module::Module;
 use burn::nn::Linear;
@@ -12,62 +12,54 @@ use crate::site::layer::Producer;
 use crate::site::layers::drawn_as;
 use crate::site::signal::Signal;
 
-/// How tokens know where they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Positions {
-    /// A vector for each position is added to the token's (GPT-2).
-    #[default]
-    Learned,
-    /// Queries and keys are rotated by angles that grow with the position (Su et al. 2021), first half against second, as
-    /// Llama does.
-    Rotary,
-}
-
 /// The base of rotary angles: pair `i` of `n` turns by `base^(-i / n)` a position.
 const ROTARY_BASE: f64 = 10_000.0;
 
-/// Causal attention: `heads * width` queries, keys and values of each token, and a dense layer that reads what the heads
+/// Attention: `heads * width` queries, keys and values of each token, and a dense layer that reads what the heads
 /// gather. Without heads it is not there yet.
 #[derive(Module, Debug)]
-pub(super) struct Attention {
-    pub(super) query: Linear,
-    pub(super) key: Linear,
-    pub(super) value: Linear,
-    pub(super) output: Linear,
+pub(in crate::networks) struct Attention {
+    pub(in crate::networks) query: Linear,
+    pub(in crate::networks) key: Linear,
+    pub(in crate::networks) value: Linear,
+    pub(in crate::networks) output: Linear,
     /// The width of a head.
     #[module(skip)]
-    pub(super) width: usize,
+    pub(in crate::networks) width: usize,
     #[module(skip)]
-    pub(super) rotary: bool,
+    pub(in crate::networks) rotary: bool,
+    /// Whether tokens look at those before them only.
+    #[module(skip)]
+    pub(in crate::networks) causal: bool,
 }
 
 impl Attention {
     /// The heads as a site: what they gather of the values, and the layer that reads it. New ones come whole, each with a
     /// query and a key.
-    pub(super) fn site(&self, name: String) -> Site {
+    pub(in crate::networks) fn site(&self, name: String) -> Site {
         let (query, key) = (self.query.clone(), self.key.clone());
         Site::new(name, &self.value, (), &self.output).seeing_through(Heads {
             query,
             key,
             width: self.width,
             rotary: self.rotary,
+            causal: self.causal,
         })
     }
 
     /// The number of heads.
-    pub(super) fn heads(&self) -> usize {
+    pub(in crate::networks) fn heads(&self) -> usize {
         self.value.weight.dims()[1] / self.width
     }
 
     /// `[batch, time, features]` in and out; there are heads.
-    pub(super) fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+    pub(in crate::networks) fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
         let compared = |layer: &Linear| {
             let features = by_token(layer, tokens.clone());
             if self.rotary { rotated(features, self.width) } else { features }
         };
         let (query, key, value) = (compared(&self.query), compared(&self.key), by_token(&self.value, tokens.clone()));
-        by_token(&self.output, flexconv::causal_attention(query, key, value, self.width))
+        by_token(&self.output, flexconv::attention(query, key, value, self.width, self.causal))
     }
 }
 
@@ -78,6 +70,7 @@ struct Heads {
     key: Linear,
     width: usize,
     rotary: bool,
+    causal: bool,
 }
 
 impl Companion for Heads {
@@ -109,7 +102,7 @@ impl Companion for Heads {
             compared.reshape([examples, 1, time, self.width])
         };
         let tokens = rows.clone().reshape([examples, 1, time, features]);
-        let gathered = pattern(compared(query), compared(key)).matmul(tokens);
+        let gathered = pattern(compared(query), compared(key), self.causal).matmul(tokens);
         Signal::of_rows(gathered.reshape([examples * time, features]), examples, positions)
     }
 
@@ -119,11 +112,14 @@ impl Companion for Heads {
     }
 }
 
-/// Which tokens each token looks at, and how much: `[batch, heads, time, time]`, rows of which sum to 1, and none of
-/// which looks ahead.
-fn pattern(query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
+/// Which tokens each token looks at, and how much: `[batch, heads, time, time]`, rows of which sum to 1; where it is causal,
+/// none looks ahead.
+fn pattern(query: Tensor<4>, key: Tensor<4>, causal: bool) -> Tensor<4> {
     let [batch, heads, time, width] = query.dims();
     let scores = query.matmul(key.swap_dims(2, 3)).div_scalar((width as f64).sqrt());
+    if !causal {
+        return activation::softmax(scores, 3);
+    }
     let ahead = ahead(time, &scores.device()).reshape([1, 1, time, time]).expand([batch, heads, time, time]);
     activation::softmax(scores.mask_fill(ahead, f32::NEG_INFINITY), 3)
 }
