@@ -98,8 +98,21 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
     config["bos_token_id"] = Json::Null;
     config["eos_token_id"] = Json::Null;
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let weights = network.weights().into_iter().filter_map(|(name, array)| Some((renumbered(&name, &shape)?, array)));
-    Ok((written(weights.collect(), metadata), config))
+    let (mut weights, mut left_out) = (Vec::new(), Vec::new());
+    for (name, array) in network.weights() {
+        match renumbered(&name, &shape) {
+            Some(name) => weights.push((name, array)),
+            None => left_out.push((name, array)),
+        }
+    }
+    let adds = |(name, array): &(String, Array)| {
+        let is_last = ["o_proj.bias", "down_proj.bias", "c_proj.bias"].iter().any(|end| name.ends_with(end));
+        is_last && array.values.iter().any(|entry| *entry != 0.0)
+    };
+    if left_out.iter().any(adds) {
+        return refused("a block that is not there adds a bias");
+    }
+    Ok((written(weights, metadata), config))
 }
 
 /// A weight's name where blocks that are not there yet are not counted; none if it is of such a block.

@@ -302,40 +302,24 @@ fn block_weights(network: &Gpt, block: usize) -> BTreeMap<String, Vec<f32>> {
     of_block.found
 }
 
-/// As [`trained`], with norms and biases that are not as they were at the start; but for the biases of blocks that are not
-/// there yet.
+/// As [`trained`], with norms and biases that are not as they were at the start.
 fn trained_all(config: &GptConfig, seed: Seed) -> Gpt {
-    struct Moved {
-        path: Vec<String>,
-        empty: Vec<String>,
-        rng: rand::rngs::ChaCha8Rng,
-    }
+    struct Moved(rand::rngs::ChaCha8Rng);
     impl ModuleMapper for Moved {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_string());
-        }
-
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let is_empty = self.path.iter().any(|name| self.empty.contains(name));
-            if D > 1 || (is_empty && self.path.last().is_some_and(|name| name == "bias")) {
+            if D > 1 {
                 return param;
             }
             param.map(|vector| {
-                let (vector, rng) = (vector.inner(), &mut self.rng);
+                let vector = vector.inner();
                 let count = vector.dims()[0];
-                let entries = (0..count).map(|_| rng.random_range(-0.5..0.5)).collect::<Vec<f32>>();
+                let entries = (0..count).map(|_| self.0.random_range(-0.5..0.5)).collect::<Vec<f32>>();
                 let entries = Tensor::<1>::from_data(TensorData::new(entries, [count]), &vector.device());
                 Tensor::from_inner(entries.reshape(vector.dims()) + vector).require_grad()
             })
         }
     }
-    let blocks = config.blocks.iter().enumerate().filter(|(_, block)| block.heads == 0);
-    let empty = blocks.map(|(index, _)| index.to_string()).collect();
-    trained(config, seed).map(&mut Moved { path: Vec::new(), empty, rng: seed.fold("vectors").rng() })
+    trained(config, seed).map(&mut Moved(seed.fold("vectors").rng()))
 }
 
 /// Blocks that are copied are the originals again, norms and biases included; with zeros at their outputs nothing changes,

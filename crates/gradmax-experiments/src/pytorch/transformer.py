@@ -39,13 +39,13 @@ class Network(nn.Module):
                 place = getattr(place, part)
             place.register_parameter(name, nn.Parameter(values))
 
-    def norm(self, name, stream):
+    def normed(self, name, stream):
         norm = self.get_submodule(name)
         if self.shape["norm"] == "rms":
             return F.rms_norm(stream, norm.weight.shape, norm.weight, 1e-5)
         return F.layer_norm(stream, norm.weight.shape, norm.weight, norm.bias, 1e-5)
 
-    def dense(self, name, inputs):
+    def applied(self, name, inputs):
         layer = self.get_submodule(name)
         outputs = inputs @ (layer.weight if self.gpt2 and name != "lm_head" else layer.weight.T)
         return outputs + layer.bias if hasattr(layer, "bias") else outputs
@@ -63,7 +63,7 @@ class Network(nn.Module):
         block, read, gathered, up, down, norm1, norm2, embeddings, positions, last, model = self.names
         if self.images:
             squares = F.unfold(inputs, self.shape["patch"], stride=self.shape["patch"]).transpose(1, 2)
-            stream = self.dense("squares", squares) + self.positions
+            stream = self.applied("squares", squares) + self.positions
         else:
             stream = self.get_submodule(f"{model}.{embeddings}").weight[inputs]
         if self.shape.get("positions") == "learned":
@@ -72,21 +72,25 @@ class Network(nn.Module):
         function = function.get(self.shape["activation"]) or getattr(F, self.shape["activation"])
         for index, size in enumerate(self.shape["blocks"]):
             name = lambda part: block.format(index, part)
-            if size["heads"]:
-                normal = self.norm(name(norm1), stream)
-                qkv = [self.dense(name(read.format(part)), normal) for part in (["qkv"] if self.gpt2 else "qkv")]
+            if not size["heads"]:
+                stream = stream + getattr(self.get_submodule(name(gathered)), "bias", 0)
+            else:
+                normal = self.normed(name(norm1), stream)
+                qkv = [self.applied(name(read.format(part)), normal) for part in (["qkv"] if self.gpt2 else "qkv")]
                 qkv = qkv[0].chunk(3, 2) if self.gpt2 else qkv
                 parts = [self.heads(part, index < 2) for index, part in enumerate(qkv)]
                 attended = F.scaled_dot_product_attention(*parts, is_causal=not self.images).transpose(1, 2).flatten(2)
-                stream = stream + self.dense(name(gathered), attended)
-            if size["neurons"]:
-                normal = self.norm(name(norm2), stream)
-                gate = function(self.dense(name("mlp.gate_proj"), normal)) if self.shape["gated"] else None
-                neurons = self.dense(name(up), normal)
-                stream = stream + self.dense(name(down), function(neurons) if gate is None else gate * neurons)
+                stream = stream + self.applied(name(gathered), attended)
+            if not size["neurons"]:
+                stream = stream + getattr(self.get_submodule(name(down)), "bias", 0)
+            else:
+                normal = self.normed(name(norm2), stream)
+                gate = function(self.applied(name("mlp.gate_proj"), normal)) if self.shape["gated"] else None
+                neurons = self.applied(name(up), normal)
+                stream = stream + self.applied(name(down), function(neurons) if gate is None else gate * neurons)
         if self.images:
-            return self.dense("output", self.norm(last, stream).mean(1))
-        return self.dense("lm_head", self.norm(f"{model}.{last}", stream))
+            return self.applied("output", self.normed(last, stream).mean(1))
+        return self.applied("lm_head", self.normed(f"{model}.{last}", stream))
 
 
 def load(file=FILE):

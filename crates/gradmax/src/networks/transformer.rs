@@ -225,19 +225,28 @@ pub(super) fn through(blocks: &[Block], mut stream: Tensor<3>, probe: &mut dyn P
     for (index, block) in blocks.iter().enumerate() {
         let read = block.attention_norm.forward(stream.clone());
         let added = match block.attention.heads() {
-            // What is not there yet is shown all the same: growth needs the gradient at its output.
-            0 => stream.zeros_like(),
+            0 => missing(&block.attention.output, &stream),
             _ => block.attention.forward(read.clone()),
         };
         stream = stream + probe.site(&heads_name(index), &read, added);
         let read = block.neurons_norm.forward(stream.clone());
         let added = match block.neurons() {
-            0 => stream.zeros_like(),
+            0 => missing(&block.down, &stream),
             _ => block.forward_neurons(read.clone()),
         };
         stream = stream + probe.site(&neurons_name(index), &read, added);
     }
     stream
+}
+
+/// What is not there yet adds to the residual stream: nothing, but for a bias that it may have from another program. It is shown
+/// all the same, since growth needs the gradient at its output.
+fn missing(reader: &Linear, stream: &Tensor<3>) -> Tensor<3> {
+    match &reader.bias {
+        // Not trained before there is anything that it is the bias of.
+        Some(bias) => stream.zeros_like() + bias.val().detach().unsqueeze(),
+        None => stream.zeros_like(),
+    }
 }
 
 /// Walks through the layers with matrices of all blocks, at so many tokens; scores and the sums of values that they weigh count
