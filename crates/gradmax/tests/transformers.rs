@@ -14,12 +14,13 @@ use burn::tensor::{Int, Tensor, TensorData};
 use common::{Keep, Seen, device, weights, widths_of};
 use gradmax::event::{Grower, Pass, Planned};
 use gradmax::methods::{
-    GradMax, GrowthMethod, Interleave, METHODS, Need, Outputs, Placement, Random, Request, Scale, SidePolicy, Stack,
+    GradMax, GrowthMethod, Interleave, METHODS, Need, Net2Wider, Outputs, Placement, Random, Request, Scale,
+    SidePolicy, Stack,
 };
 use gradmax::networks::{
     Architecture, Described, Gpt, GptConfig, Positions, TransformerBlock, TransformerNorm, Vit, VitConfig,
 };
-use gradmax::policies::{Amount, Order as PolicyOrder, Periodic};
+use gradmax::policies::{Amount, Marginal, Order as PolicyOrder, Periodic};
 use gradmax::site::{Activation, Gate, Growable, Probe, Site, SiteWidth};
 use gradmax::surgery::{NewNeurons, matrix_optimizer_on};
 use gradmax::training::{
@@ -254,10 +255,12 @@ fn every_method_grows_heads_and_gates_or_refuses() {
         let method = named.with(&Options::new()).unwrap().0;
         let grower = Grower::boxed(method);
         match grower.grow(&network, &SgdConfig::new().init(), &planned(&network, config.head), pass) {
+            // Copies are pushed a little away from their originals.
+            Ok(growth) if named.name() == "split" => assert!(growth.receipt.output_change.unwrap() < 0.1),
             Ok(growth) => assert_eq!(growth.receipt.output_change, Some(0.0), "{}", named.name()),
             Err(error) => {
                 let said = error.to_string();
-                // What splits neurons, what leaves neither side zero, and what needs biases.
+                // What splits neurons by what it sees of them, what leaves neither side zero, and what needs biases.
                 let reasons = [
                     "methods that change or split neurons",
                     "leaves neither side zero",
@@ -384,6 +387,58 @@ fn blocks_are_copied_whole() {
             let said = refused.err().unwrap().to_string();
             assert!(said.contains(says) && said.contains("interleave"), "{said}");
         }
+    }
+}
+
+/// Heads and gated neurons are split in two, queries, keys and gates included.
+#[test]
+fn heads_and_gated_neurons_are_split() {
+    for case in 0..40 {
+        let seed = Seed::new(case);
+        let blocks = vec![TransformerBlock { heads: 2, neurons: 5 }; 2];
+        let config = GptConfig { blocks, ..drawn(seed.fold("architecture")) };
+        let network = trained_all(&config, seed.fold("weights"));
+        let input = tokens([3, 6], config.vocabulary, seed.fold("input"));
+        let target = tokens([3, 6], config.vocabulary, seed.fold("target"));
+        let pass = |network: &Gpt, probe: &mut dyn Probe| {
+            let output = network.forward_probed(input.clone(), probe);
+            Pass { loss: NextToken.loss(&output, &target), output }
+        };
+        let plan = planned(&network, config.head);
+        let grower = Grower::new(Net2Wider { noise: 0.0 }).with_seed(seed);
+        let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, pass);
+        let growth = growth.unwrap_or_else(|error| panic!("case {case}, {config:?}: {error}"));
+        assert!(growth.receipt.output_change.unwrap() < 1e-5, "case {case}: {:?}", growth.receipt.output_change);
+        for receipt in &growth.receipt.sites {
+            let (received, predicted) = (receipt.gradient_norm.unwrap(), receipt.predicted_gradient_norm);
+            assert!(received > 0.0 && (received - predicted).abs() <= 1e-3 * received, "case {case}: {receipt:?}");
+        }
+    }
+}
+
+/// What heads and gated neurons gain is told too, and whether evidence is kept or seen again makes no difference.
+#[test]
+fn transformers_grow_by_what_units_gain() {
+    for gated in [false, true] {
+        let blocks = vec![TransformerBlock { heads: 1, neurons: 3 }, TransformerBlock { heads: 0, neurons: 0 }];
+        let config = GptConfig { gated, blocks, head: 4, width: 8, ..drawn(Seed::new(5)) };
+        let examples = data(&config);
+        let train = |memory: usize| {
+            let policy = Marginal { tau: 0.0, every: 4, amount: Amount::Geometric(1.0), ..Marginal::default() };
+            let growth = GrowthSettings {
+                policy: Box::new(policy),
+                grower: Grower::new(GradMax::default()).with_evidence_memory(memory),
+                batch: GrowthBatch::Training,
+                on_failure: OnFailure::Stop,
+            };
+            let settings = Settings { batch_size: Some(8), ..Settings::new(13, 0.05) };
+            let run = Run::new(config.init(Seed::new(6), &device()).unwrap(), SgdConfig::new().init());
+            let run = Trainer::new(settings, NextToken, &examples).with_growth(growth).train(run).unwrap().run;
+            run.progress.sites.into_iter().map(|at| (at.width, at.seed)).collect::<Vec<_>>()
+        };
+        let kept = train(usize::MAX);
+        assert!(kept.iter().any(|(width, seed)| width > seed), "gated {gated}: nothing has grown: {kept:?}");
+        assert_eq!(kept, train(0), "gated {gated}");
     }
 }
 

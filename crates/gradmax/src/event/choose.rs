@@ -90,11 +90,10 @@ impl Choosing<'_> {
         loss: Option<&dyn NetworkLoss>,
     ) -> Result<Vec<Chosen>, Error> {
         let with_companions = |(site, count)| Ok((self.with_companions(site, count, seen)?, count));
-        let planned = planned.into_iter().map(with_companions).collect::<Result<Vec<_>, Error>>()?;
+        let mut planned = planned.into_iter().map(with_companions).collect::<Result<Vec<_>, Error>>()?;
+        let mut branches = branches_of(&planned, seen)?;
         let blocks =
             planned.iter().flat_map(|(site, count)| (0..site.blocks()).map(move |block| (site, *count, block)));
-        let branches = blocks.clone().map(|(site, _, block)| Branch::new(site, block, seen));
-        let branches = branches.collect::<Result<Vec<_>, _>>()?;
         let operators = self.operators(&branches)?;
         let neurons = blocks.zip(&branches).zip(&operators).map(|((at, branch), operator)| {
             let loss = loss.map(|network| AtBlock { network, site: at.0, block: at.2 });
@@ -102,6 +101,10 @@ impl Choosing<'_> {
             self.neurons_of_block(at, (branch, operator.as_ref(), loss))
         });
         let neurons = neurons.collect::<Result<Vec<_>, Error>>()?;
+        if let Some(parted) = with_parents(&planned, &neurons) {
+            planned = parted;
+            branches = branches_of(&planned, seen)?;
+        }
         let gradients = gradients_of(&branches.iter().zip(&neurons).collect::<Vec<_>>())?;
         let mut chosen =
             neurons.into_iter().zip(gradients).map(|(neurons, gradients)| ChosenBlock { neurons, gradients });
@@ -114,7 +117,7 @@ impl Choosing<'_> {
     /// A site that is to gain so many neurons, with the companions that these are to have: those under which the growth
     /// operator is largest, of the units that are there and some that are drawn, after some steps up its gradient. A method
     /// that does not look at the operator gets drawn ones.
-    fn with_companions(&self, site: Site, count: usize, seen: Seen<'_>) -> Result<Site, Error> {
+    pub(super) fn with_companions(&self, site: Site, count: usize, seen: Seen<'_>) -> Result<Site, Error> {
         let Some(companions) = &site.companions else {
             return Ok(site);
         };
@@ -124,10 +127,10 @@ impl Choosing<'_> {
         let seed = self.seed.fold(&site.name).fold("companions");
         let with = |companions| Site { companions: Some(companions), ..site.clone() };
         if !self.method.needs().contains(&Need::Operator) {
-            return Ok(with(companions.choosing(vec![companions.companion.drawn(seed)])));
+            return Ok(with(companions.choosing(companions.companion.drawn(seed))));
         }
         let of = |weights| {
-            let candidate = with(companions.choosing(vec![weights]));
+            let candidate = with(companions.choosing(weights));
             let operator = Branch::new(&candidate, 0, seen)?.operator(self.zero_side(&candidate))?;
             let directions = operator.directions(count)?;
             let size = directions.values.iter().map(|value| value * value).sum::<f64>();
@@ -184,6 +187,7 @@ impl Choosing<'_> {
             site: &site.name,
             count: count / blocks,
             width: site.width() / blocks,
+            unit: site.unit(),
             fan_in: site.fan_in(),
             fan_out: site.fan_out(),
             zero_side: self.zero_side(site),
@@ -216,6 +220,32 @@ impl Choosing<'_> {
             }),
         }
     }
+}
+
+/// The branches of all blocks of sites.
+fn branches_of<'s>(planned: &[PlannedSite], seen: Seen<'s>) -> Result<Vec<Branch<'s>>, Error> {
+    let blocks = planned.iter().flat_map(|(site, _)| (0..site.blocks()).map(move |block| (site, block)));
+    blocks.map(|(site, block)| Branch::new(site, block, seen)).collect()
+}
+
+/// The sites where neurons that are split from others have their companions; none if there is no such site.
+fn with_parents(planned: &[PlannedSite], neurons: &[NewNeurons]) -> Option<Vec<PlannedSite>> {
+    // Sites with companions are one block.
+    let firsts = planned.iter().scan(0, |first, (site, _)| {
+        let of_site = *first;
+        *first += site.blocks();
+        Some(of_site)
+    });
+    let splits = |site: &Site, first: usize| site.companions.is_some() && neurons[first].parent(0).is_some();
+    let of_site = |((site, count), first): (&PlannedSite, usize)| {
+        let parents = || (0..*count).step_by(site.unit()).filter_map(|neuron| neurons[first].parent(neuron));
+        match splits(site, first) {
+            true => (site.seen_by_units(parents().map(|parent| parent / site.unit())), *count),
+            false => (site.clone(), *count),
+        }
+    };
+    let any = planned.iter().zip(firsts.clone()).any(|((site, _), first)| splits(site, first));
+    any.then(|| planned.iter().zip(firsts).map(of_site).collect())
 }
 
 /// Checks that a method's neurons have the shapes that were asked for, come from neurons that are there, and are finite.
@@ -262,7 +292,16 @@ fn misshapen(neurons: &NewNeurons, request: &Request<'_>) -> Option<String> {
 fn unaccompanied(neurons: &NewNeurons, request: &Request<'_>) -> Option<String> {
     let companions = request.layers.companions.as_ref()?;
     let name = companions.companion.name();
+    let unit = request.layers.unit();
+    let of_unit = |parents: &[Option<usize>]| {
+        let first = parents[0].filter(|first| first.is_multiple_of(unit));
+        first.is_some_and(|first| (0..unit).all(|at| parents.get(at) == Some(&Some(first + at))))
+    };
     match neurons {
+        // What looks at nothing was not misled by the companions that it looked through.
+        _ if request.needs.is_empty() && !neurons.parents.is_empty() && neurons.parents.chunks(unit).all(of_unit) => {
+            None
+        }
         _ if neurons.changes.is_some() || neurons.parents.iter().any(Option::is_some) => Some(format!(
             "the site's neurons have a {name}, and methods that change or split neurons know nothing of it"
         )),

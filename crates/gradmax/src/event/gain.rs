@@ -66,17 +66,6 @@ fn gains_at<'a>(
     (site, count): PlannedSite,
     halves: [Seen<'a>; 2],
 ) -> Result<Vec<f64>, Error> {
-    if let Some(companions) = &site.companions {
-        return Err(Error::Method {
-            method: "the gain of neurons".into(),
-            site: site.name.clone(),
-            reason: format!(
-                "its neurons have a {} each, so what the existing ones could explain is not known; use a policy that does not \
-                 ask for gains: `periodic`, `plateau`, `spectrum` or `target`",
-                companions.companion.name()
-            ),
-        });
-    }
     let method = GradMax { sign: Sign::OneSided, ..GradMax::default() };
     // What could be gained here does not depend on the method that will grow the site, nor on what it draws.
     let mut choosing = grower.choosing_by(&method, 0);
@@ -85,14 +74,18 @@ fn gains_at<'a>(
         choosing.placement.zero_side = SidePolicy::Outgoing;
     }
     let zero_side = choosing.zero_side(&site);
+    // What the existing neurons are, each with its companions, and what new ones would be.
+    let own = site.seen_by_units(0..site.width() / site.unit());
+    let site = choosing.with_companions(site, count, halves[0])?;
     let mut gains = vec![0.0; count / site.blocks()];
     for block in 0..site.blocks() {
         let existing = Existing::of(&site, block);
-        let beyond = |seen: Seen<'a>| {
-            let branch = Branch::new(&site, block, seen)?;
-            match existing.count() {
-                0 => Ok(branch),
-                _ => branch.beyond_by(&existing.as_neurons(), LEAST_SQUARES_STEPS),
+        let beyond = |seen: Seen<'a>| match existing.count() {
+            0 => Branch::new(&site, block, seen),
+            _ => {
+                let branch = Branch::new(&own, block, seen)?;
+                let left = branch.beyond_by(&existing.as_neurons(), LEAST_SQUARES_STEPS)?;
+                Ok(if site.companions.is_some() { left.seen_alike(&site) } else { left })
             }
         };
         let (first, second) = (beyond(halves[0])?, beyond(halves[1])?);

@@ -105,6 +105,8 @@ pub struct Request<'a> {
     pub count: usize,
     /// Number of existing neurons.
     pub width: usize,
+    /// Neurons that belong together, the width of a head, or 1: both numbers are multiples of it.
+    pub unit: usize,
     /// Incoming weights of each.
     pub fan_in: usize,
     /// Outgoing weights of each.

@@ -54,7 +54,9 @@ impl GrowthMethod for Net2Wider {
     fn neurons(&self, request: &Request<'_>) -> Result<NewNeurons, Error> {
         let existing = request.existing();
         let mut rng = request.rng();
-        let parents = (0..request.count).map(|_| rng.random_range(0..request.width)).collect::<Vec<_>>();
+        let unit = request.unit;
+        let units = (0..request.count / unit).map(|_| rng.random_range(0..request.width / unit)).collect::<Vec<_>>();
+        let parents = units.into_iter().flat_map(|parent| parent * unit..(parent + 1) * unit).collect::<Vec<_>>();
         let noise = Mat::from_fn(request.count, request.fan_in, |_, _| standard_normal(&mut rng));
         Ok(split(&existing, &parents, &offsets(&existing, &parents, &noise, self.noise)))
     }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::matrix::{Matrix, from_tensor, to_tensor};
 use crate::operator::work::Work;
 use crate::site::between::Gained;
+use crate::site::companion::Companions;
 use crate::site::declaration::Site;
 use crate::site::probe::Passage;
 use crate::site::signal::{Input, Signal, SignalShape};
@@ -45,6 +46,11 @@ impl Block {
         Self { site: site.clone(), index, first: index * (site.width() / site.blocks()), work: work.clone() }
     }
 
+    /// The same block of another site in the same place.
+    pub(crate) fn of_site(self, site: &Site) -> Self {
+        Self { site: site.clone(), ..self }
+    }
+
     /// The part of a passage that belongs to the block.
     pub(crate) fn part_of(&self, passage: &Passage) -> Passage {
         let blocks = self.site.blocks();
@@ -72,19 +78,33 @@ impl Block {
         }
     }
 
-    /// The neurons among `count` that see the same of what the writer reads, and what they see.
-    fn by_sight(&self, input: &Input, count: usize) -> Vec<(Range<usize>, Input)> {
+    /// Whether each new unit sees something of its own.
+    pub(crate) fn sees_each(&self) -> bool {
+        self.site.companions.as_ref().is_some_and(Companions::are_several)
+    }
+
+    /// A passage as it is where each unit sees something of its own, as units see it that all see the same.
+    pub(crate) fn seen_alike(&self, passage: &Passage) -> Passage {
+        let seen = |input: &Option<Input>| match input {
+            Some(Input::Signal(signal)) => Some(Input::Signal(self.seen(signal.clone()))),
+            other => other.clone(),
+        };
+        Passage { inputs: passage.inputs.iter().map(seen).collect(), ..passage.clone() }
+    }
+
+    /// The neurons among `count` that see the same of what the writer reads, and what they see: one after another, since all
+    /// at once can be much.
+    fn by_sight<'b>(&'b self, input: &'b Input, count: usize) -> Box<dyn Iterator<Item = (Range<usize>, Input)> + 'b> {
         let several = self.site.companions.as_ref().filter(|companions| companions.are_several());
         match (several, input) {
             (Some(companions), Input::Signal(read)) => {
                 let unit = companions.companion.unit();
-                let of_unit = |at: usize| {
+                Box::new((0..count / unit).map(move |at| {
                     let seen = companions.seen_through(at, read.clone());
                     (at * unit..(at + 1) * unit, Input::Signal(seen))
-                };
-                (0..count / unit).map(of_unit).collect()
+                }))
             }
-            _ => vec![(0..count, input.clone())],
+            _ => Box::new(std::iter::once((0..count, input.clone()))),
         }
     }
 
@@ -134,7 +154,7 @@ impl Block {
             let of_part = |(part, seen): (Range<usize>, Input)| {
                 self.site.writers[writer].produce(&seen, incoming.clone().narrow(0, part.start, part.len()))
             };
-            Signal::side_by_side(self.by_sight(input, count).into_iter().map(of_part).collect())
+            Signal::side_by_side(self.by_sight(input, count).map(of_part).collect())
         };
         self.inputs(passage).map(of_writer).reduce(Signal::plus).expect("a passage shows what its writers read")
     }

@@ -44,10 +44,12 @@ pub struct Branch<'a> {
 #[derive(Clone)]
 enum Passages<'a> {
     Kept(Vec<Passage>),
-    /// Seen again each time, less what these neurons add to the consumers' outputs.
+    /// Seen again each time, less what these neurons of the block add to the consumers' outputs; the branch is that of
+    /// another block in the same place if its neurons have other companions.
     Again {
         again: &'a dyn Again,
         less: Vec<NewNeurons>,
+        of: Box<Block>,
     },
 }
 
@@ -72,7 +74,7 @@ impl<'a> Branch<'a> {
         let (device, shows_inputs) = (known[0].delta.device(), shows.map_or(0, |passage| passage.consumer));
         let passages = match seen.source {
             Source::Kept(_) => Passages::Kept(known),
-            Source::Again(again) => Passages::Again { again, less: Vec::new() },
+            Source::Again(again) => Passages::Again { again, less: Vec::new(), of: Box::new(block.clone()) },
         };
         Self { block, device, shows_inputs, passages, sums: seen.sums.clone() }
     }
@@ -170,11 +172,24 @@ impl<'a> Branch<'a> {
             Passages::Kept(passages) => {
                 Passages::Kept(passages.iter().map(|passage| less(&self.block, passage, &neurons)).collect())
             }
-            Passages::Again { again, less } => {
-                Passages::Again { again: *again, less: [less.as_slice(), &[neurons]].concat() }
+            Passages::Again { again, less, of } => {
+                Passages::Again { again: *again, less: [less.as_slice(), &[neurons]].concat(), of: of.clone() }
             }
         };
         Self { passages, ..self.clone() }
+    }
+
+    /// The branch of neurons in the same place that all have the companions which this site chooses, where each of the branch's
+    /// own has some of its own.
+    pub(crate) fn seen_alike(self, site: &Site) -> Self {
+        let block = self.block.of_site(site);
+        let passages = match self.passages {
+            Passages::Kept(passages) => {
+                Passages::Kept(passages.iter().map(|passage| block.seen_alike(passage)).collect())
+            }
+            again => again,
+        };
+        Self { block, passages, ..self }
     }
 
     /// The gradients of the form at a site's companions, a matrix for each of their layers, with these neurons; this is the
@@ -481,13 +496,15 @@ pub(crate) fn each_of(branches: &[&Branch<'_>], mut see: impl FnMut(usize, &Pass
     };
     again.each_part(&mut |evidence| {
         for (index, branch) in branches.iter().enumerate() {
-            let Passages::Again { less: taken_off, .. } = &branch.passages else {
+            let Passages::Again { less: taken_off, of, .. } = &branch.passages else {
                 continue;
             };
+            let sees_other = of.sees_each() && !branch.block.sees_each();
             let passages = evidence.passages_with_examples(&branch.block.site)?;
             for passage in passages.into_iter().filter(|passage| passage.counts) {
-                let part = branch.block.part_of(&passage);
-                see(index, &taken_off.iter().fold(part, |passage, neurons| less(&branch.block, &passage, neurons)));
+                let part = of.part_of(&passage);
+                let part = taken_off.iter().fold(part, |passage, neurons| less(of, &passage, neurons));
+                see(index, &if sees_other { branch.block.seen_alike(&part) } else { part });
             }
         }
         Ok(())

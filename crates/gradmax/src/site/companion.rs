@@ -69,25 +69,32 @@ impl CompanionWeights {
 #[derive(Debug, Clone)]
 pub struct Companions {
     pub(crate) companion: Arc<dyn Companion>,
-    /// Of one new unit after another, in each of the layers; the first again after the last.
+    /// In each of the layers, of one new unit after another, or of all.
     chosen: Arc<Vec<Vec<CompanionWeights>>>,
+    /// Whether each new unit has its own.
+    are_several: bool,
 }
 
 impl Companions {
     /// Until something else is chosen, new neurons copy the first unit, or are drawn if there is none.
     pub(crate) fn new(companion: Arc<dyn Companion>) -> Self {
         let chosen = Arc::new(Vec::new());
-        let first = Self { companion, chosen };
+        let first = Self { companion, chosen, are_several: false };
         let weights = match first.units() {
             0 => first.companion.drawn(Seed::new(0)),
             _ => first.of_unit(0),
         };
-        first.choosing(vec![weights])
+        first.choosing(weights)
+    }
+
+    /// The same with these weights for all new units.
+    pub(crate) fn choosing(&self, weights: Vec<CompanionWeights>) -> Self {
+        Self { companion: self.companion.clone(), chosen: Arc::new(vec![weights]), are_several: false }
     }
 
     /// The same with these weights for new units, one after another.
-    pub(crate) fn choosing(&self, units: Vec<Vec<CompanionWeights>>) -> Self {
-        Self { companion: self.companion.clone(), chosen: Arc::new(units) }
+    pub(crate) fn choosing_each(&self, units: Vec<Vec<CompanionWeights>>) -> Self {
+        Self { companion: self.companion.clone(), chosen: Arc::new(units), are_several: true }
     }
 
     /// The number of units that are there.
@@ -119,9 +126,9 @@ impl Companions {
         &self.chosen[unit % self.chosen.len()]
     }
 
-    /// Whether new units differ in what they see.
+    /// Whether each new unit sees something of its own.
     pub(crate) fn are_several(&self) -> bool {
-        self.chosen.len() > 1
+        self.are_several
     }
 
     /// What a new unit sees of what the writer reads.

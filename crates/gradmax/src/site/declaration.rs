@@ -177,10 +177,17 @@ impl Site {
     /// The site as it is to be where its new neurons are copies of another site's.
     pub(crate) fn copied_from(self, template: &Self) -> Self {
         let companions = match (self.companions, &template.companions) {
-            (Some(own), Some(others)) => Some(own.choosing(others.all_units())),
+            (Some(own), Some(others)) => Some(own.choosing_each(others.all_units())),
             (own, _) => own,
         };
         Self { companions, template: Some(Arc::new(template.clone())), ..self }
+    }
+
+    /// The site with the companions of these units that are there, one after another; the same where there are none.
+    pub(crate) fn seen_by_units(&self, units: impl Iterator<Item = usize>) -> Self {
+        let of_units =
+            |companions: &Companions| companions.choosing_each(units.map(|unit| companions.of_unit(unit)).collect());
+        Self { companions: self.companions.as_ref().map(of_units), ..self.clone() }
     }
 
     /// What is added to what lies around the neurons where these are copies of another site's: to the norm in front, and to
