@@ -24,8 +24,8 @@ use gradmax::policies::{Amount, Marginal, Order as PolicyOrder, Periodic};
 use gradmax::site::{Activation, Gate, Growable, Probe, Site, SiteWidth};
 use gradmax::surgery::{NewNeurons, matrix_optimizer_on};
 use gradmax::training::{
-    GrowthBatch, GrowthSettings, InMemory, NextToken, OnFailure, Run, Settings, Supervised, Target, Task, Trainer,
-    checkpoint,
+    GrowthBatch, GrowthSettings, InMemory, NextToken, OnFailure, Run, Settings, Shrink, Supervised, Target, Task,
+    Trainer, checkpoint,
 };
 use gradmax::{Error, Matrix, Options, Seed};
 use rand::RngExt;
@@ -413,6 +413,68 @@ fn heads_and_gated_neurons_are_split() {
             let (received, predicted) = (receipt.gradient_norm.unwrap(), receipt.predicted_gradient_norm);
             assert!(received > 0.0 && (received - predicted).abs() <= 1e-3 * received, "case {case}: {receipt:?}");
         }
+    }
+}
+
+/// Units that nothing reads are removed, heads whole with their queries and keys, and nothing changes.
+#[test]
+fn units_that_do_nothing_are_removed() {
+    for case in 0..6 {
+        let seed = Seed::new(case);
+        let blocks = vec![TransformerBlock { heads: 3, neurons: 6 }, TransformerBlock { heads: 2, neurons: 4 }];
+        // Of a rectifier, others may be silent too.
+        let (gated, activation) = (case % 2 == 0, Activation::Gelu);
+        let config = GptConfig { blocks, gated, activation, ..drawn(seed.fold("architecture")) };
+        let (head, examples) = (config.head, data(&config));
+        // Two heads in the middle and at the end, and two neurons of each block, have no outgoing weights.
+        let silenced = |path: &str, inputs: usize| match path {
+            "blocks.0.attention.output.weight" => (0..inputs).map(|input| input / head == 1).collect(),
+            "blocks.1.attention.output.weight" => (0..inputs).map(|input| input / head == 1).collect(),
+            "blocks.0.down.weight" | "blocks.1.down.weight" => {
+                (0..inputs).map(|input| [1, 3].contains(&input)).collect::<Vec<bool>>()
+            }
+            _ => Vec::new(),
+        };
+        let network = trained_all(&config, seed.fold("weights")).map(&mut Silencing { path: Vec::new(), silenced });
+        let trainer = Trainer::new(Settings { batch_size: Some(8), ..Settings::new(1, 0.1) }, NextToken, &examples);
+        // As many as there are: two heads and four neurons of five and ten.
+        let (shrunk, _) = trainer.shrunk(&network, Shrink::Share(0.4), 24).unwrap();
+        let widths = shrunk.sites().iter().map(Site::width).collect::<Vec<_>>();
+        assert_eq!(widths, [2 * head, 4, head, 2], "case {case}");
+        let input = tokens([3, 6], config.vocabulary, seed.fold("input"));
+        let [before, after] = [&network, &shrunk].map(|network| network.valid().forward(input.clone()));
+        assert!((before - after).abs().max().into_scalar::<f64>() < 1e-4, "case {case}");
+    }
+}
+
+/// Sets the weights to zero that lead out of some inputs of some layers.
+struct Silencing<F> {
+    path: Vec<String>,
+    silenced: F,
+}
+
+impl<F: Fn(&str, usize) -> Vec<bool>> ModuleMapper for Silencing<F> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let silenced = (self.silenced)(&self.path.join("."), param.val().dims()[0]);
+        if silenced.is_empty() {
+            return param;
+        }
+        param.map(|weight| {
+            let weight = weight.inner();
+            let kept = silenced.iter().map(|silenced| if *silenced { 0.0 } else { 1.0 }).collect::<Vec<f32>>();
+            let kept = Tensor::<2>::from_data(TensorData::new(kept, [silenced.len(), 1]), &weight.device());
+            let shape = weight.dims();
+            let rows = weight.reshape([shape[0], shape[1..].iter().product::<usize>()]);
+            Tensor::from_inner((rows * kept).reshape(shape)).require_grad()
+        })
     }
 }
 

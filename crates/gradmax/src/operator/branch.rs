@@ -222,12 +222,12 @@ impl<'a> Branch<'a> {
         Ok(total)
     }
 
-    /// How much each of these neurons matters, which are the block's own: the sum over examples of the square of what it
+    /// How much each unit of so many of these neurons matters, which are the block's own: the sum over examples of the square of what it
     /// gives its readers times the loss's gradient there. That is the Fisher information of a factor on its output, which
     /// says by how much the loss would rise without it near a minimum, where the gradient itself says nothing (Theis et
     /// al. 2018, Molchanov et al. 2019).
-    pub(crate) fn importance(&self, neurons: &NewNeurons) -> Result<Vec<f64>, Error> {
-        let (block, count) = (&self.block, neurons.count());
+    pub(crate) fn importance(&self, neurons: &NewNeurons, unit: usize) -> Result<Vec<f64>, Error> {
+        let (block, count) = (&self.block, neurons.count() / unit);
         let between = gains_between(&block.site);
         let mut importance = vec![0.0; count];
         self.each(|passage| {
@@ -238,7 +238,7 @@ impl<'a> Branch<'a> {
             let gradient = block.read_gradient(passage, &read.shape(), outgoing);
             let of_features = (read.entries() * gradient.entries()).sum_dim(2);
             let [examples, features, _] = of_features.dims();
-            // A reader of flattened maps has several features of each neuron.
+            // A reader of flattened maps has several features of each neuron, and a unit several neurons.
             let of_neurons = of_features.reshape([examples, count, features / count]).sum_dim(2);
             let squares = values(&of_neurons.square().sum_dim(0).into_data());
             importance.iter_mut().zip(squares).for_each(|(total, square)| *total += square);

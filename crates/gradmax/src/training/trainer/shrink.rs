@@ -156,14 +156,16 @@ impl<N: Growable, T: Task<Output = N::Output>> Trainer<'_, N, T> {
             let width = site.width() / site.blocks();
             let may_go = |neuron: &usize| cohort.is_none_or(|(cohorts, number)| cohorts.is_of(site, *neuron, *number));
             let may_go = (0..width).filter(may_go).collect::<Vec<_>>();
-            // Importance is told by what neurons see of their input, which companions make another for each unit.
-            if may_go.is_empty() || site.companions.is_some() {
+            if may_go.is_empty() {
                 continue;
             }
-            let mut importance = vec![0.0; width];
+            let unit = site.unit();
+            let mut importance = vec![0.0; width / unit];
+            // Each unit as it sees its input.
+            let each = site.seen_by_units(0..width / unit);
             for block in 0..site.blocks() {
-                let branch = Branch::new(site, block, taken.looked.seen(&replay))?;
-                let of_block = branch.importance(&Existing::of(site, block).as_neurons())?;
+                let branch = Branch::new(&each, block, taken.looked.seen(&replay))?;
+                let of_block = branch.importance(&Existing::of(site, block).as_neurons(), unit)?;
                 importance.iter_mut().zip(of_block).for_each(|(total, of_block)| *total += of_block);
             }
             candidates.extend(of_site(number, site, may_go, &importance));
@@ -188,15 +190,19 @@ impl Shrink {
     }
 }
 
-/// Those of a site's neurons that may go, by importance within the site; never all that it has.
-fn of_site(number: usize, site: &Site, mut order: Vec<usize>, importance: &[f64]) -> Vec<Candidate> {
-    let together = (site.growth_unit() / site.blocks()).max(1);
+/// Those of a site's units that may go, by importance within the site; never all that it has. A unit goes whole.
+fn of_site(number: usize, site: &Site, neurons: Vec<usize>, importance: &[f64]) -> Vec<Candidate> {
+    let unit = site.unit();
+    let may_go = |at: &usize| (at * unit..(at + 1) * unit).all(|neuron| neurons.binary_search(&neuron).is_ok());
+    let mut order = (0..importance.len()).filter(may_go).collect::<Vec<_>>();
     order.sort_by(|a, b| importance[*a].total_cmp(&importance[*b]));
+    // So many units at a time, so that the groups of norms stay even.
+    let together = (site.growth_unit() / site.blocks() / unit).max(1);
     let may_go = order.len().min(importance.len() - 1) / together;
-    let candidate = |neurons: &[usize]| Candidate {
+    let candidate = |units: &[usize]| Candidate {
         site: number,
-        importance: neurons.iter().map(|neuron| importance[*neuron]).sum(),
-        neurons: neurons.to_vec(),
+        importance: units.iter().map(|at| importance[*at]).sum(),
+        neurons: units.iter().flat_map(|at| at * unit..(at + 1) * unit).collect(),
     };
     order.chunks_exact(together).take(may_go).map(candidate).collect()
 }
