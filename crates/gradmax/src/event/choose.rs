@@ -14,10 +14,11 @@ use crate::methods::method::{GrowthMethod, Need, Request};
 use crate::methods::placement::{Placement, Scale};
 use crate::operator::branch::{Branch, gradients_of};
 use crate::operator::growth_operator::GrowthOperator;
-use crate::operator::seen::{Seen, Source};
+use crate::operator::seen::{Again, Seen, Source};
 use crate::seed::Seed;
 use crate::site::declaration::Site;
 use crate::site::growable::{Growable, device_of};
+use crate::site::probe::Evidence;
 use crate::site::side::Side;
 use crate::sums::SharedSums;
 use crate::surgery::new_neurons::{Changes, NewNeurons};
@@ -115,8 +116,8 @@ impl Choosing<'_> {
     }
 
     /// A site that is to gain so many neurons, with the companions that these are to have: those under which the growth
-    /// operator is largest, of the units that are there and some that are drawn, after some steps up its gradient. A method
-    /// that does not look at the operator gets drawn ones.
+    /// operator is largest, of the units that are there and some that are drawn, after some steps up its gradient; on the first
+    /// part of a growth batch that is too large to be kept. A method that does not look at the operator gets drawn ones.
     pub(super) fn with_companions(&self, site: Site, count: usize, seen: Seen<'_>) -> Result<Site, Error> {
         let Some(companions) = &site.companions else {
             return Ok(site);
@@ -129,6 +130,12 @@ impl Choosing<'_> {
         if !self.method.needs().contains(&Need::Operator) {
             return Ok(with(companions.choosing(companions.companion.drawn(seed))));
         }
+        // Each candidate would take passes of its own over a batch that is not kept: then its first part has to do.
+        let first_part = match seen.source {
+            Source::Kept(_) => None,
+            Source::Again(again) => first_part(again)?,
+        };
+        let seen = first_part.as_ref().map_or(seen, |evidence| Seen { source: Source::Kept(evidence), ..seen });
         let of = |weights| {
             let candidate = with(companions.choosing(weights));
             let operator = Branch::new(&candidate, 0, seen)?.operator(self.zero_side(&candidate))?;
@@ -220,6 +227,16 @@ impl Choosing<'_> {
             }),
         }
     }
+}
+
+/// What the first part of a batch shows that is seen again, if there is any.
+fn first_part(again: &dyn Again) -> Result<Option<Evidence>, Error> {
+    let mut first = None;
+    again.each_part(&mut |evidence| {
+        first.get_or_insert_with(|| evidence.clone());
+        Ok(())
+    })?;
+    Ok(first)
 }
 
 /// The branches of all blocks of sites.
