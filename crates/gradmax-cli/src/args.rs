@@ -184,9 +184,9 @@ pub struct Look {
     /// Change a value of the run's configuration, for example --set growth.policy=marginal
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// The training examples to look at
-    #[arg(long, value_name = "N", default_value_t = 2048)]
-    pub examples: usize,
+    /// The training examples to look at [default: 2048, or 128 sequences of text]
+    #[arg(long, value_name = "N")]
+    pub examples: Option<usize>,
     /// The further neurons of each site to ask about
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub count: usize,

@@ -20,12 +20,21 @@ use crate::trained;
 /// Parts of the growth batch, by which it is told how sure singular values are.
 const PARTS: usize = 8;
 
+/// Examples, and sequences of tokens, that are looked at unless it is said otherwise.
+const EXAMPLES: usize = 2048;
+const SEQUENCES: usize = 128;
+
 /// What growth would do to the network of a run, by its checkpoint: on a growth batch of so many training examples, for so
 /// many further units of neurons at each site.
 ///
 /// # Errors
 /// If the folder holds no run with a checkpoint, or the configuration says nothing about growth.
-pub fn of_run(folder: &RunFolder, changes: &[String], examples: usize, units: usize) -> Result<(Experiment, Outlook)> {
+pub fn of_run(
+    folder: &RunFolder,
+    changes: &[String],
+    examples: Option<usize>,
+    units: usize,
+) -> Result<(Experiment, Outlook)> {
     let experiment = folder.read_experiment_with(changes)?;
     let method = match method::named(&experiment.method, &experiment.methods)? {
         Method::Grow(method) => method,
@@ -37,7 +46,9 @@ pub fn of_run(folder: &RunFolder, changes: &[String], examples: usize, units: us
     };
     let (run, device) = (trained::run_of(folder, &experiment)?, device::named(&experiment.device)?);
     let data = experiment.data.load(experiment.seed, &device)?;
-    let examples = examples.min(data.train.count());
+    // Every token of a sequence is one more to learn from.
+    let usual = if experiment.data.shape()?.has_tokens { SEQUENCES } else { EXAMPLES };
+    let examples = examples.unwrap_or(usual).min(data.train.count());
     if examples < PARTS {
         return Err(misuse(format!(
             "a look needs {PARTS} examples at least, and has {examples}; give it more with --examples"
