@@ -36,6 +36,10 @@ fn text_is_evaluated_in_bits_and_gone_on_with() {
         serde_json::from_str(&fs::read_to_string(format!("{run}/summary.json")).unwrap()).unwrap();
     let own = summary["final_test_score"].as_f64().unwrap();
     assert!((own - accuracy).abs() < 1e-6, "{own} {accuracy}");
+    let report = fs::read_to_string(format!("{run}/report.html")).unwrap();
+    for shown in ["<th>bits a byte</th>", "Bits a byte, on test examples", "Heads", "Blocks"] {
+        assert!(report.contains(shown), "{shown}");
+    }
 
     let ask = |options: &[&str]| succeed(&[&["predict", &run, "--prompt", "line 3 of"], options].concat());
     let likely = ask(&["--tokens", "20", "--temperature", "0"]);

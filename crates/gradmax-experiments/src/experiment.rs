@@ -33,7 +33,7 @@ use crate::tensorboard::TensorBoard;
 /// How a run ended.
 pub enum Ending {
     /// It came to its end.
-    Finished(RunSummary),
+    Finished(Box<RunSummary>),
     /// Stopped, after a checkpoint.
     Stopped,
 }
@@ -212,6 +212,7 @@ pub fn run(
         final_validation_score: evaluated.validation.and_then(|validation| validation.score),
         final_test_loss: evaluated.test.map(|test| test.loss),
         final_test_score: evaluated.test.and_then(|test| test.score),
+        of_text: data.task == Supervised::NextToken,
         parameters: evaluated.parameters,
         widths: widths.collect(),
         train_flops: run.progress.flops(),
@@ -224,7 +225,7 @@ pub fn run(
     if ranks.is_first() {
         folder.write_summary(&summary)?;
     }
-    Ok(Ending::Finished(summary))
+    Ok(Ending::Finished(Box::new(summary)))
 }
 
 /// Checks that all ranks run the same program on the same configuration and data.

@@ -76,6 +76,9 @@ pub struct RunSummary {
     pub final_test_loss: Option<f64>,
     /// Share of correct answers on them, where the task has a score.
     pub final_test_score: Option<f64>,
+    /// Whether it predicts the bytes of a text, whose loss is compared in place of the share that is right.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub of_text: bool,
     /// Trainable parameters at the end.
     pub parameters: usize,
     /// Neurons of every site at the end.
@@ -98,6 +101,17 @@ pub struct RunSummary {
 
 fn one() -> usize {
     1
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl RunSummary {
+    /// The test loss in bits a byte, of networks on text.
+    pub fn bits_per_byte(&self) -> Option<f64> {
+        self.final_test_loss.filter(|_| self.of_text).map(|loss| loss / std::f64::consts::LN_2)
+    }
 }
 
 impl RunFolder {

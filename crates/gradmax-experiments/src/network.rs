@@ -187,6 +187,14 @@ fn whole() -> f64 {
 }
 
 impl NetworkConfig {
+    /// The width of a head, of transformers.
+    pub fn head(&self) -> Option<usize> {
+        match self {
+            Self::Gpt { head, .. } | Self::Vit { head, .. } => Some((*head).max(1)),
+            _ => None,
+        }
+    }
+
     /// The seed network's shape, for these data.
     pub fn shape(&self, DataShape { input, outputs, has_tokens }: DataShape) -> Result<Shape> {
         let fraction = match self {

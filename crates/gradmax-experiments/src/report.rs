@@ -137,6 +137,9 @@ pub fn undone_sentence(undone: &Undone) -> String {
 pub fn sentence(summary: &RunSummary) -> String {
     let widths = summary.widths.iter().map(|(site, width)| format!("{site} {width}")).collect::<Vec<_>>().join(", ");
     let test = match (summary.final_test_score, summary.final_test_loss) {
+        _ if summary.of_text => {
+            summary.bits_per_byte().map_or_else(String::new, |bits| format!(", {bits:.3} bits a test byte"))
+        }
         (Some(score), _) => format!(", test score {:.2} %", 100.0 * score),
         (None, Some(loss)) => format!(", test loss {}", significant(loss)),
         (None, None) => String::new(),

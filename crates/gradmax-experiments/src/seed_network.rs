@@ -66,6 +66,11 @@ impl SeedNetwork {
         }
     }
 
+    /// The width of a head, of transformers.
+    pub fn head(&self) -> Option<usize> {
+        self.kind.head()
+    }
+
     /// Makes the file of weights independent of the current folder: it is meant relative to `base`.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub struct Tuning<'a> {
 /// How well a method does with a value.
 struct Tried<'a> {
     value: &'a Value,
-    /// The share of correct answers on validation examples, or, without scores, their loss; of the runs that came to
+    /// The share of correct answers on validation examples, or, without scores and on text, their loss; of the runs that came to
     /// their end.
     validation: Option<Mean>,
     has_score: bool,
@@ -84,7 +84,7 @@ impl<'a> Tuning<'a> {
             let runs = self.runs().filter(|(other, ..)| *other == value);
             let ended = runs.map(|(.., folder)| folder.read_summary()).filter_map(Result::transpose);
             let ended = ended.collect::<Result<Vec<RunSummary>>>()?;
-            let has_score = ended.iter().all(|run| run.final_validation_score.is_some());
+            let has_score = ended.iter().all(|run| run.final_validation_score.is_some() && !run.of_text);
             let number =
                 |run: &RunSummary| if has_score { run.final_validation_score } else { run.final_validation_loss };
             let validation = Mean::of(&ended.iter().filter_map(number).collect::<Vec<_>>());

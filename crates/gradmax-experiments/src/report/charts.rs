@@ -25,9 +25,12 @@ charts! {
     cost;
     time;
     test;
+    bits;
     difference;
     gradient;
     width;
+    heads;
+    blocks;
     parameters;
     event_gradient;
     event_cost;

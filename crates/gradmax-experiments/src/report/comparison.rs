@@ -9,9 +9,11 @@ use crate::folder::RunSummary;
 use crate::statistics::{Mean, median, paired_difference};
 use crate::table::{decimals_of, grouped, markdown, significant};
 
-/// What is compared: the test score in points where there is one, else the training loss.
+/// What is compared: of text the test loss in bits, else the test score in points where there is one, else the training loss.
 pub(super) struct Measure {
     pub name: &'static str,
+    /// What differences of it are told in.
+    pub unit: &'static str,
     pub of: fn(&RunSummary) -> f64,
     /// Whether it is a score, of which more is better.
     pub is_score: bool,
@@ -22,14 +24,33 @@ fn scored(summaries: &[RunSummary]) -> bool {
     summaries.iter().all(|summary| summary.final_test_score.is_some())
 }
 
+/// Whether every run is on text.
+pub(super) fn on_text(summaries: &[RunSummary]) -> bool {
+    summaries.iter().all(|summary| summary.bits_per_byte().is_some())
+}
+
 pub(super) fn measure(summaries: &[RunSummary]) -> Measure {
+    if on_text(summaries) {
+        return Measure {
+            name: "test loss in bits a byte",
+            unit: "bits a byte",
+            of: |summary| summary.bits_per_byte().expect("every run is on text"),
+            is_score: false,
+        };
+    }
     match scored(summaries) {
         true => Measure {
             name: "test score in %",
+            unit: "points of test score",
             of: |summary| 100.0 * summary.final_test_score.expect("every run has a score"),
             is_score: true,
         },
-        false => Measure { name: "final training loss", of: |summary| summary.final_train_loss, is_score: false },
+        false => Measure {
+            name: "final training loss",
+            unit: "training loss",
+            of: |summary| summary.final_train_loss,
+            is_score: false,
+        },
     }
 }
 
@@ -48,6 +69,7 @@ pub fn caption(compare: &CompareConfig, summaries: &[RunSummary]) -> String {
 pub fn table(summaries: &[RunSummary], compare: &CompareConfig, costs: &BTreeMap<String, Vec<f64>>) -> Result<String> {
     let difference = format!("difference to {}", compare.reference);
     let mut header = vec!["method", "n", "training loss", "test loss"];
+    header.extend(on_text(summaries).then_some("bits a byte"));
     header.extend(scored(summaries).then_some("test score, %"));
     header.extend(["parameters", "training FLOPs", "seconds", "growth, steps", &difference]);
     let rows = compare.methods.iter().filter_map(|method| {
@@ -67,6 +89,9 @@ fn row(runs: &[&RunSummary], all: &[RunSummary], compare: &CompareConfig, cost: 
     let mut row = vec![method.clone(), runs.len().to_string()];
     row.push(mean(&|run| Some(run.final_train_loss)));
     row.push(mean(&|run| run.final_test_loss));
+    if on_text(all) {
+        row.push(mean(&RunSummary::bits_per_byte));
+    }
     if scored(all) {
         row.push(mean(&|run| run.final_test_score.map(|score| 100.0 * score)));
     }

@@ -264,6 +264,10 @@ fn results(experiment: &Group, groups: &[MethodRuns<'_>]) -> Result<String> {
         ));
     }
     let mut rows = String::new();
+    // Where a network is on text, its loss has another unit too.
+    let finished = groups.iter().flat_map(|group| &group.runs).filter_map(|run| run.summary.as_ref());
+    let on_text = finished.clone().count() > 0 && finished.clone().all(|summary| summary.of_text);
+    let unit = if on_text { "<th>bits a byte</th>" } else { "" };
     for group in groups {
         let of = |value: &dyn Fn(&RunSummary) -> Option<f64>| {
             let values = group.runs.iter().filter_map(|run| value(run.summary.as_ref()?)).collect::<Vec<_>>();
@@ -272,17 +276,18 @@ fn results(experiment: &Group, groups: &[MethodRuns<'_>]) -> Result<String> {
         let parameters = group.runs.iter().find_map(|run| run.summary.as_ref()).map_or(0, |summary| summary.parameters);
         write!(
             rows,
-            "<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><th>{}</th><td>{}</td><td>{}</td>{}<td>{}</td><td>{}</td></tr>",
             escaped(&group.method),
             of(&|summary| Some(summary.final_train_loss)),
             of(&|summary| summary.final_test_loss),
+            if on_text { format!("<td>{}</td>", of(&RunSummary::bits_per_byte)) } else { String::new() },
             of(&|summary| summary.final_test_score.map(|score| 100.0 * score)),
             grouped(parameters as u64)
         )?;
     }
     Ok(format!(
         "<h2>Results</h2>\n<div class=\"scroll\"><table><thead><tr><th>method</th><th>training loss</th><th>test loss</th>\
-         <th>test score, %</th><th>parameters</th></tr></thead><tbody>{rows}</tbody></table></div>\n{notes}"
+         {unit}<th>test score, %</th><th>parameters</th></tr></thead><tbody>{rows}</tbody></table></div>\n{notes}"
     ))
 }
 

@@ -84,7 +84,7 @@ impl Seen<'_> {
     /// The best of some methods, and by what it was chosen: validation examples, or, without these, what is reported,
     /// which is in its favour.
     fn best<'m>(&self, methods: &[&'m str]) -> Option<(&'m str, &'static str)> {
-        let by_score = |method: &str| self.mean(method, |run| run.final_validation_score);
+        let by_score = |method: &str| self.mean(method, |run| run.final_validation_score.filter(|_| !run.of_text));
         let by_loss = |method: &str| Some(-self.mean(method, |run| run.final_validation_loss)?);
         let reported = |method: &str| {
             let sign = if self.measure.is_score { 1.0 } else { -1.0 };
@@ -149,7 +149,7 @@ pub fn verdict(summaries: &[RunSummary], compare: &CompareConfig, methods: &Meth
         Known::Open => "Not shown",
         Known::Fails => "No",
     };
-    let by = if seen.measure.is_score { "points of test score" } else { "training loss" };
+    let by = seen.measure.unit;
     let reference = &compare.reference;
     Some(format!("Did growing pay? {word}. `{reference}` is better by, in {by}: {sentences}.{missing}"))
 }

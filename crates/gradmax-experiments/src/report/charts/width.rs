@@ -1,5 +1,7 @@
 //! The neurons at all sites, as they grow.
 
+use std::collections::BTreeMap;
+
 use gradmax::networks::Architecture;
 
 use super::{Charted, Shown};
@@ -16,36 +18,46 @@ pub fn chart(shown: &Shown<'_>) -> Option<Charted> {
 
 /// Neurons at all sites over the steps of a run.
 fn widths(run: &RecordedRun) -> Vec<(f64, f64)> {
-    let grown = run.receipts.iter().map(|receipt| {
-        let added = receipt.sites.iter().map(|site| site.added).sum::<usize>();
-        (receipt.step, added as i64)
-    });
-    let undone = run.undone.iter().map(|undone| (undone.step, -(undone.shrinkage.removed() as i64)));
-    let mut changes = grown.chain(undone).collect::<Vec<_>>();
-    // What is taken back at the step of an event goes before it.
-    changes.sort_by_key(|(step, added)| (*step, *added > 0));
-    let last = run.rows.last().map_or(0, |row| row.step);
-    let mut width = starting_width(run);
-    let mut points = vec![(0.0, width as f64)];
-    for (step, added) in changes {
-        width = width.saturating_add_signed(added as isize);
-        points.push((step as f64, width as f64));
+    over_steps(run, |widths| widths.values().sum::<usize>() as f64)
+}
+
+/// A quantity of the widths of all sites, by their names, over the steps of a run.
+pub(super) fn over_steps(run: &RecordedRun, of: impl Fn(&BTreeMap<String, usize>) -> f64) -> Vec<(f64, f64)> {
+    let mut changes = Vec::new();
+    for receipt in &run.receipts {
+        changes.extend(receipt.sites.iter().map(|site| (receipt.step, site.site.clone(), site.added as i64)));
     }
-    points.push((last as f64, width as f64));
+    for undone in &run.undone {
+        let sites = undone.shrinkage.sites.iter();
+        changes.extend(sites.map(|site| (undone.step, site.site.clone(), site.after as i64 - site.before as i64)));
+    }
+    // What is taken back at the step of an event goes before it.
+    changes.sort_by_key(|(step, _, added)| (*step, *added > 0));
+    let last = run.rows.last().map_or(0, |row| row.step);
+    let mut widths = starting_widths(run, &changes);
+    let mut points = vec![(0.0, of(&widths))];
+    for at_step in changes.chunk_by(|a, b| a.0 == b.0) {
+        for (_, site, added) in at_step {
+            let width = widths.entry(site.clone()).or_default();
+            *width = width.saturating_add_signed(*added as isize);
+        }
+        points.push((at_step[0].0 as f64, of(&widths)));
+    }
+    points.push((last as f64, of(&widths)));
     points
 }
 
-/// Neurons at all sites of the network that a run starts with.
-fn starting_width(run: &RecordedRun) -> usize {
-    let added = run.receipts.iter().flat_map(|receipt| &receipt.sites).map(|site| site.added).sum::<usize>();
-    let finished =
-        run.summary.as_ref().map(|summary| summary.widths.values().filter_map(|width| width.as_u64()).sum::<u64>());
-    let seed = || {
-        experiment::Networks::of(&run.experiment)
-            .map(|networks| networks.seed.site_widths().iter().map(|site| site.width).sum::<usize>())
+/// The widths of the network that a run starts with: those that it ended with less what has changed, or the configuration's.
+fn starting_widths(run: &RecordedRun, changes: &[(usize, String, i64)]) -> BTreeMap<String, usize> {
+    let Some(summary) = &run.summary else {
+        let sites = experiment::Networks::of(&run.experiment).map(|networks| networks.seed.site_widths());
+        return sites.unwrap_or_default().into_iter().map(|at| (at.site, at.width)).collect();
     };
-    match finished {
-        Some(finished) => (finished as usize + run.undone.iter().map(|undone| undone.shrinkage.removed()).sum::<usize>()).saturating_sub(added),
-        None => seed().unwrap_or(0),
+    let ends = summary.widths.iter().filter_map(|(site, width)| Some((site.clone(), width.as_u64()? as usize)));
+    let mut widths = ends.collect::<BTreeMap<_, _>>();
+    for (_, site, added) in changes {
+        let width = widths.entry(site.clone()).or_default();
+        *width = width.saturating_add_signed(-*added as isize);
     }
+    widths
 }
