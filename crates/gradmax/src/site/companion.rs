@@ -138,8 +138,8 @@ impl Companions {
         self.companion.seen_through(read, &chosen)
     }
 
-    /// The gradients at the chosen weights, which all new units share, a matrix `[unit, fan_in]` for each layer, from that of what new neurons see of what
-    /// the writer reads.
+    /// The gradients at the chosen weights, which all new units share, a matrix `[unit, fan_in]` for each layer, from that of
+    /// what new neurons see of what the writer reads.
     pub(crate) fn gradients(&self, read: Signal, at_seen: Signal) -> Vec<Matrix> {
         let device = read.device();
         let leaf = |weights: &CompanionWeights| {
@@ -156,7 +156,8 @@ impl Companions {
         leaves.iter().map(gradient).collect()
     }
 
-    /// The chosen weights, which all new units share, moved along these gradients by a share of their norms, which stay as they are.
+    /// The chosen weights, which all new units share, moved along these gradients by a share of their norms, which stay as
+    /// they are.
     pub(crate) fn moved(&self, gradients: &[Matrix], share: f64) -> Vec<CompanionWeights> {
         let moved = |(weights, gradient): (&CompanionWeights, &Matrix)| {
             let (norm, slope) = (weights.incoming.norm_l2(), gradient.norm_l2());
