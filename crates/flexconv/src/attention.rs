@@ -2,12 +2,12 @@
 
 use burn::tensor::{Bool, Tensor, TensorData, activation};
 
-/// What the heads of attention gather (Vaswani et al. 2017), of causal attention from no position that lies ahead: of `queries` `[batch, time, heads * width]` and `keys`
-/// and `values` `[batch, time, groups * width]`, `[batch, time, heads * width]`. Each group of keys and values is read by
-/// `heads / groups` heads, one after another.
+/// What the heads of attention gather (Vaswani et al. 2017), if it is causal from no position that lies ahead: of `queries`
+/// `[batch, time, heads * width]`, and `keys` and `values` `[batch, time, groups * width]`, `[batch, time, heads * width]`.
+/// Each group of keys and values is read by `heads / groups` heads, one after another.
 ///
-/// On the `flex` device, in single precision, this runs on the kernels of this crate; anywhere else it is composed of Burn's
-/// own operations.
+/// On the `flex` device, in single precision, this runs on the kernels of this crate; anywhere else it is composed of
+/// Burn's own operations.
 ///
 /// # Panics
 /// If the shapes do not fit each other.
@@ -179,7 +179,8 @@ mod flex {
         }))
     }
 
-    /// What a head gathers, `[time, width]`, and its pattern if that is to be kept: of each block of rows, as far as it looks.
+    /// What a head gathers, `[time, width]`, and its pattern if that is to be kept: of each block of rows, as far as it
+    /// looks.
     fn forward(
         set: &InstructionSet,
         shape: Shape,

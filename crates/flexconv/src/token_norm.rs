@@ -2,8 +2,9 @@
 
 use burn::tensor::Tensor;
 
-/// A norm over the last axis, times a factor each, plus a summand each: by mean and standard deviation if there are summands
-/// (Ba et al. 2016), else by the root of the mean square (Zhang and Sennrich 2019). `factors` and `summands` are `[features]`.
+/// A norm over the last axis, times a factor each, plus a summand each: by mean and standard deviation if there are
+/// summands (Ba et al. 2016), else by the root of the mean square (Zhang and Sennrich 2019). `factors` and `summands` are
+/// `[features]`.
 ///
 /// # Panics
 /// If the shapes do not fit each other.

@@ -116,8 +116,9 @@ impl Choosing<'_> {
     }
 
     /// A site that is to gain so many neurons, with the companions that these are to have: those under which the growth
-    /// operator is largest, of the units that are there and some that are drawn, after some steps up its gradient; on the first
-    /// part of a growth batch that is too large to be kept. A method that does not look at the operator gets drawn ones.
+    /// operator is largest, of the units that are there and some that are drawn, after some steps up its gradient; on the
+    /// first part of a growth batch that is too large to be kept. A method that does not look at the operator gets drawn
+    /// ones.
     pub(super) fn with_companions(&self, site: Site, count: usize, seen: Seen<'_>) -> Result<Site, Error> {
         let Some(companions) = &site.companions else {
             return Ok(site);

@@ -239,8 +239,8 @@ pub(super) fn through(blocks: &[Block], mut stream: Tensor<3>, probe: &mut dyn P
     stream
 }
 
-/// What is not there yet adds to the residual stream: nothing, but for a bias that it may have from another program. It is shown
-/// all the same, since growth needs the gradient at its output.
+/// What is not there yet adds to the residual stream: nothing, but for a bias that it may have from another program. It
+/// is shown all the same, since growth needs the gradient at its output.
 fn missing(reader: &Linear, stream: &Tensor<3>) -> Tensor<3> {
     match &reader.bias {
         // Not trained before there is anything that it is the bias of.
@@ -249,8 +249,8 @@ fn missing(reader: &Linear, stream: &Tensor<3>) -> Tensor<3> {
     }
 }
 
-/// Walks through the layers with matrices of all blocks, at so many tokens; scores and the sums of values that they weigh count
-/// to the layer of values.
+/// Walks through the layers with matrices of all blocks, at so many tokens; scores and the sums of values that they weigh
+/// count to the layer of values.
 pub(super) fn walk(walk: &mut Walk, blocks: &[Block], width: usize, time: usize) {
     for (index, block) in blocks.iter().enumerate() {
         let name = |layer: &str| format!("block{}.{layer}", index + 1);

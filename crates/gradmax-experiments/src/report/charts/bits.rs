@@ -1,5 +1,5 @@
-//! Of networks on text, what a byte takes on validation examples, or test examples if there are none, against the operations
-//! that it cost.
+//! Of networks on text, the bits that a byte takes on validation examples, or test examples if there are none, against the
+//! operations that it cost.
 
 use gradmax::training::Split;
 

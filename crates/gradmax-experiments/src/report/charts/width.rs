@@ -47,7 +47,8 @@ pub(super) fn over_steps(run: &RecordedRun, of: impl Fn(&BTreeMap<String, usize>
     points
 }
 
-/// The widths of the network that a run starts with: those that it ended with less what has changed, or the configuration's.
+/// The widths of the network that a run starts with: those that it ended with less what has changed, or the
+/// configuration's.
 fn starting_widths(run: &RecordedRun, changes: &[(usize, String, i64)]) -> BTreeMap<String, usize> {
     let Some(summary) = &run.summary else {
         let sites = experiment::Networks::of(&run.experiment).map(|networks| networks.seed.site_widths());
