@@ -683,7 +683,7 @@ impl GrowthConfig {
         let mut named = [count, fraction, geometric, blocks].into_iter().flatten();
         match (named.next(), named.next()) {
             (Some(amount), None) => Ok(amount),
-            _ => Err(misuse("`growth` needs one of `count`, `fraction`, `geometric` and `blocks`")),
+            _ => Err(misuse("`growth` needs `count`, `fraction`, `geometric` or `blocks`, and not both or several")),
         }
     }
 

@@ -10,6 +10,7 @@ use gradmax::Seed;
 use gradmax::event::Grower;
 use gradmax::methods::GrowthMethod;
 use gradmax::networks::Architecture;
+use gradmax::policies::Amount;
 use gradmax::site::{Growable, SiteWidth};
 use gradmax::surgery::SecondMoments;
 use gradmax::training::{
@@ -95,7 +96,7 @@ pub fn check(experiment: &Experiment) -> Result<()> {
         let widths = Run::new(network.clone(), experiment.optimizer.init(&device)).progress.sites;
         let sites = network.sites();
         let counts = amount.of(&widths);
-        if counts.iter().all(|count| *count == 0) {
+        if matches!(amount, Amount::Blocks(_)) && counts.iter().all(|count| *count == 0) {
             return Err(misuse(
                 "`growth.blocks` fills blocks that have no neurons yet, and the network has none: give `network.blocks` \
                  some with `{ heads = 0, neurons = 0 }`",
