@@ -57,6 +57,19 @@ fn tokens(shape: [usize; 2], vocabulary: usize, seed: Seed) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(entries, shape), &device().inner())
 }
 
+/// A pass over so many drawn sequences, in which every token has another to foretell.
+fn foretelling(
+    config: &GptConfig,
+    sequences: usize,
+    seed: Seed,
+) -> impl Fn(&Gpt, &mut dyn Probe) -> Pass<Tensor<3>> + use<> {
+    let [input, target] = ["input", "target"].map(|what| tokens([sequences, 6], config.vocabulary, seed.fold(what)));
+    move |network, probe| {
+        let output = network.forward_probed(input.clone(), probe);
+        Pass { loss: NextToken.loss(&output, &target), output }
+    }
+}
+
 /// Twenty times the initial weights, so that attention and norms matter.
 fn trained<A: Architecture>(config: &A, seed: Seed) -> A::Network {
     struct Larger;
@@ -83,12 +96,7 @@ fn every_site_of_drawn_transformers_grows_exactly() {
         let seed = Seed::new(case);
         let config = drawn(seed.fold("architecture"));
         let network = trained(&config, seed.fold("weights"));
-        let input = tokens([3, 6], config.vocabulary, seed.fold("input"));
-        let target = tokens([3, 6], config.vocabulary, seed.fold("target"));
-        let pass = |network: &Gpt, probe: &mut dyn Probe| {
-            let output = network.forward_probed(input.clone(), probe);
-            Pass { loss: NextToken.loss(&output, &target), output }
-        };
+        let pass = foretelling(&config, 3, seed);
         let methods: [(Box<dyn GrowthMethod>, SidePolicy); 3] = [
             (Box::<GradMax>::default(), SidePolicy::Incoming),
             (Box::<GradMax>::default(), SidePolicy::Outgoing),
@@ -97,7 +105,7 @@ fn every_site_of_drawn_transformers_grows_exactly() {
         for (method, zero_side) in methods {
             let grower = Grower::boxed(method).with_placement(Placement { zero_side, ..Placement::default() });
             let plan = planned(&network, config.head);
-            let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, pass);
+            let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, &pass);
             let growth = growth.unwrap_or_else(|error| panic!("case {case}, {config:?}: {error}"));
             assert_eq!(growth.receipt.output_change, Some(0.0), "case {case}, {config:?}");
             for receipt in &growth.receipt.sites {
@@ -202,18 +210,13 @@ fn no_drawn_direction_and_few_companions_receive_a_larger_gradient() {
         let blocks = vec![TransformerBlock { heads: 2, neurons: 5 }, TransformerBlock { heads: 1, neurons: 0 }];
         let config = GptConfig { gated: case % 2 == 1, blocks, width: 8, ..drawn(seed.fold("architecture")) };
         let network = trained(&config, seed.fold("weights"));
-        let input = tokens([4, 6], config.vocabulary, seed.fold("input"));
-        let target = tokens([4, 6], config.vocabulary, seed.fold("target"));
-        let pass = |network: &Gpt, probe: &mut dyn Probe| {
-            let output = network.forward_probed(input.clone(), probe);
-            Pass { loss: NextToken.loss(&output, &target), output }
-        };
+        let pass = foretelling(&config, 4, seed);
         let placement =
             Placement { zero_side: SidePolicy::Incoming, scale: Scale::Fixed, factor: 1.0, ..Placement::default() };
         let norms = |method: Box<dyn GrowthMethod>, draw: u64| {
             let grower = Grower::boxed(method).with_placement(placement).with_seed(Seed::new(draw));
             let plan = everywhere(&network, &config);
-            let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, pass).unwrap();
+            let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, &pass).unwrap();
             growth.receipt.sites.iter().map(|site| site.gradient_norm.unwrap()).collect::<Vec<_>>()
         };
         let mut better = vec![0; network.sites().len()];
@@ -244,17 +247,12 @@ fn every_method_grows_heads_and_gates_or_refuses() {
     let blocks = vec![TransformerBlock { heads: 2, neurons: 5 }];
     let config = GptConfig { gated: true, blocks, ..drawn(Seed::new(1)) };
     let network = trained(&config, Seed::new(2));
-    let (input, target) =
-        (tokens([4, 6], config.vocabulary, Seed::new(3)), tokens([4, 6], config.vocabulary, Seed::new(4)));
-    let pass = |network: &Gpt, probe: &mut dyn Probe| {
-        let output = network.forward_probed(input.clone(), probe);
-        Pass { loss: NextToken.loss(&output, &target), output }
-    };
+    let pass = foretelling(&config, 4, Seed::new(3));
     let mut refused = Vec::new();
     for named in METHODS {
         let method = named.with(&Options::new()).unwrap().0;
         let grower = Grower::boxed(method);
-        match grower.grow(&network, &SgdConfig::new().init(), &planned(&network, config.head), pass) {
+        match grower.grow(&network, &SgdConfig::new().init(), &planned(&network, config.head), &pass) {
             // Copies are pushed a little away from their originals.
             Ok(growth) if named.name() == "split" => assert!(growth.receipt.output_change.unwrap() < 0.1),
             Ok(growth) => assert_eq!(growth.receipt.output_change, Some(0.0), "{}", named.name()),
@@ -339,12 +337,7 @@ fn blocks_are_copied_whole() {
         }
         let config = GptConfig { blocks, ..drawn(seed.fold("architecture")) };
         let network = trained_all(&config, seed.fold("weights"));
-        let input = tokens([3, 6], config.vocabulary, seed.fold("input"));
-        let target = tokens([3, 6], config.vocabulary, seed.fold("target"));
-        let pass = |network: &Gpt, probe: &mut dyn Probe| {
-            let output = network.forward_probed(input.clone(), probe);
-            Pass { loss: NextToken.loss(&output, &target), output }
-        };
+        let pass = foretelling(&config, 3, seed);
         let widths = config.site_widths();
         let counts = widths.iter().zip(Amount::Blocks(2).of(&widths)).filter(|(_, count)| *count > 0);
         let plan = counts.map(|(at, count)| Planned { site: at.site.clone(), count }).collect::<Vec<_>>();
@@ -354,7 +347,7 @@ fn blocks_are_copied_whole() {
                 true => Box::new(Interleave { outputs }),
                 false => Box::new(Stack { outputs }),
             };
-            let growth = Grower::boxed(method).grow(&network, &SgdConfig::new().init(), &plan, pass);
+            let growth = Grower::boxed(method).grow(&network, &SgdConfig::new().init(), &plan, &pass);
             growth.unwrap_or_else(|error| panic!("case {case}, {config:?}: {error}"))
         };
         let (copies, silent) = (grow(Outputs::Copied), grow(Outputs::Zero));
@@ -383,7 +376,7 @@ fn blocks_are_copied_whole() {
         let part = [Planned { count: config.head * (block.heads + 1), ..plan[0].clone() }];
         let there = [Planned { site: "block1.neurons".into(), count: 3 }];
         for (plan, says) in [(part.as_slice(), "are planned"), (there.as_slice(), "grow by `blocks`")] {
-            let refused = Grower::new(Interleave::default()).grow(&network, &SgdConfig::new().init(), plan, pass);
+            let refused = Grower::new(Interleave::default()).grow(&network, &SgdConfig::new().init(), plan, &pass);
             let said = refused.err().unwrap().to_string();
             assert!(said.contains(says) && said.contains("interleave"), "{said}");
         }
@@ -398,15 +391,10 @@ fn heads_and_gated_neurons_are_split() {
         let blocks = vec![TransformerBlock { heads: 2, neurons: 5 }; 2];
         let config = GptConfig { blocks, ..drawn(seed.fold("architecture")) };
         let network = trained_all(&config, seed.fold("weights"));
-        let input = tokens([3, 6], config.vocabulary, seed.fold("input"));
-        let target = tokens([3, 6], config.vocabulary, seed.fold("target"));
-        let pass = |network: &Gpt, probe: &mut dyn Probe| {
-            let output = network.forward_probed(input.clone(), probe);
-            Pass { loss: NextToken.loss(&output, &target), output }
-        };
+        let pass = foretelling(&config, 3, seed);
         let plan = planned(&network, config.head);
         let grower = Grower::new(Net2Wider { noise: 0.0 }).with_seed(seed);
-        let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, pass);
+        let growth = grower.grow(&network, &SgdConfig::new().init(), &plan, &pass);
         let growth = growth.unwrap_or_else(|error| panic!("case {case}, {config:?}: {error}"));
         assert!(growth.receipt.output_change.unwrap() < 1e-5, "case {case}: {:?}", growth.receipt.output_change);
         for receipt in &growth.receipt.sites {

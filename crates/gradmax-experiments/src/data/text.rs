@@ -198,8 +198,8 @@ impl DataSource for Text {
     }
 
     fn describe(&self) -> Result<String> {
-        let (files, text) = (self.files()?.len(), self.read()?);
-        let [train, test] = self.halves(&text).map(|half| grouped(self.sequences(half) as u64));
+        let (files, text) = (self.files()?.len(), self.text()?);
+        let [train, test] = self.halves(text).map(|half| grouped(self.sequences(half) as u64));
         Ok(format!(
             "{}: {} bytes of {} files; {train} sequences of {} bytes to train on, {test} to test on",
             self.path.display(),

@@ -60,7 +60,7 @@ impl Choosing<'_> {
         parts: &[Part<'_, N>],
         seen: Seen<'_>,
     ) -> Result<Vec<Chosen>, Error> {
-        if self.placement.scale == Scale::Joint && planned.iter().all(|(site, _)| site.template.is_none()) {
+        if self.scales_jointly(planned.iter().map(|(site, _)| site)) {
             planned.iter().try_for_each(|(site, _)| self.check_gradient(site, network, parts))?;
         }
         let loss = OnGrowthBatch { network, parts, sums: self.sums, work: seen.work };
@@ -171,12 +171,17 @@ impl Choosing<'_> {
 
     /// The growth operator of each branch, if the method or the scale needs it.
     fn operators(&self, branches: &[Branch<'_>]) -> Result<Vec<Option<GrowthOperator>>, Error> {
-        let is_copied = branches.iter().any(|branch| branch.block.site.template.is_some());
-        if !self.method.needs().contains(&Need::Operator) && (self.placement.scale != Scale::Joint || is_copied) {
+        let scales_jointly = self.scales_jointly(branches.iter().map(|branch| &branch.block.site));
+        if !self.method.needs().contains(&Need::Operator) && !scales_jointly {
             return Ok(branches.iter().map(|_| None).collect());
         }
         let placed = branches.iter().map(|branch| (branch, self.zero_side(&branch.block.site)));
         Ok(GrowthOperator::of_branches(&placed.collect::<Vec<_>>())?.into_iter().map(Some).collect())
+    }
+
+    /// Whether the size of new neurons refers to the operator's, as that of copies does not.
+    fn scales_jointly<'s>(&self, mut sites: impl Iterator<Item = &'s Site>) -> bool {
+        self.placement.scale == Scale::Joint && sites.all(|site| site.template.is_none())
     }
 
     /// The side that stays zero; methods that leave no side zero are asked as if it were the outgoing one.

@@ -222,9 +222,9 @@ impl<'a> Branch<'a> {
         Ok(total)
     }
 
-    /// How much each unit of so many of these neurons matters, which are the block's own: the sum over examples of the square of what it
-    /// gives its readers times the loss's gradient there. That is the Fisher information of a factor on its output, which
-    /// says by how much the loss would rise without it near a minimum, where the gradient itself says nothing (Theis et
+    /// How much each unit of so many of these neurons matters, which are the block's own: the sum over examples of the square
+    /// of what it gives its readers times the loss's gradient there. That is the Fisher information of a factor on its output,
+    /// which says by how much the loss would rise without it near a minimum, where the gradient itself says nothing (Theis et
     /// al. 2018, Molchanov et al. 2019).
     pub(crate) fn importance(&self, neurons: &NewNeurons, unit: usize) -> Result<Vec<f64>, Error> {
         let (block, count) = (&self.block, neurons.count() / unit);

@@ -243,7 +243,7 @@ impl Policy for Marginal {
 
     fn check(&self) -> Result<(), Error> {
         self.pace().check()?;
-        self.amount.check_by_site(self.name())?;
+        self.amount.check_by_site()?;
         let bad = |option, value: f64, remedy| Err(Error::BadOption { option, value: value.to_string(), remedy });
         match *self {
             Self { tau, .. } if !(tau >= 0.0 && tau.is_finite()) => {

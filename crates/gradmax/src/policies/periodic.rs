@@ -79,15 +79,12 @@ impl Amount {
     }
 
     /// Refuses whole blocks where sites grow by what a look says of each.
-    pub(crate) fn check_by_site(&self, policy: &str) -> Result<(), Error> {
+    pub(crate) fn check_by_site(&self) -> Result<(), Error> {
         match self {
             Self::Blocks(count) => Err(Error::BadOption {
                 option: "blocks",
                 value: count.to_string(),
-                remedy: match policy {
-                    "marginal" => "`marginal` says itself how much each site grows; name `count`, `fraction` or `geometric`",
-                    _ => "`spectrum` says itself how much each site grows; name `count`, `fraction` or `geometric`",
-                },
+                remedy: "the policy says itself how much each site grows; name `count`, `fraction` or `geometric`",
             }),
             _ => Ok(()),
         }

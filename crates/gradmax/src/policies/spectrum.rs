@@ -48,7 +48,7 @@ impl Policy for Spectrum {
 
     fn check(&self) -> Result<(), Error> {
         self.pace().check()?;
-        self.amount.check_by_site(self.name())?;
+        self.amount.check_by_site()?;
         match self.threshold > 0.0 && self.threshold <= 1.0 {
             true => Ok(()),
             false => Err(Error::BadOption {
