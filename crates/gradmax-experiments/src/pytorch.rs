@@ -52,7 +52,15 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
     let Some(block) = block.filter(|block| there.iter().all(|other| other == *block)) else {
         return refused("its blocks differ in heads or neurons");
     };
+    let activation = match shape.activation {
+        Activation::Identity => "linear",
+        Activation::Elu | Activation::Softplus => return refused("that library has not its activation"),
+        other => other.name(),
+    };
     let layer = match (shape.norm, shape.positions, shape.gated) {
+        (TransformerNorm::Rms, Positions::Rotary, true) if !shape.width.is_multiple_of(block.heads) => {
+            return refused("Llama's residual stream is a multiple of the number of heads wide");
+        }
         (TransformerNorm::Layer, Positions::Learned, false) if block.heads * shape.head != shape.width => {
             return refused("GPT-2's heads are together as wide as the residual stream");
         }
@@ -64,7 +72,7 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
             "n_layer": there.len(),
             "n_head": block.heads,
             "n_inner": block.neurons,
-            "activation_function": shape.activation.name(),
+            "activation_function": activation,
             "layer_norm_epsilon": 1e-5,
             "attn_pdrop": 0.0,
             "embd_pdrop": 0.0,
@@ -80,7 +88,7 @@ pub fn hugging_face(network: &Network) -> Result<(Vec<u8>, Json)> {
             "num_key_value_heads": block.heads,
             "head_dim": shape.head,
             "intermediate_size": block.neurons,
-            "hidden_act": shape.activation.name(),
+            "hidden_act": activation,
             "rms_norm_eps": 1e-5,
             "rope_theta": 1e4,
         }),
@@ -306,8 +314,19 @@ mod tests {
         assert!(read.tensor("transformer.h.2.ln_1.weight").is_err());
         let rotary = GptConfig { positions: Positions::Rotary, ..gpt2.clone() };
         let irregular = GptConfig { blocks: vec![block(2, 3), block(2, 4)], ..gpt2.clone() };
-        let narrow = GptConfig { blocks: vec![block(1, 3)], ..gpt2 };
-        for (shape, reason) in [(rotary, "neither GPT-2"), (irregular, "differ"), (narrow, "as wide as")] {
+        let narrow = GptConfig { blocks: vec![block(1, 3)], ..gpt2.clone() };
+        let unknown = GptConfig { activation: Activation::Elu, ..gpt2.clone() };
+        let (norm, positions) = (TransformerNorm::Rms, Positions::Rotary);
+        let llama = GptConfig { norm, positions, gated: true, ..gpt2 };
+        assert_eq!(of(&llama).unwrap().1["num_attention_heads"], json!(2));
+        let uneven = GptConfig { blocks: vec![block(3, 3)], ..llama };
+        for (shape, reason) in [
+            (rotary, "neither GPT-2"),
+            (irregular, "differ"),
+            (narrow, "as wide as"),
+            (unknown, "has not its activation"),
+            (uneven, "a multiple of the number of heads"),
+        ] {
             assert!(of(&shape).unwrap_err().to_string().contains(reason));
         }
         assert!(hugging_face(&network(Activation::Relu)).unwrap_err().to_string().contains("is for transformers"));
